@@ -1,1 +1,40 @@
-//! config.
+//! Floor 5: settings. Where an instance keeps things, and for how long.
+
+pub mod retention;
+pub mod runtime_dir;
+pub mod state_dir;
+pub mod surroundings;
+
+use std::path::PathBuf;
+
+pub use retention::Retention;
+pub use state_dir::DirectoryError;
+use surroundings::Surroundings;
+
+/// Where an instance keeps things.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directories {
+    /// Records, logs: 0700.
+    pub state: PathBuf,
+    /// Slots and sockets, gone after a restart: 0700.
+    pub runtime: PathBuf,
+    /// The instance's id: two state directories are two instances.
+    pub instance: String,
+}
+
+impl Directories {
+    /// The directories of this process's user, made if they were not there.
+    pub fn of_this_user() -> Result<Self, DirectoryError> {
+        Self::of(&Surroundings::of_this_process())
+    }
+
+    /// The directories that these surroundings name.
+    pub fn of(surroundings: &Surroundings) -> Result<Self, DirectoryError> {
+        let state = state_dir::choose(surroundings)?;
+        state_dir::ensure(&state, surroundings.uid)?;
+        let instance = state_dir::instance(&state)?;
+        let runtime = runtime_dir::choose(surroundings, &instance)?;
+        runtime_dir::ensure(&runtime, surroundings)?;
+        Ok(Self { state, runtime, instance })
+    }
+}
