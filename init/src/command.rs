@@ -237,7 +237,6 @@ impl Commands {
         let others = self.live.iter().filter(|other| other.exec != command.exec);
         Target {
             root: command.root(),
-            tag: command.tag,
             others: others.map(|it| (it.root(), it.tag)).collect(),
         }
     }
