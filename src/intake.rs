@@ -3,7 +3,9 @@
 
 pub mod cpus;
 pub mod duration;
+pub mod project;
 pub mod size;
+pub mod variable;
 
 /// Characters of a foreign text that a message repeats.
 const SHOWN_CHARS_MAX: usize = 80;
