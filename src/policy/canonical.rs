@@ -77,3 +77,34 @@ fn list(texts: &BTreeSet<String>) -> String {
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.escape_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::document::{self, Kind};
+    use crate::policy::lattice::tests::policies;
+    use crate::policy::{lattice, shipped};
+
+    #[test]
+    fn the_digest_of_strict_is_known() {
+        let strict = shipped("strict").expect("strict").policy;
+        insta::assert_snapshot!(digest(&strict), @"1dca15a54cde25ffd6cc2990d34a8aabea0cab0b72f60f52dbdff5f6c85b4fcb");
+    }
+
+    #[test]
+    fn the_text_of_a_written_policy_is_a_policy_file() {
+        let strict = shipped("strict").expect("strict").policy;
+        let text = render(&strict).replacen(FORM, "", 1);
+        let document = document::parse("p", text.as_bytes(), Kind::Policy).expect("no mistakes");
+        assert_eq!(document.over(&lattice::bottom()), Ok(strict));
+    }
+
+    proptest! {
+        #[test]
+        fn different_policies_have_different_texts(a in policies(), b in policies()) {
+            prop_assert_eq!(render(&a) == render(&b), a == b);
+        }
+    }
+}

@@ -132,3 +132,68 @@ fn in_range(amount: Amount, value: u64) -> u64 {
     let (min, max) = amount.range();
     value.clamp(min, max)
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A host of 16 GiB and four CPUs.
+    pub(crate) const HOST: HostAmounts = HostAmounts {
+        memory_bytes: 16 << 30,
+        cpus_milli: 4_000,
+        pids: 40_000,
+        nofile: 100_000,
+        disk_bytes: 100 << 30,
+    };
+
+    fn check(text: &str, expected: fn(&mut Policy)) {
+        let ceiling = Ceiling::from_file("c", text.as_bytes(), &HOST).expect("a ceiling");
+        let mut policy = Ceiling::of_host(&HOST).policy;
+        expected(&mut policy);
+        assert_eq!(ceiling.policy, policy);
+    }
+
+    #[test]
+    fn the_default_is_three_quarters_and_all_cpus() {
+        let resources = Ceiling::of_host(&HOST).policy.resources;
+        assert_eq!((resources.memory_bytes, resources.cpus_milli, resources.pids), (12 << 30, 4_000, 30_000));
+    }
+
+    #[test]
+    fn an_absent_key_has_the_default_ceilings_value() {
+        check("[resources]\npids = 100", |policy| policy.resources.pids = 100);
+    }
+
+    #[test]
+    fn a_written_key_may_be_above_the_default() {
+        check("[resources]\nmemory = \"15GiB\"", |policy| policy.resources.memory_bytes = 15 << 30);
+        check("[process]\nptrace = true", |policy| policy.process.ptrace = true);
+    }
+
+    #[test]
+    fn a_hard_limit_alone_brings_the_soft_one_down() {
+        check("[resources]\nnofile_hard = 512", |policy| {
+            policy.resources.nofile_soft = 512;
+            policy.resources.nofile_hard = 512;
+        });
+    }
+
+    #[test]
+    fn a_ceiling_with_a_mistake_is_no_ceiling() {
+        let refusal = Ceiling::from_file("c", b"[resources]\npid = 100", &HOST).expect_err("a refusal");
+        assert_eq!(
+            refusal.to_string(),
+            "c:2:1: unknown key `resources.pid`; the nearest is `resources.pids`"
+        );
+    }
+
+    #[test]
+    fn a_tiny_host_has_a_ceiling_that_can_be_asked_for() {
+        let host = HostAmounts { memory_bytes: 1, cpus_milli: 0, pids: 1, nofile: 1, disk_bytes: 0 };
+        for setting in Ceiling::of_host(&host).policy.settings() {
+            if let Setting::Amount(amount, value) = setting {
+                assert_eq!(amount.checked(value), Ok(value));
+            }
+        }
+    }
+}

@@ -113,3 +113,93 @@ impl Chosen {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::field::FIELDS;
+
+    fn check(text: &str, expected: Result<Selection, &str>) {
+        let selected = select(text).map_err(|it| it.to_string());
+        assert_eq!(selected, expected.map_err(str::to_owned));
+    }
+
+    #[test]
+    fn a_shipped_name_is_the_shipped_policy() {
+        check("strict", Ok(Selection::Shipped("strict")));
+    }
+
+    #[test]
+    fn a_path_is_a_file_and_never_a_shipped_policy() {
+        for text in ["./strict", "strict.toml", "/etc/strict", "a/b"] {
+            check(text, Ok(Selection::File(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_told_the_nearest_and_the_list() {
+        let list = "(there is `strict`; a file is named by a path with `/` or `.toml`)";
+        check("strickt", Err(&format!("there is no policy `strickt`; did you mean `strict`? {list}")));
+        check("anything", Err(&format!("there is no policy `anything` {list}")));
+        check("", Err(&format!("there is no policy `` {list}")));
+    }
+
+    #[test]
+    fn every_shipped_policy_writes_every_key() {
+        for name in NAMES {
+            let path = format!("{}/policies/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+            let text = std::fs::read(path).expect("the file is there");
+            let document = document::parse(name, &text, Kind::Policy).expect("no mistakes");
+            for field in FIELDS {
+                assert!(document.settings.contains_key(&field), "{name} lacks {}", field.key().path);
+            }
+        }
+    }
+
+    #[test]
+    fn strict_is_what_the_documentation_says() {
+        let strict = shipped("strict").expect("strict").policy;
+        insta::assert_snapshot!(crate::policy::canonical::render(&strict), @r#"
+        aegis-policy/1
+        filesystem.workspace = "memory"
+        filesystem.workspace_size = "512MiB"
+        filesystem.workspace_files = 200000
+        filesystem.tmp_size = "256MiB"
+        filesystem.home_size = "64MiB"
+        filesystem.run_size = "16MiB"
+        filesystem.shm_size = "64MiB"
+        process.ptrace = false
+        resources.memory = "1GiB"
+        resources.cpus = 2
+        resources.pids = 256
+        resources.nofile_soft = 1024
+        resources.nofile_hard = 65536
+        resources.wall_time = "10m"
+        resources.output_size = "64MiB"
+        outputs.size = "256MiB"
+        outputs.entries = 10000
+        outputs.depth = 64
+        network.egress = "none"
+        images.pull = "never"
+        images.allow = ["*"]
+        images.require_digest = false
+        images.pins = {}
+        runtimes = ["runc"]
+        "#);
+    }
+
+    #[test]
+    fn a_file_extends_strict_and_is_recorded_by_its_path() {
+        let chosen = Chosen::from_file("./strict.toml", b"[resources]\npids = 10").expect("a policy");
+        assert_eq!((chosen.name(), chosen.policy.resources.pids), ("./strict.toml", 10));
+        assert_eq!(chosen.policy.filesystem, shipped("strict").expect("strict").policy.filesystem);
+    }
+
+    #[test]
+    fn a_contradiction_with_what_is_inherited_is_placed() {
+        let refusal = Chosen::from_file("p", b"[resources]\nnofile_hard = 512").expect_err("a refusal");
+        let message = "p:2:15: `resources.nofile_soft` (1024) is above `resources.nofile_hard` (512), one of them \
+                       inherited: write both";
+        assert_eq!(refusal.to_string(), message);
+    }
+}

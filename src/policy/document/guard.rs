@@ -1,7 +1,7 @@
 //! The bytes of a policy file before they are parsed: small, UTF-8, not empty, and not nested so deep that taking the
 //! parsed tree apart would exhaust the stack. The scan knows strings and comments as TOML does and nothing else.
 
-use crate::policy::document::mistake::{DocumentError, Mistake, Place};
+use crate::policy::document::mistake::{DocumentError, Slip};
 
 /// Bytes of a policy file.
 pub const DOCUMENT_BYTES_MAX: usize = 64 * 1024;
@@ -40,8 +40,7 @@ pub fn text<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, DocumentError> {
 }
 
 fn at(file: &str, text: &str, offset: usize, message: &str) -> DocumentError {
-    let place = Some(Place::of(text, offset));
-    DocumentError::new(file, vec![Mistake { place, message: message.to_owned() }])
+    DocumentError::new(file, text, vec![Slip::said(offset, message.to_owned())])
 }
 
 /// Walks over the text once; where it stops, the byte and the reason.

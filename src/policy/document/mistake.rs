@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use crate::policy::document::nearest;
+
 /// Mistakes that are shown; what is beyond is counted.
 pub const MISTAKES_MAX: usize = 20;
 
 /// A place in a file, both counted from 1; columns in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// The line.
     pub line: usize,
@@ -15,7 +17,7 @@ pub struct Place {
 }
 
 /// One mistake.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
     /// Where; `None` is the file as a whole.
     pub place: Option<Place>,
@@ -50,18 +52,57 @@ impl Place {
     }
 }
 
+/// A mistake as it is found: the byte it is at, and what it is. Place and text are made only for those that are shown,
+/// so that a file of thousands of mistakes costs no more than one of twenty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slip {
+    /// The byte.
+    pub at: usize,
+    /// What is wrong.
+    pub what: What,
+}
+
+/// What is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// No key has this path.
+    UnknownKey {
+        /// The dotted path.
+        path: String,
+        /// The table it stands in; empty for the file.
+        table: String,
+    },
+    /// Anything else, in its words.
+    Said(String),
+}
+
+impl Slip {
+    /// A mistake in its words.
+    pub fn said(at: usize, message: String) -> Self {
+        Self { at, what: What::Said(message) }
+    }
+}
+
 impl DocumentError {
     /// The mistakes of a file in its order, cut to the number that is shown.
-    pub fn new(file: &str, mut mistakes: Vec<Mistake>) -> Self {
-        mistakes.sort();
-        let more = mistakes.len().saturating_sub(MISTAKES_MAX);
-        mistakes.truncate(MISTAKES_MAX);
-        Self { file: file.to_owned(), mistakes, more }
+    pub fn new(file: &str, text: &str, mut slips: Vec<Slip>) -> Self {
+        slips.sort_by_key(|it| it.at);
+        let more = slips.len().saturating_sub(MISTAKES_MAX);
+        slips.truncate(MISTAKES_MAX);
+        let mistakes = slips.into_iter().map(|it| Mistake {
+            place: Some(Place::of(text, it.at)),
+            message: match it.what {
+                What::UnknownKey { path, table } => nearest::unknown_key(&path, &table),
+                What::Said(message) => message,
+            },
+        });
+        Self { file: file.to_owned(), mistakes: mistakes.collect(), more }
     }
 
     /// One mistake of the file as a whole.
     pub fn whole(file: &str, message: &str) -> Self {
-        Self::new(file, vec![Mistake { place: None, message: message.to_owned() }])
+        let mistakes = vec![Mistake { place: None, message: message.to_owned() }];
+        Self { file: file.to_owned(), mistakes, more: 0 }
     }
 }
 

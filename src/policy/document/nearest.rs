@@ -2,15 +2,33 @@
 
 use std::collections::BTreeSet;
 
+use crate::intake::shown;
 use crate::policy::field::FIELDS;
+
+/// Bytes of a key that is compared at all: no valid one is half as long.
+const COMPARED_BYTES_MAX: usize = 80;
 
 /// The tables of a policy file.
 pub fn tables() -> BTreeSet<&'static str> {
     FIELDS.iter().filter_map(|it| it.key().path.rsplit_once('.')).map(|(table, _)| table).collect()
 }
 
+/// What is said about a key that does not exist.
+pub fn unknown_key(path: &str, table: &str) -> String {
+    if let Some(nearest) = key(path) {
+        return format!("unknown key `{}`; the nearest is `{nearest}`", shown(path));
+    }
+    let mut here: Vec<&str> =
+        FIELDS.iter().map(|it| it.key().path).chain(tables()).chain(["extends"]).collect();
+    here.retain(|it| it.rsplit_once('.').map_or("", |(above, _)| above) == table);
+    format!("unknown key `{}`; the keys here are `{}`", shown(path), here.join("`, `"))
+}
+
 /// The valid key nearest to this path: one that is spelled alike, or the same key in another table.
 pub fn key(path: &str) -> Option<&'static str> {
+    if path.len() > COMPARED_BYTES_MAX {
+        return None;
+    }
     let leaf = leaf_of(path);
     let mut best: Option<(usize, &'static str)> = None;
     let keys = FIELDS.iter().map(|it| it.key().path).chain(tables()).chain(["extends"]);
@@ -28,6 +46,9 @@ pub fn key(path: &str) -> Option<&'static str> {
 
 /// The word nearest to this one.
 pub fn word<'a>(text: &str, words: &[&'a str]) -> Option<&'a str> {
+    if text.len() > COMPARED_BYTES_MAX {
+        return None;
+    }
     let nearest = words.iter().min_by_key(|it| strsim::osa_distance(text, it))?;
     (strsim::osa_distance(text, nearest) <= tolerance(text)).then_some(nearest)
 }

@@ -7,6 +7,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::intake::{cpus, shown};
 use crate::policy::amount::{Amount, AmountError, Unit};
+use crate::policy::document::mistake::Slip;
 use crate::policy::document::nearest;
 use crate::policy::field::{Field, Setting};
 use crate::policy::lattice::ANY_RUNTIME;
@@ -18,14 +19,11 @@ const ENTRIES_MAX: usize = 256;
 /// Characters of a runtime's name.
 const RUNTIME_BYTES_MAX: usize = 64;
 
-/// A mistake and the byte it is at.
-pub type Slip = (usize, String);
-
 /// The value of a field, or everything that is wrong with it.
 pub fn read(field: Field, value: &Spanned<DeValue<'_>>) -> Result<Setting, Vec<Slip>> {
     let at = value.span().start;
     let one = |it: Result<Setting, String>| {
-        it.map_err(|message| vec![(at, format!("`{}` {message}", field.key().path))])
+        it.map_err(|message| vec![Slip::said(at, format!("`{}` {message}", field.key().path))])
     };
     match field {
         Field::Amount(amount) => {
@@ -55,9 +53,10 @@ pub fn read(field: Field, value: &Spanned<DeValue<'_>>) -> Result<Setting, Vec<S
 pub fn read_text<'a>(path: &str, value: &'a Spanned<DeValue<'_>>) -> Result<&'a str, Slip> {
     match value.get_ref() {
         DeValue::String(text) => Ok(text),
-        other => {
-            Err((value.span().start, format!("`{path}` is {}, and must be a text in quotes", kind(other))))
-        }
+        other => Err(Slip::said(
+            value.span().start,
+            format!("`{path}` is {}, and must be a text in quotes", kind(other)),
+        )),
     }
 }
 
@@ -139,10 +138,10 @@ fn read_list(
         DeValue::Array(array) => array,
         DeValue::String(text) => {
             let message = format!("`{path}` is a string, and must be a list: write [\"{}\"]", shown(text));
-            return Err(vec![(value.span().start, message)]);
+            return Err(vec![Slip::said(value.span().start, message)]);
         }
         other => {
-            return Err(vec![(
+            return Err(vec![Slip::said(
                 value.span().start,
                 format!("`{path}` is {}, and must be a list", kind(other)),
             )]);
@@ -150,7 +149,7 @@ fn read_list(
     };
     if array.len() > ENTRIES_MAX {
         let message = format!("`{path}` has {} entries, and may have {ENTRIES_MAX}", array.len());
-        return Err(vec![(value.span().start, message)]);
+        return Err(vec![Slip::said(value.span().start, message)]);
     }
     let (mut texts, mut slips) = (BTreeSet::new(), Vec::new());
     for entry in array.iter() {
@@ -158,12 +157,13 @@ fn read_list(
         match entry.get_ref() {
             DeValue::String(text) => match check(text) {
                 Ok(()) if texts.insert(text.to_string()) => {}
-                Ok(()) => slips.push((at, format!("`{path}` has \"{}\" twice", shown(text)))),
-                Err(reason) => slips.push((at, format!("`{path}`: {reason}"))),
+                Ok(()) => slips.push(Slip::said(at, format!("`{path}` has \"{}\" twice", shown(text)))),
+                Err(reason) => slips.push(Slip::said(at, format!("`{path}`: {reason}"))),
             },
-            other => {
-                slips.push((at, format!("an entry of `{path}` is {}, and must be a string", kind(other))))
-            }
+            other => slips.push(Slip::said(
+                at,
+                format!("an entry of `{path}` is {}, and must be a string", kind(other)),
+            )),
         }
     }
     if slips.is_empty() { Ok(texts) } else { Err(slips) }
@@ -189,7 +189,7 @@ fn read_runtimes(field: Field, value: &Spanned<DeValue<'_>>) -> Result<BTreeSet<
     let names = read_list(field, value, check_runtime)?;
     if names.len() > 1 && names.contains(ANY_RUNTIME) {
         let message = "`runtimes` has `*` beside names: `*` is any runtime, write it alone or leave it out";
-        return Err(vec![(value.span().start, message.to_owned())]);
+        return Err(vec![Slip::said(value.span().start, message.to_owned())]);
     }
     Ok(names)
 }
@@ -203,12 +203,12 @@ fn read_pins(
         DeValue::Table(table) => table,
         other => {
             let message = format!("`{path}` is {}, and must be {}", kind(other), field.values());
-            return Err(vec![(value.span().start, message)]);
+            return Err(vec![Slip::said(value.span().start, message)]);
         }
     };
     if table.len() > ENTRIES_MAX {
         let message = format!("`{path}` has {} entries, and may have {ENTRIES_MAX}", table.len());
-        return Err(vec![(value.span().start, message)]);
+        return Err(vec![Slip::said(value.span().start, message)]);
     }
     let (mut pins, mut slips) = (BTreeMap::new(), Vec::new());
     for (name, id) in table {
@@ -216,7 +216,7 @@ fn read_pins(
         let normal = match Reference::parse(name.get_ref()) {
             Ok(reference) => reference.normal(),
             Err(err) => {
-                slips.push((at, format!("`{path}`: {err}")));
+                slips.push(Slip::said(at, format!("`{path}`: {err}")));
                 continue;
             }
         };
@@ -224,19 +224,19 @@ fn read_pins(
         match id.get_ref() {
             DeValue::String(text) if is_image_id(text) => {
                 if pins.insert(normal, BTreeSet::from([text.to_string()])).is_some() {
-                    slips.push((at, format!("`{path}` pins `{named}` twice, in two spellings")));
+                    slips.push(Slip::said(at, format!("`{path}` pins `{named}` twice, in two spellings")));
                 }
             }
             DeValue::String(_) => {
                 let message = format!(
                     "`{path}` of `{named}` is no image id: it is `sha256:` and 64 hexadecimal digits"
                 );
-                slips.push((id.span().start, message));
+                slips.push(Slip::said(id.span().start, message));
             }
             other => {
                 let message =
                     format!("`{path}` of `{named}` is {}, and must be an image id in quotes", kind(other));
-                slips.push((id.span().start, message));
+                slips.push(Slip::said(id.span().start, message));
             }
         }
     }
