@@ -10,6 +10,19 @@ pub struct Masked {
     pub reason: &'static str,
 }
 
+/// Every path that shows nothing on a host with this many CPUs. Each CPU's count of heat events tells a task what
+/// others compute (moby#49560), so there is one path for each.
+pub fn masked_paths(cpus: usize) -> Vec<String> {
+    let mut paths: Vec<String> = MASKED.iter().map(|it| it.path.to_owned()).collect();
+    paths.extend((0..cpus).map(|cpu| format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle")));
+    paths
+}
+
+/// Every path that cannot be written.
+pub fn readonly_paths() -> Vec<String> {
+    READ_ONLY.iter().map(|it| it.path.to_owned()).collect()
+}
+
 const fn mask(path: &'static str, reason: &'static str) -> Masked {
     Masked { path, reason }
 }
@@ -47,7 +60,6 @@ pub const MASKED: &[Masked] = &[
     mask("/sys/devices/virtual/powercap", "energy counters: a side channel to other tasks' keys (CVE-2020-8694)"),
     mask("/sys/class/powercap", "the same by another way"),
     mask("/sys/devices/virtual/dmi", "serial numbers of the host"),
-    mask("/sys/devices/system/cpu/cpu0/thermal_throttle", "a side channel: heat (moby#49560)"),
     mask("/sys/kernel/debug", "debugfs, where the host mounts it"),
     mask("/sys/kernel/tracing", "tracefs, where the host mounts it"),
     mask("/sys/kernel/security", "the host's security modules"),
@@ -67,3 +79,43 @@ pub const READ_ONLY: &[Masked] = &[
     mask("/proc/sys", "the kernel's settings"),
     mask("/proc/sysrq-trigger", "a write reboots the host"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(path: &str) {
+        assert!(masked_paths(2).iter().any(|it| it == path), "{path}");
+    }
+
+    #[test]
+    fn what_the_engine_masks_by_itself_stays_masked() {
+        for path in ["asound", "acpi", "kcore", "keys", "latency_stats", "timer_list", "timer_stats", "sched_debug"] {
+            check(&format!("/proc/{path}"));
+        }
+        check("/proc/scsi");
+        check("/proc/interrupts");
+        check("/sys/firmware");
+        check("/sys/devices/virtual/powercap");
+    }
+
+    #[test]
+    fn every_cpu_has_its_path() {
+        check("/sys/devices/system/cpu/cpu0/thermal_throttle");
+        check("/sys/devices/system/cpu/cpu1/thermal_throttle");
+    }
+
+    #[test]
+    fn paths_are_plain_and_named_once() {
+        let mut all = masked_paths(1);
+        all.extend(readonly_paths());
+        let unique: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(unique.len(), all.len());
+        assert!(all.iter().all(|it| it.starts_with("/proc/") || it.starts_with("/sys/")));
+    }
+
+    #[test]
+    fn what_the_engine_makes_read_only_stays_so() {
+        assert_eq!(readonly_paths(), ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]);
+    }
+}
