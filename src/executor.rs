@@ -1,1 +1,10 @@
-//! executor.
+//! Floor 3: one attempt at a run, from its container to its outcome.
+//!
+//! An attempt does not fail: what happened is its outcome, and `Err` means that the books could not be kept.
+
+pub mod control;
+pub mod streams;
+pub mod verdict;
+
+pub use control::Control;
+pub use streams::{OutputTap, Sinks, Stream};
