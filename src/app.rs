@@ -74,6 +74,9 @@ pub enum AppError {
     /// The workspace cannot be copied in.
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
+    /// The outputs cannot be kept.
+    #[error(transparent)]
+    Outputs(#[from] crate::sandbox::outputs::OutputError),
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),

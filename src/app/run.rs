@@ -16,6 +16,7 @@ use crate::executor::{Attempt, Control, Sinks, run_attempt};
 use crate::policy::{Admitted, Pull, admit};
 use crate::record::{End, Image, Limits, NewRun, Owner, Phase, PolicyRecord, Record, TaskRecord, Transition};
 use crate::sandbox::enforceable;
+use crate::sandbox::outputs::{Destination, Extractor, OutputLimits};
 use crate::store::{OwnerLock, Store};
 use crate::task::RunId;
 
@@ -76,6 +77,7 @@ pub async fn run(order: &RunOrder, directories: &Directories, caller: Caller<'_>
     }
 
     let id = RunId::generate();
+    let outputs = outputs(order, id, &admitted)?;
     let lock = OwnerLock::acquire(&directories.state).map_err(|source| AppError::Read {
         what: "the owners' directory below",
         path: directories.state.clone(),
@@ -103,7 +105,7 @@ pub async fn run(order: &RunOrder, directories: &Directories, caller: Caller<'_>
         sinks: (caller.sinks)(id, directories)?,
         stdio: order.terminal.map_or(Stdio::Pipes, |(rows, columns)| Stdio::Terminal { rows, columns }),
         grace_ms: order.grace_ms,
-        output_directory: output_directory(order, id),
+        outputs,
         control: caller.control,
         begun: caller.begun,
         progress: &phase,
@@ -165,11 +167,18 @@ fn new_run(id: RunId, prepared: &Prepared, admitted: &Admitted, owner: Owner) ->
     }
 }
 
-fn output_directory(order: &RunOrder, id: RunId) -> Option<PathBuf> {
+/// Opens where outputs go, before anything is started.
+fn outputs(order: &RunOrder, id: RunId, admitted: &Admitted) -> Result<Option<Extractor>, AppError> {
     if order.outputs.is_empty() {
-        return None;
+        return Ok(None);
     }
-    Some(order.output_directory.clone().unwrap_or_else(|| PathBuf::from("aegis-out").join(id.short())))
+    let destination = match &order.output_directory {
+        Some(directory) => Destination::Named(directory.clone()),
+        None => Destination::Run { base: PathBuf::from("."), run: id.short() },
+    };
+    let limits = &admitted.policy().outputs;
+    let limits = OutputLimits { bytes: limits.bytes, entries: limits.entries, depth: limits.depth };
+    Ok(Some(Extractor::new(&destination, limits)?))
 }
 
 fn now_ms() -> i64 {

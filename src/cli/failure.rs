@@ -94,6 +94,7 @@ impl From<AppError> for Failure {
             AppError::Policy(_)
             | AppError::Ceiling(_)
             | AppError::Workspace(_)
+            | AppError::Outputs(_)
             | AppError::Open(_)
             | AppError::Record(_)
             | AppError::Superseded(_)

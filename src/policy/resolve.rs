@@ -478,13 +478,15 @@ mod tests {
         let amount = || prop::option::of(prop_oneof![0..10_000u64, any::<u64>()]);
         let pull = prop::option::of(prop::sample::select(Pull::ALL.to_vec()));
         let runtime = prop::option::of(prop::sample::select(vec!["runc", "crun"]).prop_map(str::to_owned));
-        (amount(), amount(), amount(), amount(), amount(), amount(), pull, runtime).prop_map(
-            |(memory_bytes, cpus_milli, pids, tmp_bytes, output_bytes, wall_time_ms, pull, runtime)| {
+        let amounts = (amount(), amount(), amount(), amount(), amount(), amount(), amount());
+        (amounts, pull, runtime).prop_map(
+            |((memory_bytes, cpus_milli, pids, tmp_bytes, workspace_bytes, output_bytes, wall_time_ms), pull, runtime)| {
                 Overrides {
                     memory_bytes,
                     cpus_milli,
                     pids,
                     tmp_bytes,
+                    workspace_bytes,
                     output_bytes,
                     wall_time_ms,
                     pull,
