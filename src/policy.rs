@@ -3,4 +3,6 @@
 
 pub mod rules;
 
-pub use rules::{Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, WorkspaceMedium};
+pub use rules::{
+    Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, WorkspaceMedium,
+};
