@@ -9,6 +9,8 @@ pub mod send;
 mod git;
 mod ignores;
 #[cfg(test)]
+mod repositories;
+#[cfg(test)]
 mod round_trip;
 mod weight;
 
