@@ -18,12 +18,6 @@ pub mod resolve;
 pub mod rules;
 pub mod shipped;
 
-pub use admit::{Admitted, admit, judge};
-pub use ceiling::{Ceiling, HostAmounts};
-pub use denial::Denial;
-pub use overrides::Overrides;
-pub use resolve::{Clipped, FieldOrigin, Origin, Resolved, resolve};
 pub use rules::{
     Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, WorkspaceMedium,
 };
-pub use shipped::{ChoiceError, Chosen, Selection, default_policy, select, shipped};
