@@ -251,6 +251,21 @@ impl Setting {
             Self::Runtimes(names) => policy.runtimes = names.clone(),
         }
     }
+
+    /// The value as its flag takes it; of several runtimes, the first.
+    pub fn as_flag(&self) -> String {
+        match self {
+            Self::Amount(amount, value) => amount.display(*value),
+            Self::Pull(pull) => pull.word().to_owned(),
+            Self::Runtimes(names) => names.first().cloned().unwrap_or_default(),
+            Self::Workspace(_)
+            | Self::Ptrace(_)
+            | Self::Egress(_)
+            | Self::Allow(_)
+            | Self::RequireDigest(_)
+            | Self::Pins(_) => self.to_string(),
+        }
+    }
 }
 
 impl Policy {
