@@ -1,1 +1,5 @@
 //! sandbox.
+
+pub mod beneath;
+pub mod outputs;
+pub mod workspace;

@@ -136,7 +136,7 @@ impl Field {
 fn amount_key(amount: Amount) -> Key {
     let (path, flag, doc) = match amount {
         Amount::WorkspaceSize => {
-            ("filesystem.workspace_size", None, "Size of the workspace, beside the memory limit.")
+            ("filesystem.workspace_size", Some("--workspace-size"), "Size of the workspace, beside the memory limit.")
         }
         Amount::WorkspaceFiles => {
             ("filesystem.workspace_files", None, "Entries that a workspace may have on the way in.")

@@ -17,6 +17,8 @@ pub struct Overrides {
     pub pids: Option<u64>,
     /// `--tmp-size`
     pub tmp_bytes: Option<u64>,
+    /// `--workspace-size`
+    pub workspace_bytes: Option<u64>,
     /// `--output-limit`
     pub output_bytes: Option<u64>,
     /// `--timeout`, in milliseconds
@@ -34,6 +36,7 @@ impl Overrides {
         cpus_milli: None,
         pids: None,
         tmp_bytes: None,
+        workspace_bytes: None,
         output_bytes: None,
         wall_time_ms: None,
         pull: None,
@@ -42,13 +45,14 @@ impl Overrides {
 
     /// What they ask for.
     pub fn settings(&self) -> Vec<Setting> {
-        let Self { memory_bytes, cpus_milli, pids, tmp_bytes, output_bytes, wall_time_ms, pull, runtime } =
+        let Self { memory_bytes, cpus_milli, pids, tmp_bytes, workspace_bytes, output_bytes, wall_time_ms, pull, runtime } =
             self;
         let amounts = [
             (Amount::Memory, memory_bytes),
             (Amount::Cpus, cpus_milli),
             (Amount::Pids, pids),
             (Amount::TmpSize, tmp_bytes),
+            (Amount::WorkspaceSize, workspace_bytes),
             (Amount::OutputSize, output_bytes),
             (Amount::WallTime, wall_time_ms),
         ];
