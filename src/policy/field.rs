@@ -135,9 +135,11 @@ impl Field {
 
 fn amount_key(amount: Amount) -> Key {
     let (path, flag, doc) = match amount {
-        Amount::WorkspaceSize => {
-            ("filesystem.workspace_size", Some("--workspace-size"), "Size of the workspace, beside the memory limit.")
-        }
+        Amount::WorkspaceSize => (
+            "filesystem.workspace_size",
+            Some("--workspace-size"),
+            "Size of the workspace, beside the memory limit.",
+        ),
         Amount::WorkspaceFiles => {
             ("filesystem.workspace_files", None, "Entries that a workspace may have on the way in.")
         }

@@ -25,6 +25,51 @@ fn what_a_file_writes_is_read() {
     assert_eq!((resources.memory_bytes, resources.cpus_milli, resources.pids), (2 << 30, 500, 1_000));
 }
 
+/// Each of these is refused, and the first thing said about it begins with a line and a column.
+fn check_refused_with_its_place(texts: &[&str]) {
+    for text in texts {
+        let refusal = parse("p", text.as_bytes(), Kind::Policy).expect_err(text);
+        assert!(refusal.mistakes.iter().all(|it| it.place.is_some()), "{text}: {refusal}");
+    }
+}
+
+#[test]
+fn po_01_unknown_keys_nesting_types_and_garbage_are_refused_with_their_place() {
+    check_refused_with_its_place(&[
+        "[netwrok]\negress = \"none\"",
+        "[resources.limits]\npids = 5",
+        "pids = 5",
+        "[resources]\npids = true",
+        "[resources]\npids = 5\n---",
+        "[resources]\npids = 5\n\u{0}",
+        "[[resources]]\npids = 5",
+    ]);
+}
+
+#[test]
+fn po_03_duplicates_in_any_spelling_are_refused() {
+    check_refused_with_its_place(&[
+        "[process]\nptrace = true\nptrace = false",
+        "process.ptrace = true\n[process]\nptrace = false",
+        "process = { ptrace = true }\n[process]\nptrace = false",
+        "process.ptrace = true\nprocess.\"ptrace\" = false",
+        "process.ptrace = true\n\"process.ptrace\" = false",
+    ]);
+}
+
+#[test]
+fn po_05_shapes_that_could_be_misread_are_refused() {
+    check_refused_with_its_place(&[
+        "[images]\nallow =",
+        "[images]\nallow = \"x.test\"",
+        "[images]\nallow = ['']",
+        "network = \"no\"",
+        "network = false",
+        "[resources]\nmemory = 512",
+        "[resources]\npids = \"100\"",
+    ]);
+}
+
 #[test]
 fn an_unknown_key_has_its_place_and_its_nearest() {
     check("[resources]\npid = 5", &["p:2:1: unknown key `resources.pid`; the nearest is `resources.pids`"]);
@@ -125,7 +170,7 @@ fn entries_of_lists_are_looked_at() {
 }
 
 #[test]
-fn an_empty_list_allows_none() {
+fn po_05_an_empty_list_allows_none() {
     let document = parse("p", b"[images]\nallow = []", Kind::Policy).expect("a policy");
     let policy = document.over(&bottom()).expect("no contradiction");
     assert_eq!(policy.images.allow.into_iter().collect::<Vec<_>>(), [std::collections::BTreeSet::new()]);
@@ -236,7 +281,7 @@ fn a_ceiling_extends_nothing() {
 }
 
 #[test]
-fn nothing_in_a_value_is_expanded() {
+fn po_13_nothing_in_a_value_is_expanded() {
     check(
         "extends = \"$(id)\"\nruntimes = [\"${HOME}\"]",
         &[
@@ -269,8 +314,13 @@ fn a_list_is_no_place_for_thousands() {
 }
 
 #[test]
-fn a_file_made_of_mistakes_is_refused_at_once() {
+fn po_04_bombs_are_refused_at_once() {
     let bombs = [
+        format!("a = {}", "[".repeat(10_000)),
+        format!("a = {}", "{a = ".repeat(10_000)),
+        format!("{}a = 1", "a.".repeat(30_000)),
+        format!("[{}a]", "a.".repeat(30_000)),
+        format!("images.allow = [{}]", "\"a\",".repeat(1_000_000)),
         "=\n".repeat(32_000),
         "a=1\n".repeat(16_000),
         "[[a.b.c.d.e]]\n".repeat(4_000),

@@ -15,12 +15,23 @@ fn overrides() -> impl Strategy<Value = Overrides> {
     let amount = || prop::option::of(prop_oneof![0..10_000u64, any::<u64>()]);
     let pull = prop::option::of(prop::sample::select(Pull::ALL.to_vec()));
     let runtime = prop::option::of(prop::sample::select(vec!["runc", "crun"]).prop_map(str::to_owned));
-    (amount(), amount(), amount(), amount(), amount(), amount(), pull, runtime).prop_map(
-        |(memory_bytes, cpus_milli, pids, tmp_bytes, output_bytes, wall_time_ms, pull, runtime)| Overrides {
+    (amount(), amount(), amount(), amount(), amount(), amount(), amount(), pull, runtime).prop_map(
+        |(
             memory_bytes,
             cpus_milli,
             pids,
             tmp_bytes,
+            workspace_bytes,
+            output_bytes,
+            wall_time_ms,
+            pull,
+            runtime,
+        )| Overrides {
+            memory_bytes,
+            cpus_milli,
+            pids,
+            tmp_bytes,
+            workspace_bytes,
             output_bytes,
             wall_time_ms,
             pull,
@@ -52,6 +63,7 @@ fn follow(denial: &Denial, overrides: &mut Overrides) {
                 Amount::Cpus => overrides.cpus_milli = value,
                 Amount::Pids => overrides.pids = value,
                 Amount::TmpSize => overrides.tmp_bytes = value,
+                Amount::WorkspaceSize => overrides.workspace_bytes = value,
                 Amount::OutputSize => overrides.output_bytes = value,
                 Amount::WallTime => overrides.wall_time_ms = value,
                 other => unreachable!("{other:?} has no flag"),
