@@ -12,12 +12,19 @@ pub mod denial;
 pub mod document;
 pub mod field;
 pub mod lattice;
+pub mod origin;
 pub mod overrides;
 pub mod reference;
 pub mod resolve;
 pub mod rules;
 pub mod shipped;
 
+pub use admit::{Admitted, admit, judge};
+pub use ceiling::{Ceiling, HostAmounts};
+pub use denial::Denial;
+pub use origin::{Clipped, FieldOrigin, Origin};
+pub use overrides::Overrides;
+pub use resolve::{Resolved, resolve};
 pub use rules::{
     Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, WorkspaceMedium,
 };
