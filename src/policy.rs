@@ -28,3 +28,4 @@ pub use resolve::{Resolved, resolve};
 pub use rules::{
     Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, WorkspaceMedium,
 };
+pub use shipped::{ChoiceError, Chosen, Selection, default_policy, select, shipped};
