@@ -6,7 +6,7 @@ const DEFAULT_REGISTRY: &str = "https://index.docker.io/v1/";
 /// The registry's name, as it stands in the `docker login` file: the first part where it can only be a host.
 pub(super) fn registry(reference: &str) -> &str {
     match reference.split_once('/') {
-        Some((host, _)) if matches!(host, "docker.io" | "index.docker.io") => DEFAULT_REGISTRY,
+        Some(("docker.io" | "index.docker.io", _)) => DEFAULT_REGISTRY,
         Some((host, _)) if host == "localhost" || host.contains(['.', ':']) => host,
         Some(_) | None => DEFAULT_REGISTRY,
     }
