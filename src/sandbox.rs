@@ -1,8 +1,5 @@
-//! Floor 3: one sandbox. The container's shape, its slot directory, the connection to its init, what the kernel must
-//! show, what goes in and what comes out.
+//! sandbox.
 
-pub mod channel;
-pub mod container_spec;
-pub mod environment;
-pub mod init_binary;
-pub mod slot;
+pub mod beneath;
+pub mod outputs;
+pub mod workspace;
