@@ -99,7 +99,13 @@ mount_points() {
 
 fetch_packages() {
     local sources include
-    if [ -n "${AEGIS_IMAGE_SOURCES:-}" ]; then sources=$(<"$AEGIS_IMAGE_SOURCES"); else sources=$(host_sources); fi
+    if [ -z "${AEGIS_IMAGE_SOURCES:-}" ]; then
+        sources=$(host_sources)
+    elif [ -r "$AEGIS_IMAGE_SOURCES" ]; then
+        sources=$(<"$AEGIS_IMAGE_SOURCES")
+    else
+        fail "AEGIS_IMAGE_SOURCES names \`$AEGIS_IMAGE_SOURCES\`, which cannot be read"
+    fi
     [ -n "$sources" ] || fail 'this host has no package sources of Debian or Ubuntu' \
         'name a file of apt sources in AEGIS_IMAGE_SOURCES'
     include=$(IFS=,; printf '%s' "${packages[*]}")

@@ -74,7 +74,7 @@ need_lint() {
 
 plan() {
     [ ${#packages[@]} = 0 ] || lines+=("packages of this distribution: ${packages[*]}")
-    [ "$rust" != install ] || lines+=('Rust (stable) through rustup, from https://sh.rustup.rs, into the home directory')
+    [ "$rust" != install ] || lines+=('Rust (stable) through rustup, from static.rust-lang.org, into the home directory')
     [ "$rust" != update ] || lines+=("the toolchain \`stable\` of the rustup that is here")
     [ ${#tools[@]} = 0 ] || lines+=("programs built by cargo install: ${tools[*]}")
     [ -z "$engine" ] || lines+=('the engine (dockerd) is started')
@@ -120,7 +120,7 @@ install_packages() {
 install_rust() {
     case $rust in
         install)
-            curl --proto '=https' --tlsv1.2 -fsS https://sh.rustup.rs |
+            curl --proto '=https' --tlsv1.2 -fsS https://static.rust-lang.org/rustup/rustup-init.sh |
                 sh -s -- -y --profile minimal --default-toolchain stable --component clippy,rustfmt >&2 ;;
         update) rustup toolchain install stable --profile minimal --component clippy,rustfmt >&2 ;;
     esac
