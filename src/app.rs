@@ -77,6 +77,9 @@ pub enum AppError {
     /// The outputs cannot be kept.
     #[error(transparent)]
     Outputs(#[from] crate::sandbox::outputs::OutputError),
+    /// An image cannot be fetched.
+    #[error(transparent)]
+    Pull(#[from] crate::docker::images::PullError),
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),

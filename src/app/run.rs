@@ -10,13 +10,13 @@ use crate::app::prepare::{Prepared, prepare};
 use crate::app::{AppError, RunOrder, host};
 use crate::config::Directories;
 use crate::container::{Engine, EngineFacts, ImageFacts};
-use crate::docker::{DockerEngine, address};
+use crate::docker::{DockerEngine, address, credentials};
 use crate::executor::starting::Place;
 use crate::executor::{Attempt, Control, Sinks, run_attempt};
 use crate::policy::{Admitted, Pull, admit};
 use crate::record::{End, Image, Limits, NewRun, Owner, Phase, PolicyRecord, Record, TaskRecord, Transition};
 use crate::sandbox::enforceable;
-use crate::sandbox::outputs::{Destination, Extractor, OutputLimits};
+use crate::sandbox::outputs::{Destination, Extractor, OutputLimits, Wanted};
 use crate::store::{OwnerLock, Store};
 use crate::task::RunId;
 
@@ -130,15 +130,16 @@ async fn image(
 ) -> Result<ImageFacts, AppError> {
     let reference = &prepared.task.image;
     let pull = prepared.resolved.policy.images.pull;
+    let fetch = || async {
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let login_file = credentials::login_file(std::env::var_os("DOCKER_CONFIG").as_deref(), home.as_deref());
+        Ok(engine.pull_image(reference, login_file.as_deref(), |it| progress(Step::Pulling(it))).await?)
+    };
     if pull == Pull::Always {
-        engine.pull(reference, &|it| progress(Step::Pulling(it))).await?;
-        return Ok(engine.image(reference).await?);
+        return fetch().await;
     }
     match engine.image(reference).await {
-        Err(crate::container::EngineError::ImageNotFound { .. }) if pull == Pull::Missing => {
-            engine.pull(reference, &|it| progress(Step::Pulling(it))).await?;
-            Ok(engine.image(reference).await?)
-        }
+        Err(crate::container::EngineError::ImageNotFound { .. }) if pull == Pull::Missing => fetch().await,
         found => Ok(found?),
     }
 }
@@ -178,7 +179,8 @@ fn outputs(order: &RunOrder, id: RunId, admitted: &Admitted) -> Result<Option<Ex
     };
     let limits = &admitted.policy().outputs;
     let limits = OutputLimits { bytes: limits.bytes, entries: limits.entries, depth: limits.depth };
-    Ok(Some(Extractor::new(&destination, limits)?))
+    let patterns: Vec<String> = order.outputs.iter().map(|it| it.pattern.clone()).collect();
+    Ok(Some(Extractor::new(&destination, Wanted::parse(&patterns)?, limits)?))
 }
 
 fn now_ms() -> i64 {

@@ -95,6 +95,7 @@ impl From<AppError> for Failure {
             | AppError::Ceiling(_)
             | AppError::Workspace(_)
             | AppError::Outputs(_)
+            | AppError::Pull(_)
             | AppError::Open(_)
             | AppError::Record(_)
             | AppError::Superseded(_)

@@ -335,7 +335,7 @@ async fn collect_and_end(
             Ok(Err(message)) => (None, Some(message)),
             Err(_) => (None, Some("the collection took too long".to_owned())),
         };
-        keep_collected(extractor.finish(done, attempt.task.outputs.len()), failed, attempt.task, end);
+        keep_collected(extractor.finish(done), failed, attempt.task, end);
     }
     timings.ended(Phase::Outputs);
     standing.sender.send(&Request::End, &[]).await.ok()?;
