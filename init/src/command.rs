@@ -235,10 +235,7 @@ impl Commands {
     fn target(&self, index: usize) -> Target {
         let command = &self.live[index];
         let others = self.live.iter().filter(|other| other.exec != command.exec);
-        Target {
-            root: command.root(),
-            others: others.map(|it| (it.root(), it.tag)).collect(),
-        }
+        Target { root: command.root(), others: others.map(|it| (it.root(), it.tag)).collect() }
     }
 
     fn reap(&mut self) {

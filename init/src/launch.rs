@@ -214,11 +214,22 @@ fn take_streams(streams: &Streams) -> nix::Result<()> {
     Ok(())
 }
 
-/// A program starts with every signal at its default and none blocked.
+/// A program starts with every signal at its default and none blocked. The call is made raw because the library keeps
+/// two signals for itself, which an engine may have left ignored.
 fn reset_signals() -> nix::Result<()> {
+    let default = [0u64; 4];
     for signal in 1..=SIGNAL_MAX {
-        // SAFETY: a default disposition runs no code of ours. Numbers that cannot be changed fail and stay default.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: zeros are the kernel's default action, which runs no code of ours; SIGKILL and SIGSTOP cannot be
+        // changed, fail, and are at their default.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null::<u64>(),
+                size_of::<u64>(),
+            );
+        }
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
 }
