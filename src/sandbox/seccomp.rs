@@ -75,7 +75,8 @@ impl Filter {
         for it in &conditional {
             by_name.insert(it.call, Treatment::When(it.rules.clone()));
         }
-        let calls = numbers::all().filter_map(|(number, name)| Some((number, by_name.remove(name)?))).collect();
+        let calls =
+            numbers::all().filter_map(|(number, name)| Some((number, by_name.remove(name)?))).collect();
         Self { profile, groups, conditional, calls }
     }
 
@@ -112,7 +113,10 @@ impl Filter {
     /// The denied group of a call, or the call's own name where its arguments decide.
     pub(crate) fn group_of(&self, number: u32) -> &'static str {
         let Some(name) = numbers::name(number) else { return "unnamed numbers" };
-        self.groups.iter().find(|group| group.calls().any(|call| call == name)).map_or(name, |group| group.name)
+        self.groups
+            .iter()
+            .find(|group| group.calls().any(|call| call == name))
+            .map_or(name, |group| group.name)
     }
 }
 

@@ -73,8 +73,11 @@ impl Filter {
         for number in (0..NUMBERS_END).filter(|it| !EXEMPT.contains(it)) {
             let args = harmless_arguments(number);
             // A call that depends on its arguments has its edges instead.
-            if !self.always_allowed(number) && !self.conditional.iter().any(|it| Some(it.call) == numbers::name(number)) {
-                let label = numbers::name(number).map_or_else(|| format!("call {number}"), |name| format!("`{name}`"));
+            if !self.always_allowed(number)
+                && !self.conditional.iter().any(|it| Some(it.call) == numbers::name(number))
+            {
+                let label = numbers::name(number)
+                    .map_or_else(|| format!("call {number}"), |name| format!("`{name}`"));
                 probes.extend(self.plan(label, number, args));
             }
         }
@@ -161,7 +164,9 @@ fn socket_edges() -> Vec<(String, &'static str, [u64; 6])> {
         for kind in (0..16).filter(|it| ![1, 2].contains(it)) {
             push("socket", format!("family {family}, type {kind}"), family, kind, 1);
         }
-        for (kind, protocol) in [(1, 17), (1, 132), (1, 256), (1, 262), (2, 1), (2, 6), (2, 58), (2, 132), (2, 136)] {
+        for (kind, protocol) in
+            [(1, 17), (1, 132), (1, 256), (1, 262), (2, 1), (2, 6), (2, 58), (2, 132), (2, 136)]
+        {
             push("socket", format!("family {family}, protocol {protocol}"), family, kind, protocol);
         }
         push("socket", format!("family {family}, protocol 262 below other bits"), family, 1, UPPER | 262);
@@ -180,7 +185,12 @@ fn other_entries() -> Vec<PlannedProbe> {
         probes.push(PlannedProbe {
             label: format!("x32 call {number}"),
             group: "other ABIs",
-            probe: Probe { entry: Entrypoint::Native, number: X32 | number, args: [NOTHING; 6], deadly: true },
+            probe: Probe {
+                entry: Entrypoint::Native,
+                number: X32 | number,
+                args: [NOTHING; 6],
+                deadly: true,
+            },
             accepted: vec![
                 ProbeResult::Errno(ENOSYS),
                 ProbeResult::Errno(EPERM),
@@ -222,7 +232,8 @@ fn judge(planned: &[PlannedProbe], results: &[ProbeResult]) -> Vec<Difference> {
 }
 
 fn group_difference(group: &str, wrong: &[(&PlannedProbe, ProbeResult)]) -> Difference {
-    let named = wrong.iter().take(NAMED_MAX).map(|(plan, result)| format!("{}: {}", plan.label, said(*result)));
+    let named =
+        wrong.iter().take(NAMED_MAX).map(|(plan, result)| format!("{}: {}", plan.label, said(*result)));
     let mut seen = named.collect::<Vec<_>>().join(", ");
     if wrong.len() > NAMED_MAX {
         seen.push_str(&format!(", and {} more", wrong.len() - NAMED_MAX));
@@ -316,7 +327,9 @@ mod tests {
         let differences = strict().judge(&results);
         assert_eq!(
             differences.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            ["seccomp group `keyrings` is `add_key`: EINVAL, `request_key`: EINVAL, `keyctl`: EINVAL, expected EPERM"]
+            [
+                "seccomp group `keyrings` is `add_key`: EINVAL, `request_key`: EINVAL, `keyctl`: EINVAL, expected EPERM"
+            ]
         );
     }
 }

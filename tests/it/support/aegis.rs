@@ -107,7 +107,10 @@ impl Aegis {
 impl Drop for Aegis {
     fn drop(&mut self) {
         if let Ok(instance) = std::fs::read_to_string(self.state().join("instance")) {
-            for container in docker(&["ps", "-aq", "--filter", &format!("label=aegis.instance={}", instance.trim())]).lines() {
+            for container in
+                docker(&["ps", "-aq", "--filter", &format!("label=aegis.instance={}", instance.trim())])
+                    .lines()
+            {
                 docker(&["rm", "-f", container]);
             }
             let _ = std::fs::remove_dir_all(Path::new("/run/aegis").join(instance.trim()));
