@@ -226,6 +226,9 @@ pub enum EngineError {
 pub trait Engine: Send + Sync {
     /// What it is.
     fn facts(&self) -> impl Future<Output = Result<EngineFacts, EngineError>> + Send;
+    /// Each setting that a container of this shape is asked for, by its field's name, as compact JSON: what an
+    /// inspection must show again.
+    fn settings(&self, spec: &ContainerSpec) -> BTreeMap<String, String>;
     /// What an image is.
     fn image(&self, reference: &str) -> impl Future<Output = Result<ImageFacts, EngineError>> + Send;
     /// Makes a container and gives its id. The engine removes it when it has ended.

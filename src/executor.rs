@@ -2,9 +2,14 @@
 //!
 //! An attempt does not fail: what happened is its outcome, and `Err` means that the books could not be kept.
 
+pub mod attempt;
 pub mod control;
+pub mod request;
+pub mod session;
+pub mod starting;
 pub mod streams;
 pub mod verdict;
 
+pub use attempt::{Attempt, run_attempt};
 pub use control::Control;
 pub use streams::{OutputTap, Sinks, Stream};

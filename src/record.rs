@@ -6,9 +6,12 @@
 pub mod end;
 pub mod error;
 pub mod event;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod run;
 
 use std::future::Future;
+use std::pin::Pin;
 
 pub use end::{Artifact, Dropped, End, OutputCounts, Phase, Usage};
 pub use error::RecordError;
@@ -41,91 +44,57 @@ pub enum Found {
     Ambiguous(Vec<RunId>),
 }
 
+/// What a verb of the port gives: boxed, so that a port can be held without naming its adapter.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, RecordError>> + Send + 'a>>;
+
 /// Where runs are kept. Times are milliseconds since the epoch, given by the caller.
 pub trait Record: Send + Sync {
     /// Accepts a run and leases it to its owner at once: attempt 1, epoch 1, state `leased`.
-    fn insert(&self, run: &NewRun) -> impl Future<Output = Result<Fence, RecordError>> + Send;
+    fn insert<'a>(&'a self, run: &'a NewRun) -> Pending<'a, Fence>;
 
     /// `leased` to `starting`, with the image that will be run.
-    fn start(
-        &self,
-        fence: Fence,
-        image: &Image,
-        at_ms: i64,
-    ) -> impl Future<Output = Result<Transition, RecordError>> + Send;
+    fn start<'a>(&'a self, fence: Fence, image: &'a Image, at_ms: i64) -> Pending<'a, Transition>;
 
     /// Binds the sandbox to a starting run. Comes before release: a sweep finds the run by its container.
-    fn bind(
-        &self,
-        fence: Fence,
-        slot: &Slot,
-        at_ms: i64,
-    ) -> impl Future<Output = Result<Transition, RecordError>> + Send;
+    fn bind<'a>(&'a self, fence: Fence, slot: &'a Slot, at_ms: i64) -> Pending<'a, Transition>;
 
     /// `starting` to `running`, with the attestation report (JSON). Refused without a bound slot.
-    fn release(
-        &self,
-        fence: Fence,
-        attestation: &str,
-        at_ms: i64,
-    ) -> impl Future<Output = Result<Transition, RecordError>> + Send;
+    fn release<'a>(&'a self, fence: Fence, attestation: &'a str, at_ms: i64) -> Pending<'a, Transition>;
 
     /// `running` to `finishing`: the command ended, outputs are collected.
-    fn finishing(
-        &self,
-        fence: Fence,
-        at_ms: i64,
-    ) -> impl Future<Output = Result<Transition, RecordError>> + Send;
+    fn finishing(&self, fence: Fence, at_ms: i64) -> Pending<'_, Transition>;
 
     /// Any state but `done` to `done`, with everything that is kept of the end. An attestation report given here
     /// replaces the one of release: a refusal has only this one.
-    fn finish(
-        &self,
+    fn finish<'a>(
+        &'a self,
         fence: Fence,
-        end: &End,
-        attestation: Option<&str>,
+        end: &'a End,
+        attestation: Option<&'a str>,
         at_ms: i64,
-    ) -> impl Future<Output = Result<Transition, RecordError>> + Send;
+    ) -> Pending<'a, Transition>;
 
     /// Back to `queued` to be tried again, without a slot. The old fence is dead from here on.
-    fn requeue(
-        &self,
-        fence: Fence,
-        because: &Outcome,
-        at_ms: i64,
-    ) -> impl Future<Output = Result<Transition, RecordError>> + Send;
+    fn requeue<'a>(&'a self, fence: Fence, because: &'a Outcome, at_ms: i64) -> Pending<'a, Transition>;
 
     /// `queued` to `leased`: the next attempt under the next epoch. `None` when somebody else has it.
-    fn lease(
-        &self,
-        run: RunId,
-        owner: &Owner,
-        at_ms: i64,
-    ) -> impl Future<Output = Result<Option<Fence>, RecordError>> + Send;
+    fn lease<'a>(&'a self, run: RunId, owner: &'a Owner, at_ms: i64) -> Pending<'a, Option<Fence>>;
 
     /// The run that a person named.
-    fn find(&self, selector: &RunSelector) -> impl Future<Output = Result<Found, RecordError>> + Send;
+    fn find<'a>(&'a self, selector: &'a RunSelector) -> Pending<'a, Found>;
 
     /// Newest first, at most `count_max`.
-    fn list(
-        &self,
-        filter: RunFilter,
-        count_max: u32,
-    ) -> impl Future<Output = Result<Vec<RunBrief>, RecordError>> + Send;
+    fn list(&self, filter: RunFilter, count_max: u32) -> Pending<'_, Vec<RunBrief>>;
 
     /// What happened to a run, oldest first.
-    fn events(&self, run: RunId) -> impl Future<Output = Result<Vec<Event>, RecordError>> + Send;
+    fn events(&self, run: RunId) -> Pending<'_, Vec<Event>>;
 
     /// Runs without an outcome whose owner is gone.
-    fn orphans(&self) -> impl Future<Output = Result<Vec<Orphan>, RecordError>> + Send;
+    fn orphans(&self) -> Pending<'_, Vec<Orphan>>;
 
     /// Runs that ended before this time, oldest first, at most `count_max`: what retention lets go.
-    fn ended_before(
-        &self,
-        time_ms: i64,
-        count_max: u32,
-    ) -> impl Future<Output = Result<Vec<RunId>, RecordError>> + Send;
+    fn ended_before(&self, time_ms: i64, count_max: u32) -> Pending<'_, Vec<RunId>>;
 
     /// Forgets an ended run with its events and artifacts. An active run stays: `Superseded`.
-    fn forget(&self, run: RunId) -> impl Future<Output = Result<Transition, RecordError>> + Send;
+    fn forget(&self, run: RunId) -> Pending<'_, Transition>;
 }

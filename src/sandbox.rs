@@ -2,10 +2,14 @@
 //! show, what goes in and what comes out.
 
 pub mod attestation;
+pub mod beneath;
 pub mod channel;
 pub mod container_spec;
+pub mod enforceable;
 pub mod environment;
 pub mod init_binary;
 pub mod masks;
+pub mod outputs;
 pub mod seccomp;
 pub mod slot;
+pub mod workspace;

@@ -1,8 +1,12 @@
 //! Floor 4, the adapter of the record port: runs in SQLite, logs in files. The only module that names `sqlx`.
 
+#[cfg(test)]
+mod contract;
 mod failure;
 mod json;
 mod open;
+#[cfg(test)]
+mod opening;
 pub mod owner;
 mod row;
 mod sqlite;

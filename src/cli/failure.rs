@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use crate::app::AppError;
 use crate::container::EngineError;
 use crate::task::ExitCode;
 
@@ -73,6 +74,33 @@ impl Failure {
             },
             EngineError::TimedOut { .. } => failure.hint("the engine is overloaded or stuck: look at its log"),
             EngineError::Unsupported { .. } | EngineError::ContainerNotFound { .. } | EngineError::Refused { .. } => failure,
+        }
+    }
+}
+
+impl From<AppError> for Failure {
+    fn from(error: AppError) -> Self {
+        match &error {
+            AppError::Engine(engine) => Self::of_engine(engine),
+            AppError::Denied(denials) => {
+                let mut failure = Self::of(&error);
+                for denial in denials {
+                    failure.causes.push(format!("{}: {}", denial.field.key().path, denial.message));
+                    failure.hints.push(denial.hint.clone());
+                }
+                failure
+            }
+            AppError::Unenforceable(missing) => Self { causes: missing.clone(), ..Self::of(&error) },
+            AppError::Policy(_)
+            | AppError::Ceiling(_)
+            | AppError::Workspace(_)
+            | AppError::Outputs(_)
+            | AppError::Pull(_)
+            | AppError::Open(_)
+            | AppError::Record(_)
+            | AppError::Superseded(_)
+            | AppError::Directory(_)
+            | AppError::Read { .. } => Self::of(&error),
         }
     }
 }

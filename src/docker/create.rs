@@ -35,7 +35,6 @@ pub fn body(spec: &ContainerSpec) -> ContainerCreateBody {
         image: Some(spec.image_id.clone()),
         working_dir: Some("/".to_owned()),
         entrypoint: Some(spec.entrypoint.clone()),
-        network_disabled: Some(true),
         labels: Some(spec.labels.clone().into_iter().collect()),
         stop_signal: Some("SIGKILL".to_owned()),
         stop_timeout: Some(0),

@@ -1,6 +1,6 @@
 //! The verbs of the port, each one call with a deadline.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
@@ -116,6 +116,10 @@ impl Engine for DockerEngine {
         Ok(facts_of(&info, &self.version))
     }
 
+    fn settings(&self, spec: &ContainerSpec) -> BTreeMap<String, String> {
+        create::settings(&create::body(spec))
+    }
+
     async fn image(&self, reference: &str) -> Result<ImageFacts, EngineError> {
         image_facts::inspect(&self.docker, reference, &self.address).await
     }
@@ -222,7 +226,7 @@ fn facts_of(info: &SystemInfo, version: &SystemVersion) -> EngineFacts {
 }
 
 fn inspected_of(inspected: ContainerInspectResponse) -> InspectedContainer {
-    let mut settings = std::collections::BTreeMap::new();
+    let mut settings = BTreeMap::new();
     if let Ok(Value::Object(host)) = serde_json::to_value(&inspected.host_config) {
         create::gather(&mut settings, "HostConfig", host);
     }

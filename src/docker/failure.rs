@@ -46,7 +46,13 @@ fn kind_of(error: &Error) -> Option<ErrorKind> {
     None
 }
 
-fn bounded(message: &str) -> String {
+/// An engine refusal in its own words.
+pub(super) fn refused(verb: &'static str, message: &str) -> EngineError {
+    EngineError::Refused { verb, message: bounded(message) }
+}
+
+/// Text of an engine, kept short and on one line.
+pub(super) fn bounded(message: &str) -> String {
     let mut kept = String::new();
     for character in message.trim().chars().take(MESSAGE_CHARS_MAX) {
         if character.is_control() { kept.push(' ') } else { kept.push(character) }

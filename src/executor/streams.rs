@@ -51,6 +51,22 @@ pub struct Sinks {
     pub tap: Arc<dyn OutputTap>,
 }
 
+impl Sinks {
+    /// Streams that lead nowhere.
+    pub fn nowhere() -> Self {
+        struct Nobody;
+        impl OutputTap for Nobody {
+            fn saw(&self, _stream: Stream, _bytes: &[u8]) {}
+        }
+        Self {
+            stdout: Box::new(std::io::sink()),
+            stderr: Box::new(std::io::sink()),
+            stdin: None,
+            tap: Arc::new(Nobody),
+        }
+    }
+}
+
 /// Counts what went through, and holds it to a limit.
 #[derive(Debug)]
 pub struct Meter {

@@ -6,6 +6,7 @@ mod cgroup;
 mod devices;
 mod difference;
 mod id_map;
+pub mod engine;
 pub mod json;
 mod limits;
 mod mount_table;

@@ -1,269 +1,105 @@
-//! The verbs of the record port in SQLite. Each is one transaction, one transition, one event; each write is fenced.
+//! The record port in SQLite: which verb is which step or look, and what every transaction shares.
 
-use std::os::unix::ffi::OsStrExt;
+mod looks;
+mod steps;
 
-use serde_json::json;
-use sqlx::{Sqlite, SqliteConnection, Transaction};
+use sqlx::sqlite::SqliteQueryResult;
+use sqlx::{SqlSafeStr, Sqlite, SqliteConnection, Transaction};
 
 use crate::record::{
-    End, Event, EventKind, Fence, Found, Image, NewRun, Orphan, Owner, Record, RecordError, Run, RunBrief,
-    RunFilter, Slot, Transition,
+    End, Event, EventKind, Fence, Found, Image, NewRun, Orphan, Owner, Pending, Record, RecordError,
+    RunBrief, RunFilter, Slot, Transition,
 };
-use crate::store::row::{ArtifactRow, BriefRow, EventRow, OwnedRow, RunRow};
-use crate::store::{Store, failure, json as column, owner, row};
+use crate::store::{Store, failure};
 use crate::task::run_id::RunSelector;
 use crate::task::{Outcome, RunId};
 
-/// Runs named at the most when a short id is ambiguous.
-const AMBIGUOUS_MAX: i64 = 10;
-/// Events read of one run at the most.
-const EVENTS_MAX: i64 = 1000;
+/// What a transaction survives once it is told as applied. Either way a later reader sees all of it or nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Durability {
+    /// The machine: it is synced to the disk (half a millisecond to several). A run's acceptance and its outcome.
+    PowerCut,
+    /// This process and every other: the steps between. After a power cut no sandbox is left, so that the run is
+    /// found as its owner's orphan whichever of them it shows.
+    Crash,
+}
 
 impl Record for Store {
-    async fn insert(&self, run: &NewRun) -> Result<Fence, RecordError> {
-        let fence = Fence { run: run.id, epoch: 1, attempt: 1 };
-        let mut tx = self.begin().await?;
-        self.insert_row(&mut tx, run).await?;
-        let queued = column::detail(&[("policy", json!(run.policy.digest))]);
-        self.append(&mut tx, run.id, run.created_ms, EventKind::Queued, &queued).await?;
-        let leased = leased_detail(&fence, &run.owner);
-        self.append(&mut tx, run.id, run.created_ms, EventKind::Leased, &leased).await?;
-        self.commit(tx).await?;
-        Ok(fence)
+    fn insert<'a>(&'a self, run: &'a NewRun) -> Pending<'a, Fence> {
+        Box::pin(self.step_insert(run))
     }
 
-    async fn start(&self, fence: Fence, image: &Image, at_ms: i64) -> Result<Transition, RecordError> {
-        let mut tx = self.begin().await?;
-        let result = sqlx::query(
-            "UPDATE runs SET state = 'starting', image_id = $3, image_repo_digest = $4, started_ms = $5 \
-             WHERE id = $1 AND epoch = $2 AND state = 'leased'",
-        )
-        .bind(fence.run.to_string())
-        .bind(signed(fence.epoch))
-        .bind(&image.id)
-        .bind(&image.repo_digest)
-        .bind(at_ms)
-        .execute(&mut *tx)
-        .await;
-        let detail = column::detail(&[("image", json!(image.id))]);
-        self.settle(tx, result, fence, at_ms, EventKind::Starting, &detail).await
+    fn start<'a>(&'a self, fence: Fence, image: &'a Image, at_ms: i64) -> Pending<'a, Transition> {
+        Box::pin(self.step_start(fence, image, at_ms))
     }
 
-    async fn bind(&self, fence: Fence, slot: &Slot, at_ms: i64) -> Result<Transition, RecordError> {
-        let mut tx = self.begin().await?;
-        let result = sqlx::query(
-            "UPDATE runs SET slot_number = $3, container_id = $4 \
-             WHERE id = $1 AND epoch = $2 AND state = 'starting' AND container_id IS NULL",
-        )
-        .bind(fence.run.to_string())
-        .bind(signed(fence.epoch))
-        .bind(i64::from(slot.number))
-        .bind(&slot.container_id)
-        .execute(&mut *tx)
-        .await;
-        let detail = column::detail(&[("slot", json!(slot.number)), ("container", json!(slot.container_id))]);
-        self.settle(tx, result, fence, at_ms, EventKind::Bound, &detail).await
+    fn bind<'a>(&'a self, fence: Fence, slot: &'a Slot, at_ms: i64) -> Pending<'a, Transition> {
+        Box::pin(self.step_bind(fence, slot, at_ms))
     }
 
-    async fn release(&self, fence: Fence, attestation: &str, at_ms: i64) -> Result<Transition, RecordError> {
-        let mut tx = self.begin().await?;
-        let result = sqlx::query(
-            "UPDATE runs SET state = 'running', attestation = $3, released_ms = $4 \
-             WHERE id = $1 AND epoch = $2 AND state = 'starting' AND container_id IS NOT NULL",
-        )
-        .bind(fence.run.to_string())
-        .bind(signed(fence.epoch))
-        .bind(attestation)
-        .bind(at_ms)
-        .execute(&mut *tx)
-        .await;
-        self.settle(tx, result, fence, at_ms, EventKind::Running, "{}").await
+    fn release<'a>(&'a self, fence: Fence, attestation: &'a str, at_ms: i64) -> Pending<'a, Transition> {
+        Box::pin(self.step_release(fence, attestation, at_ms))
     }
 
-    async fn finishing(&self, fence: Fence, at_ms: i64) -> Result<Transition, RecordError> {
-        let mut tx = self.begin().await?;
-        let result = sqlx::query(
-            "UPDATE runs SET state = 'finishing' WHERE id = $1 AND epoch = $2 AND state = 'running'",
-        )
-        .bind(fence.run.to_string())
-        .bind(signed(fence.epoch))
-        .execute(&mut *tx)
-        .await;
-        self.settle(tx, result, fence, at_ms, EventKind::Finishing, "{}").await
+    fn finishing(&self, fence: Fence, at_ms: i64) -> Pending<'_, Transition> {
+        Box::pin(self.step_finishing(fence, at_ms))
     }
 
-    async fn finish(
-        &self,
+    fn finish<'a>(
+        &'a self,
         fence: Fence,
-        end: &End,
-        attestation: Option<&str>,
+        end: &'a End,
+        attestation: Option<&'a str>,
         at_ms: i64,
-    ) -> Result<Transition, RecordError> {
-        let usage =
-            end.usage.as_ref().map(column::usage_text).transpose().map_err(|err| self.unencodable(err))?;
-        let mut tx = self.begin().await?;
-        let result = sqlx::query(
-            "UPDATE runs SET state = 'done', ended_ms = $3, outcome = $4, outcome_detail = $5, usage = $6, \
-             stdout_bytes = $7, stderr_bytes = $8, log_truncated = $9, output_dir = $10, remarks = $11, \
-             attestation = coalesce($12, attestation) \
-             WHERE id = $1 AND epoch = $2 AND state <> 'done'",
-        )
-        .bind(fence.run.to_string())
-        .bind(signed(fence.epoch))
-        .bind(at_ms)
-        .bind(end.outcome.name())
-        .bind(column::outcome_detail(&end.outcome).map_err(|err| self.unencodable(err))?)
-        .bind(usage)
-        .bind(signed(end.output.stdout_bytes))
-        .bind(signed(end.output.stderr_bytes))
-        .bind(end.output.log_truncated)
-        .bind(end.output_dir.as_ref().map(|it| it.as_os_str().as_bytes().to_vec()))
-        .bind(column::remarks_text(end).map_err(|err| self.unencodable(err))?)
-        .bind(attestation)
-        .execute(&mut *tx)
-        .await;
-        if matches!(&result, Ok(done) if done.rows_affected() == 1) {
-            self.insert_artifacts(&mut tx, fence.run, end).await?;
-        }
-        let detail = column::detail(&[("outcome", json!(end.outcome.to_string()))]);
-        self.settle(tx, result, fence, at_ms, EventKind::Done, &detail).await
+    ) -> Pending<'a, Transition> {
+        Box::pin(self.step_finish(fence, end, attestation, at_ms))
     }
 
-    async fn requeue(&self, fence: Fence, because: &Outcome, at_ms: i64) -> Result<Transition, RecordError> {
-        let mut tx = self.begin().await?;
-        // The owner stays named: if it dies before it leases the run again, the run is its orphan.
-        let result = sqlx::query(
-            "UPDATE runs SET state = 'queued', epoch = epoch + 1, slot_number = NULL, container_id = NULL, \
-             attestation = NULL, started_ms = NULL, released_ms = NULL \
-             WHERE id = $1 AND epoch = $2 AND state IN ('leased', 'starting', 'running', 'finishing')",
-        )
-        .bind(fence.run.to_string())
-        .bind(signed(fence.epoch))
-        .execute(&mut *tx)
-        .await;
-        let detail =
-            column::detail(&[("attempt", json!(fence.attempt)), ("because", json!(because.to_string()))]);
-        self.settle(tx, result, fence, at_ms, EventKind::Queued, &detail).await
+    fn requeue<'a>(&'a self, fence: Fence, because: &'a Outcome, at_ms: i64) -> Pending<'a, Transition> {
+        Box::pin(self.step_requeue(fence, because, at_ms))
     }
 
-    async fn lease(&self, run: RunId, owner: &Owner, at_ms: i64) -> Result<Option<Fence>, RecordError> {
-        let mut tx = self.begin().await?;
-        let leased: Option<(i64, i64)> = sqlx::query_as(
-            "UPDATE runs SET state = 'leased', epoch = epoch + 1, attempt = attempt + 1, owner_pid = $2, \
-             owner_lock = $3 WHERE id = $1 AND state = 'queued' RETURNING epoch, attempt",
-        )
-        .bind(run.to_string())
-        .bind(i64::from(owner.pid))
-        .bind(&owner.lock)
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(|err| self.failed(err))?;
-        let Some((epoch, attempt)) = leased else { return Ok(None) };
-        // Both counters are ours and count attempts: they are small and positive.
-        let fence =
-            Fence { run, epoch: epoch.unsigned_abs(), attempt: u32::try_from(attempt).unwrap_or(u32::MAX) };
-        self.append(&mut tx, run, at_ms, EventKind::Leased, &leased_detail(&fence, owner)).await?;
-        self.commit(tx).await?;
-        Ok(Some(fence))
+    fn lease<'a>(&'a self, run: RunId, owner: &'a Owner, at_ms: i64) -> Pending<'a, Option<Fence>> {
+        Box::pin(self.step_lease(run, owner, at_ms))
     }
 
-    async fn find(&self, selector: &RunSelector) -> Result<Found, RecordError> {
-        let ids: Vec<String> = match selector {
-            RunSelector::Id(id) => vec![id.to_string()],
-            RunSelector::Short(digits) => {
-                sqlx::query_scalar("SELECT id FROM runs WHERE short_id = $1 ORDER BY id DESC LIMIT $2")
-                    .bind(digits)
-                    .bind(AMBIGUOUS_MAX)
-                    .fetch_all(&self.pool)
-                    .await
-                    .map_err(|err| self.failed(err))?
-            }
-        };
-        match ids.as_slice() {
-            [] => Ok(Found::Nothing),
-            [id] => Ok(self.load(id).await?.map_or(Found::Nothing, |run| Found::Run(Box::new(run)))),
-            several => self.parse_ids(several).map(Found::Ambiguous),
-        }
+    fn find<'a>(&'a self, selector: &'a RunSelector) -> Pending<'a, Found> {
+        Box::pin(self.look_find(selector))
     }
 
-    async fn list(&self, filter: RunFilter, count_max: u32) -> Result<Vec<RunBrief>, RecordError> {
-        let query = match filter {
-            RunFilter::Active => {
-                "SELECT id, name, labels, command, image, policy_name, state, outcome, outcome_detail, created_ms, \
-                 released_ms, ended_ms FROM runs WHERE state <> 'done' ORDER BY id DESC LIMIT $1"
-            }
-            RunFilter::All => {
-                "SELECT id, name, labels, command, image, policy_name, state, outcome, outcome_detail, created_ms, \
-                 released_ms, ended_ms FROM runs ORDER BY id DESC LIMIT $1"
-            }
-        };
-        let rows: Vec<BriefRow> = sqlx::query_as(query)
-            .bind(i64::from(count_max))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|err| self.failed(err))?;
-        rows.into_iter().map(|it| it.brief(&self.place)).collect()
+    fn list(&self, filter: RunFilter, count_max: u32) -> Pending<'_, Vec<RunBrief>> {
+        Box::pin(self.look_list(filter, count_max))
     }
 
-    async fn events(&self, run: RunId) -> Result<Vec<Event>, RecordError> {
-        let run = run.to_string();
-        let rows: Vec<EventRow> = sqlx::query_as(
-            "SELECT seq, at_ms, kind, detail FROM events WHERE run_id = $1 ORDER BY seq LIMIT $2",
-        )
-        .bind(&run)
-        .bind(EVENTS_MAX)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(|err| self.failed(err))?;
-        rows.into_iter().map(|it| it.event(&run, &self.place)).collect()
+    fn events(&self, run: RunId) -> Pending<'_, Vec<Event>> {
+        Box::pin(self.look_events(run))
     }
 
-    async fn orphans(&self) -> Result<Vec<Orphan>, RecordError> {
-        let rows: Vec<OwnedRow> = sqlx::query_as(
-            "SELECT id, state, attempt, epoch, owner_pid, owner_lock, slot_number, container_id \
-             FROM runs WHERE state <> 'done' ORDER BY id",
-        )
-        .fetch_all(&self.pool)
-        .await
-        .map_err(|err| self.failed(err))?;
-        let mut orphans = Vec::new();
-        for row in rows {
-            let Some(orphan) = row.orphan(&self.place)? else { continue };
-            if !owner::is_alive(&self.owners, &orphan.owner.lock) {
-                orphans.push(orphan);
-            }
-        }
-        Ok(orphans)
+    fn orphans(&self) -> Pending<'_, Vec<Orphan>> {
+        Box::pin(self.look_orphans())
     }
 
-    async fn ended_before(&self, time_ms: i64, count_max: u32) -> Result<Vec<RunId>, RecordError> {
-        let ids: Vec<String> = sqlx::query_scalar(
-            "SELECT id FROM runs WHERE state = 'done' AND ended_ms < $1 ORDER BY ended_ms LIMIT $2",
-        )
-        .bind(time_ms)
-        .bind(i64::from(count_max))
-        .fetch_all(&self.pool)
-        .await
-        .map_err(|err| self.failed(err))?;
-        self.parse_ids(&ids)
+    fn ended_before(&self, time_ms: i64, count_max: u32) -> Pending<'_, Vec<RunId>> {
+        Box::pin(self.look_ended_before(time_ms, count_max))
     }
 
-    async fn forget(&self, run: RunId) -> Result<Transition, RecordError> {
-        let mut tx = self.begin().await?;
-        let result = sqlx::query("DELETE FROM runs WHERE id = $1 AND state = 'done'")
-            .bind(run.to_string())
-            .execute(&mut *tx)
-            .await
-            .map_err(|err| self.failed(err))?;
-        self.commit(tx).await?;
-        Ok(if result.rows_affected() == 1 { Transition::Applied } else { Transition::Superseded })
+    fn forget(&self, run: RunId) -> Pending<'_, Transition> {
+        Box::pin(self.step_forget(run))
     }
 }
 
 impl Store {
-    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, RecordError> {
+    async fn begin(&self, durability: Durability) -> Result<Transaction<'static, Sqlite>, RecordError> {
+        let mut connection = self.pool.acquire().await.map_err(|err| self.failed(err))?;
+        let pragma = match durability {
+            Durability::PowerCut => "PRAGMA synchronous = FULL",
+            Durability::Crash => "PRAGMA synchronous = NORMAL",
+        };
+        sqlx::query(pragma).execute(&mut *connection).await.map_err(|err| self.failed(err))?;
         // A deferred transaction that turns into a writer fails at once where another one writes.
-        self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|err| self.failed(err))
+        Transaction::begin(connection, Some("BEGIN IMMEDIATE".into_sql_str()))
+            .await
+            .map_err(|err| self.failed(err))
     }
 
     async fn commit(&self, tx: Transaction<'_, Sqlite>) -> Result<(), RecordError> {
@@ -282,7 +118,7 @@ impl Store {
     async fn settle(
         &self,
         mut tx: Transaction<'static, Sqlite>,
-        result: Result<sqlx::sqlite::SqliteQueryResult, sqlx::Error>,
+        result: Result<SqliteQueryResult, sqlx::Error>,
         fence: Fence,
         at_ms: i64,
         kind: EventKind,
@@ -315,102 +151,4 @@ impl Store {
             .map_err(|err| self.failed(err))?;
         Ok(())
     }
-
-    async fn insert_row(&self, connection: &mut SqliteConnection, run: &NewRun) -> Result<(), RecordError> {
-        let encoded = |text: Result<String, serde_json::Error>| text.map_err(|err| self.unencodable(err));
-        sqlx::query(
-            "INSERT INTO runs (id, name, labels, command, image, workspace, workdir, environment_names, outputs, \
-             policy_name, policy_digest, policy_asked, policy_resolved, policy_effective, limits, state, attempt, \
-             epoch, owner_pid, owner_lock, created_ms) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 'leased', 1, 1, $16, $17, $18)",
-        )
-        .bind(run.id.to_string())
-        .bind(&run.name)
-        .bind(encoded(column::text(&run.labels))?)
-        .bind(row::command_bytes(&run.task.command)?)
-        .bind(&run.task.image)
-        .bind(run.task.workspace.as_ref().map(|it| it.as_os_str().as_bytes().to_vec()))
-        .bind(&run.task.workdir)
-        .bind(encoded(column::text(&run.task.environment_names))?)
-        .bind(encoded(column::text(&run.task.outputs))?)
-        .bind(&run.policy.name)
-        .bind(&run.policy.digest)
-        .bind(&run.policy.asked)
-        .bind(&run.policy.resolved)
-        .bind(&run.policy.effective)
-        .bind(encoded(column::limits_text(&run.limits))?)
-        .bind(i64::from(run.owner.pid))
-        .bind(&run.owner.lock)
-        .bind(run.created_ms)
-        .execute(connection)
-        .await
-        .map_err(|err| self.failed(err))?;
-        Ok(())
-    }
-
-    async fn insert_artifacts(
-        &self,
-        connection: &mut SqliteConnection,
-        run: RunId,
-        end: &End,
-    ) -> Result<(), RecordError> {
-        for artifact in &end.artifacts {
-            sqlx::query(
-                "INSERT INTO artifacts (run_id, path, bytes, sha256, mode) VALUES ($1, $2, $3, $4, $5)",
-            )
-            .bind(run.to_string())
-            .bind(&artifact.path)
-            .bind(signed(artifact.bytes))
-            .bind(artifact.sha256.as_slice())
-            .bind(i64::from(artifact.mode))
-            .execute(&mut *connection)
-            .await
-            .map_err(|err| self.failed(err))?;
-        }
-        Ok(())
-    }
-
-    /// Row and artifacts, read in one transaction so that they belong together.
-    async fn load(&self, id: &str) -> Result<Option<Run>, RecordError> {
-        let mut tx = self.pool.begin().await.map_err(|err| self.failed(err))?;
-        let row: Option<RunRow> = sqlx::query_as("SELECT * FROM runs WHERE id = $1")
-            .bind(id)
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(|err| self.failed(err))?;
-        let Some(row) = row else { return Ok(None) };
-        let artifacts: Vec<ArtifactRow> =
-            sqlx::query_as("SELECT path, bytes, sha256, mode FROM artifacts WHERE run_id = $1 ORDER BY path")
-                .bind(&row.id)
-                .fetch_all(&mut *tx)
-                .await
-                .map_err(|err| self.failed(err))?;
-        tx.commit().await.map_err(|err| self.failed(err))?;
-        row.run(artifacts, &self.place).map(Some)
-    }
-
-    fn parse_ids(&self, ids: &[String]) -> Result<Vec<RunId>, RecordError> {
-        let mut parsed = Vec::with_capacity(ids.len());
-        for id in ids {
-            parsed.push(id.parse().map_err(|_| RecordError::Undecodable {
-                place: self.place.clone(),
-                run: id.escape_default().take(80).collect(),
-                field: "id",
-            })?);
-        }
-        Ok(parsed)
-    }
-}
-
-fn leased_detail(fence: &Fence, owner: &Owner) -> String {
-    column::detail(&[
-        ("attempt", json!(fence.attempt)),
-        ("epoch", json!(fence.epoch)),
-        ("owner_pid", json!(owner.pid)),
-    ])
-}
-
-/// SQLite's integers are signed; what is counted here stays below 2^63.
-fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }
