@@ -125,7 +125,7 @@ fn spec(filter: &Filter) -> ContainerSpec {
             source: PathBuf::from("/run/aegis/default/slots/1/in"),
             target: "/.aegis".to_owned(),
         }],
-        seccomp: filter.document(),
+        seccomp: filter.document().to_owned(),
         masked_paths: masks::masked_paths(2),
         readonly_paths: masks::readonly_paths(),
         memory_bytes: (1024 + 64 + 16 + 64 + 256 + 512 + 16) * MIB,
