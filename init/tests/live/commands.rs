@@ -240,7 +240,7 @@ fn a_fork_bomb_is_stopped_beside_another_command() {
 #[test]
 fn a_signal_reaches_the_whole_group() {
     let mut sandbox = Sandbox::attested();
-    let child = "trap 'echo child; exit' USR1; echo on; sleep 99 & wait";
+    let child = "trap 'echo child; exit' USR1; sleep 99 >/dev/null 2>&1 & echo on; wait";
     let exec =
         sandbox.order(&["sh", "-c", "trap 'wait; echo root; exit 4' USR1; sh -c \"$0\" & wait", child]);
     let mut running = sandbox.start(&exec);
