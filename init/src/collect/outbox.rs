@@ -81,8 +81,7 @@ impl Outbox {
 
     /// Sends a directory or link.
     pub fn send(&mut self, entry: Entry) {
-        let bytes = entry.path.len() + ENTRY_BYTES;
-        self.send_counted(entry, bytes);
+        self.send_counted(entry);
     }
 
     /// Sends a file with exactly as many bytes as it had when it was looked at: cut there, padded with zeros.
@@ -90,9 +89,8 @@ impl Outbox {
         self.bytes_left = self.bytes_left.saturating_sub(size);
         let first = size.min(CHUNK_BYTES_MAX as u64);
         let data = read_exactly(&mut file, first as usize);
-        let bytes = entry.path.len() + ENTRY_BYTES + data.len();
         entry.kind = EntryKind::File { size, data: ByteBuf::from(data) };
-        self.send_counted(entry, bytes);
+        self.send_counted(entry);
         if size > first {
             self.flush();
             self.open = Some((file, size - first));
@@ -124,7 +122,13 @@ impl Outbox {
         Reply::OutDone(OutDone { unmatched, dropped, dropped_count: self.dropped_count })
     }
 
-    fn send_counted(&mut self, entry: Entry, bytes: usize) {
+    fn send_counted(&mut self, entry: Entry) {
+        let carried = match &entry.kind {
+            EntryKind::Dir => 0,
+            EntryKind::File { data, .. } => data.len(),
+            EntryKind::Symlink(target) | EntryKind::Hardlink(target) => target.len(),
+        };
+        let bytes = ENTRY_BYTES + entry.path.len() + carried;
         if self.batch_bytes + bytes > CHUNK_BYTES_MAX {
             self.flush();
         }

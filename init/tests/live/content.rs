@@ -393,6 +393,14 @@ fn a_tree_without_end_is_cut() {
 }
 
 #[test]
+fn links_with_long_targets_fit_their_frames() {
+    let mut sandbox = Sandbox::attested();
+    let script = "import os\nos.mkdir('o')\nfor i in range(2000): os.symlink('x' * 4000, 'o/%d' % i)";
+    assert_eq!(sandbox.run(&format!("python3 -c \"{script}\"")).error, "");
+    assert_eq!(collect(&mut sandbox, orders(&["o"])).entries.len(), 2_001);
+}
+
+#[test]
 fn an_unreadable_file_is_dropped_alone() {
     let script = "mkdir o; echo x >o/a; echo y >o/b; chmod 0 o/a";
     check_dropped(script, orders(&["o"]), &[("o/a", DropReason::Unreadable)]);
