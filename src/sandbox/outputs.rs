@@ -34,7 +34,7 @@ pub struct OutputLimits {
     pub bytes: u64,
     /// Files, directories and links, directories that only lead to them included.
     pub entries: u64,
-    /// Directory levels below the output directory.
+    /// Directory levels below what a pattern matches.
     pub depth: u64,
 }
 

@@ -159,18 +159,21 @@ impl Extractor {
 
     fn entry(&mut self, entry: &Entry) -> Result<(), Why> {
         let path = SafePath::parse(&entry.path).map_err(Why::Path)?;
-        if path.depth() as u64 > self.limits.depth {
-            return Err(Why::DepthLimit);
-        }
         if path.bytes().starts_with(RESERVED_PREFIX) {
             return Err(Why::ReservedName);
         }
         if self.wanted.hides_git(path.bytes()) {
             return Err(Why::Git);
         }
-        // Directories come along as the way to what is wanted.
-        if entry.kind != EntryKind::Dir && !self.wanted.names(path.bytes()) {
-            return Err(Why::NotWanted);
+        let directories = match (self.wanted.level(path.bytes()), &entry.kind) {
+            (Some(level), EntryKind::Dir) => level,
+            (Some(level), _) => level.saturating_sub(1),
+            // Directories come along as the way to what is wanted.
+            (None, EntryKind::Dir) => 0,
+            (None, _) => return Err(Why::NotWanted),
+        };
+        if directories > self.limits.depth {
+            return Err(Why::DepthLimit);
         }
         match &entry.kind {
             EntryKind::Dir => self.directory(path, entry),
