@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use crate::sandbox::outputs::path::{PathFault, SafePath};
 use crate::sandbox::outputs::{Collected, Destination, Extractor, OutputError, OutputLimits, Wanted, Why};
+use crate::task::RunId;
 
 const LIMITS: OutputLimits = OutputLimits { bytes: 1000, entries: 50, depth: 5 };
 
@@ -415,13 +416,14 @@ fn files_of_an_earlier_run_are_replaced_and_never_written_through() {
 #[test]
 fn the_default_directory_is_new_and_keeps_out_of_the_history() {
     let project = tempfile::tempdir().expect("a directory");
-    let destination = Destination::Run { base: project.path().to_path_buf(), run: "0123456789ab".to_owned() };
+    let run = RunId::generate();
+    let destination = Destination::Run { base: project.path().to_path_buf(), run };
     let wanted = Wanted::parse(&["a".to_owned()], "").expect("it parses");
     let mut extractor = Extractor::new(&destination, wanted.clone(), LIMITS).expect("it can be made");
     extractor.entries(vec![file("a", "x")]).expect("it is written");
     let collected = extractor.finish(None);
     assert!(!collected.complete);
-    assert_eq!(collected.directory, Some(project.path().join("aegis-out/0123456789ab")));
+    assert_eq!(collected.directory, Some(project.path().join("aegis-out").join(run.short())));
     assert_eq!(fs::read_to_string(project.path().join("aegis-out/.gitignore")).expect("it is there"), "*\n");
     assert!(matches!(Extractor::new(&destination, wanted, LIMITS), Err(OutputError::Directory { .. })));
 }
@@ -429,7 +431,8 @@ fn the_default_directory_is_new_and_keeps_out_of_the_history() {
 #[test]
 fn a_default_directory_without_outputs_is_removed() {
     let project = tempfile::tempdir().expect("a directory");
-    let destination = Destination::Run { base: project.path().to_path_buf(), run: "0123456789ab".to_owned() };
+    let run = RunId::generate();
+    let destination = Destination::Run { base: project.path().to_path_buf(), run };
     let wanted = Wanted::parse(&["a".to_owned(), "b".to_owned()], "").expect("it parses");
     let extractor = Extractor::new(&destination, wanted, LIMITS).expect("it can be made");
     let done = OutDone {
@@ -442,7 +445,7 @@ fn a_default_directory_without_outputs_is_removed() {
     assert_eq!(collected.dropped[0].why, Why::Inside(DropReason::NotAFile));
     assert_eq!(collected.dropped_count, u64::MAX);
     assert_eq!(collected.directory, None);
-    assert!(!project.path().join("aegis-out/0123456789ab").exists());
+    assert!(!project.path().join("aegis-out").join(run.short()).exists());
 }
 
 #[test]
@@ -450,7 +453,7 @@ fn a_planted_link_in_place_of_the_default_directory_is_refused() {
     let project = tempfile::tempdir().expect("a directory");
     let elsewhere = tempfile::tempdir().expect("a directory");
     symlink(elsewhere.path(), project.path().join("aegis-out")).expect("a link");
-    let destination = Destination::Run { base: project.path().to_path_buf(), run: "r".to_owned() };
+    let destination = Destination::Run { base: project.path().to_path_buf(), run: RunId::generate() };
     let wanted = Wanted::parse(&["a".to_owned()], "").expect("it parses");
     assert!(matches!(Extractor::new(&destination, wanted, LIMITS), Err(OutputError::NotADirectory { .. })));
     assert_eq!(fs::read_dir(elsewhere.path()).expect("a directory").count(), 0);

@@ -380,7 +380,10 @@ fn too_many_bytes_are_refused_before_anything_starts() {
         refusal.contains("takes 2.1 MiB and its limit is 1 MiB (largest: `data/raw` 2 MiB, `src` 4 KiB)"),
         "{refusal}"
     );
-    assert!(refusal.contains("`.aegisignore`") && refusal.contains("`workspace_size`"), "{refusal}");
+    assert!(
+        refusal.contains("`.aegisignore`") && refusal.contains("`filesystem.workspace_size`"),
+        "{refusal}"
+    );
 }
 
 #[test]

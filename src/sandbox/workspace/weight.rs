@@ -55,14 +55,14 @@ impl Weights {
             let (bytes, limit) = (size(self.total.bytes), size(limits.bytes));
             let named = self.name_largest(|it| it.bytes, size);
             return Some(format!(
-                "takes {more}{bytes} and its limit is {limit}{named}; leave out what the task does not need with lines in `.aegisignore`, or raise `workspace_size` in the policy"
+                "takes {more}{bytes} and its limit is {limit}{named}; leave out what the task does not need with lines in `.aegisignore`, or raise it with `--workspace-size` or `filesystem.workspace_size` in the policy"
             ));
         }
         if self.total.files > limits.files {
             let (files, limit) = (self.total.files, limits.files);
             let named = self.name_largest(|it| it.files, |it| format!("{it} files"));
             return Some(format!(
-                "holds {more}{files} files and its limit is {limit}{named}; leave out what the task does not need with lines in `.aegisignore`, or raise `workspace_files` in the policy"
+                "holds {more}{files} files and its limit is {limit}{named}; leave out what the task does not need with lines in `.aegisignore`, or raise `filesystem.workspace_files` in the policy"
             ));
         }
         None
