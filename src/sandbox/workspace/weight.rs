@@ -45,6 +45,11 @@ impl Weights {
         }
     }
 
+    /// Whether anything is too much.
+    pub fn exceed(&self, limits: Limits) -> bool {
+        self.total.bytes > limits.bytes || self.total.files > limits.files
+    }
+
     /// What is too much, if anything: sizes, limit, largest directories and what to do.
     pub fn excess(&self, limits: Limits, count: Count) -> Option<String> {
         let more = match count {
