@@ -1,0 +1,11 @@
+//! The real binary as PID 1 in namespaces of its own, with the test as its host. Needs root; no engine.
+
+#[path = "live/host.rs"]
+mod host;
+
+#[path = "live/commands.rs"]
+mod commands;
+#[path = "live/evidence.rs"]
+mod evidence;
+#[path = "live/hostility.rs"]
+mod hostility;

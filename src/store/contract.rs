@@ -1,0 +1,309 @@
+//! What the record port promises, held against a real database.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::record::fixture::{CREATED_MS, end, image, new_run, owner, slot};
+use crate::record::{Event, EventKind, Fence, Found, NewRun, Record, Run, RunFilter, Transition};
+use crate::store::{OwnerLock, Store};
+use crate::task::outcome::LostReason;
+use crate::task::run_id::RunSelector;
+use crate::task::{Outcome, RunId, RunState};
+
+/// A store in a directory of its own.
+struct Place {
+    directory: TempDir,
+    store: Store,
+}
+
+impl Place {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = open(directory.path()).await;
+        Self { directory, store }
+    }
+
+    async fn inserted(&self) -> (NewRun, Fence) {
+        let run = new_run(&owner());
+        let fence = self.store.insert(&run).await.expect("inserted");
+        (run, fence)
+    }
+
+    /// A run that was walked to this state.
+    async fn at(&self, state: RunState) -> Fence {
+        let (_, fence) = self.inserted().await;
+        for next in RunState::ALL.into_iter().filter(|it| *it > RunState::Leased && *it <= state) {
+            assert_eq!(step(&self.store, fence, next).await, Transition::Applied);
+        }
+        fence
+    }
+
+    async fn load(&self, id: RunId) -> Run {
+        match self.store.find(&RunSelector::Id(id)).await.expect("read") {
+            Found::Run(run) => *run,
+            Found::Nothing | Found::Ambiguous(_) => panic!("one run has this id"),
+        }
+    }
+
+    async fn kinds(&self, id: RunId) -> Vec<EventKind> {
+        let events: Vec<Event> = self.store.events(id).await.expect("read");
+        events.into_iter().map(|it| it.kind).collect()
+    }
+}
+
+async fn open(directory: &Path) -> Store {
+    Store::open(directory).await.expect("it opens")
+}
+
+/// The step that leads into a state; into `running` with the binding before it.
+async fn step(store: &Store, fence: Fence, into: RunState) -> Transition {
+    let at_ms = CREATED_MS + 5;
+    match into {
+        RunState::Queued => store.requeue(fence, &Outcome::OutOfMemory, at_ms).await,
+        RunState::Leased => panic!("a lease has another answer"),
+        RunState::Starting => store.start(fence, &image(), at_ms).await,
+        RunState::Running => {
+            // The number of the container is unique to the run, as the engine's id is.
+            let number = u32::from_str_radix(&fence.run.short()[4..], 16).expect("hexadecimal");
+            let _ = store.bind(fence, &slot(number), at_ms).await.expect("asked");
+            store.release(fence, r#"{"checks":1}"#, at_ms).await
+        }
+        RunState::Finishing => store.finishing(fence, at_ms).await,
+        RunState::Done => store.finish(fence, &end(Outcome::Exited(0)), None, at_ms).await,
+    }
+    .expect("asked")
+}
+
+async fn check_step(from: RunState, into: RunState, expected: Transition) {
+    let place = Place::new().await;
+    let fence = place.at(from).await;
+    let before = place.kinds(fence.run).await;
+    assert_eq!(step(&place.store, fence, into).await, expected, "{from:?} to {into:?}");
+    let after = place.kinds(fence.run).await;
+    match expected {
+        Transition::Applied => assert_eq!(place.load(fence.run).await.state, into),
+        Transition::Superseded => assert_eq!(place.load(fence.run).await.state, from),
+    }
+    assert_eq!(
+        after.len() > before.len(),
+        expected == Transition::Applied,
+        "{from:?} to {into:?} left {after:?}"
+    );
+}
+
+#[tokio::test]
+async fn only_the_steps_of_the_state_machine_are_taken() {
+    for from in RunState::ALL.into_iter().filter(|it| *it != RunState::Queued) {
+        for into in RunState::ALL.into_iter().filter(|it| *it != RunState::Leased) {
+            // The walk to `running` binds too; from `starting` alone it is one step of the machine.
+            let expected = if from.can_become(into) { Transition::Applied } else { Transition::Superseded };
+            check_step(from, into, expected).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_whole_run_is_read_back_exactly() {
+    let place = Place::new().await;
+    let (new, fence) = place.inserted().await;
+    for state in [RunState::Starting, RunState::Running, RunState::Finishing, RunState::Done] {
+        assert_eq!(step(&place.store, fence, state).await, Transition::Applied);
+    }
+    let run = place.load(new.id).await;
+    assert_eq!((run.name, run.labels, run.task, run.policy), (new.name, new.labels, new.task, new.policy));
+    assert_eq!((run.limits, run.owner, run.image), (new.limits, Some(new.owner), Some(image())));
+    assert_eq!(run.attestation.as_deref(), Some(r#"{"checks":1}"#));
+    assert_eq!(run.end, Some(end(Outcome::Exited(0))));
+    assert_eq!(
+        place.kinds(new.id).await,
+        [
+            EventKind::Queued,
+            EventKind::Leased,
+            EventKind::Starting,
+            EventKind::Bound,
+            EventKind::Running,
+            EventKind::Finishing,
+            EventKind::Done
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_run_without_a_bound_sandbox_is_not_released() {
+    let place = Place::new().await;
+    let fence = place.at(RunState::Starting).await;
+    assert_eq!(place.store.release(fence, "{}", CREATED_MS).await.expect("asked"), Transition::Superseded);
+}
+
+#[tokio::test]
+async fn a_container_is_bound_once() {
+    let place = Place::new().await;
+    let (first, second) = (place.at(RunState::Starting).await, place.at(RunState::Starting).await);
+    assert_eq!(place.store.bind(first, &slot(1), CREATED_MS).await.expect("asked"), Transition::Applied);
+    assert_eq!(place.store.bind(first, &slot(2), CREATED_MS).await.expect("asked"), Transition::Superseded);
+    assert!(place.store.bind(second, &slot(1), CREATED_MS).await.is_err());
+}
+
+#[tokio::test]
+async fn an_old_epoch_changes_nothing() {
+    let place = Place::new().await;
+    let old = place.at(RunState::Running).await;
+    assert_eq!(step(&place.store, old, RunState::Queued).await, Transition::Applied);
+    let new = place.store.lease(old.run, &owner(), CREATED_MS).await.expect("asked").expect("leased");
+    assert_eq!((new.attempt, new.epoch), (2, 3));
+    for into in [RunState::Starting, RunState::Finishing, RunState::Done] {
+        assert_eq!(step(&place.store, old, into).await, Transition::Superseded);
+    }
+    assert_eq!(step(&place.store, new, RunState::Starting).await, Transition::Applied);
+}
+
+#[tokio::test]
+async fn a_queued_run_is_leased_once() {
+    let place = Place::new().await;
+    let fence = place.at(RunState::Leased).await;
+    assert_eq!(place.store.lease(fence.run, &owner(), CREATED_MS).await.expect("asked"), None);
+    assert_eq!(step(&place.store, fence, RunState::Queued).await, Transition::Applied);
+    let owner = owner();
+    let (first, second) = tokio::join!(
+        place.store.lease(fence.run, &owner, CREATED_MS),
+        place.store.lease(fence.run, &owner, CREATED_MS)
+    );
+    let won = [first.expect("asked"), second.expect("asked")].iter().flatten().count();
+    assert_eq!(won, 1);
+}
+
+#[tokio::test]
+async fn sixteen_writers_record_one_outcome() {
+    let place = Place::new().await;
+    let fence = place.at(RunState::Running).await;
+    let mut writers = tokio::task::JoinSet::new();
+    for code in 0..16 {
+        let directory = place.directory.path().to_owned();
+        writers.spawn(async move {
+            let store = open(&directory).await;
+            store.finish(fence, &end(Outcome::Exited(code)), None, CREATED_MS).await.expect("asked")
+        });
+    }
+    let won = writers.join_all().await.into_iter().filter(|it| *it == Transition::Applied).count();
+    assert_eq!(won, 1);
+    assert_eq!(place.kinds(fence.run).await.into_iter().filter(|it| *it == EventKind::Done).count(), 1);
+}
+
+#[tokio::test]
+async fn sixteen_stores_walk_their_runs_side_by_side() {
+    let place = Place::new().await;
+    let mut owners = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let directory = place.directory.path().to_owned();
+        owners.spawn(async move {
+            let store = open(&directory).await;
+            for _ in 0..5 {
+                let fence = store.insert(&new_run(&owner())).await.expect("inserted");
+                for into in [RunState::Starting, RunState::Running, RunState::Finishing, RunState::Done] {
+                    assert_eq!(step(&store, fence, into).await, Transition::Applied);
+                }
+            }
+        });
+    }
+    owners.join_all().await;
+    let runs = place.store.list(RunFilter::All, 1000).await.expect("read");
+    assert_eq!(runs.iter().filter(|it| it.state == RunState::Done).count(), 80);
+}
+
+#[tokio::test]
+async fn a_list_is_newest_first_and_bounded() {
+    let place = Place::new().await;
+    let ids = [
+        place.at(RunState::Done).await.run,
+        place.at(RunState::Leased).await.run,
+        place.at(RunState::Done).await.run,
+    ];
+    let all = place.store.list(RunFilter::All, 2).await.expect("read");
+    assert_eq!(all.iter().map(|it| it.id).collect::<Vec<_>>(), [ids[2], ids[1]]);
+    let active = place.store.list(RunFilter::Active, 10).await.expect("read");
+    assert_eq!(active.iter().map(|it| it.id).collect::<Vec<_>>(), [ids[1]]);
+}
+
+#[tokio::test]
+async fn twelve_digits_find_a_run_and_two_of_the_same_are_told() {
+    let place = Place::new().await;
+    let mut run = new_run(&owner());
+    run.id = "01912345-6789-7abc-8def-0123456789ab".parse().expect("an id");
+    place.store.insert(&run).await.expect("inserted");
+    let selector = "0123456789AB".parse().expect("a selector");
+    assert!(
+        matches!(place.store.find(&selector).await.expect("read"), Found::Run(found) if found.id == run.id)
+    );
+    let first = run.id;
+    run.id = "01912345-6789-7abc-8fff-0123456789ab".parse().expect("an id");
+    place.store.insert(&run).await.expect("inserted");
+    assert_eq!(place.store.find(&selector).await.expect("read"), Found::Ambiguous(vec![run.id, first]));
+    let other = "ffffffffffff".parse().expect("a selector");
+    assert_eq!(place.store.find(&other).await.expect("read"), Found::Nothing);
+}
+
+#[tokio::test]
+async fn a_run_whose_owner_is_gone_is_an_orphan_and_ends_lost() {
+    let place = Place::new().await;
+    let alive = OwnerLock::acquire(place.directory.path()).expect("a lock");
+    place.store.insert(&new_run(alive.owner())).await.expect("inserted");
+    let left = place.at(RunState::Running).await;
+    place.at(RunState::Done).await;
+    let orphans = place.store.orphans().await.expect("read");
+    assert_eq!(orphans.iter().map(|it| it.fence).collect::<Vec<_>>(), [left]);
+    let lost = end(Outcome::Lost { reason: LostReason::Owner });
+    assert_eq!(place.store.finish(left, &lost, None, CREATED_MS).await.expect("asked"), Transition::Applied);
+    assert_eq!(step(&place.store, left, RunState::Done).await, Transition::Superseded);
+}
+
+#[tokio::test]
+async fn retention_forgets_ended_runs_with_all_they_left() {
+    let place = Place::new().await;
+    let (ended, active) = (place.at(RunState::Done).await.run, place.at(RunState::Running).await.run);
+    assert_eq!(place.store.ended_before(CREATED_MS + 5, 10).await.expect("read"), []);
+    assert_eq!(place.store.ended_before(CREATED_MS + 6, 10).await.expect("read"), [ended]);
+    assert_eq!(place.store.forget(ended).await.expect("asked"), Transition::Applied);
+    assert_eq!(place.store.forget(active).await.expect("asked"), Transition::Superseded);
+    assert_eq!(place.kinds(ended).await, []);
+}
+
+/// A statement that the database itself must refuse.
+async fn check_forbidden(statement: &'static str, reason: &str) {
+    let place = Place::new().await;
+    place.at(RunState::Done).await;
+    place.at(RunState::Starting).await;
+    let refusal = sqlx::query(statement).execute(&place.store.pool).await.expect_err("refused").to_string();
+    assert!(refusal.contains(reason), "{refusal}");
+}
+
+#[tokio::test]
+async fn the_database_refuses_to_change_an_event() {
+    check_forbidden("UPDATE events SET kind = 'done'", "events are never changed").await;
+}
+
+#[tokio::test]
+async fn the_database_refuses_to_drop_an_event_of_a_kept_run() {
+    check_forbidden("DELETE FROM events", "events go only with their run").await;
+}
+
+#[tokio::test]
+async fn the_database_refuses_to_change_an_outcome() {
+    check_forbidden("UPDATE runs SET outcome = 'lost' WHERE state = 'done'", "an outcome is never changed")
+        .await;
+}
+
+#[tokio::test]
+async fn the_database_refuses_an_unknown_outcome() {
+    check_forbidden("UPDATE runs SET outcome = 'vanished' WHERE state <> 'done'", "CHECK").await;
+}
+
+#[tokio::test]
+async fn the_database_refuses_to_run_what_has_no_sandbox() {
+    check_forbidden("UPDATE runs SET state = 'running' WHERE state = 'starting'", "CHECK").await;
+}
+
+#[tokio::test]
+async fn the_database_refuses_an_end_without_an_outcome() {
+    check_forbidden("UPDATE runs SET state = 'done' WHERE state = 'starting'", "CHECK").await;
+}

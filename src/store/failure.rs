@@ -1,0 +1,42 @@
+//! SQLite's result codes, told apart by what the caller can do.
+
+use std::path::Path;
+
+use crate::record::RecordError;
+use crate::store::open::{BUSY_TIMEOUT, OpenError};
+
+// https://sqlite.org/rescode.html: the low byte of an extended code is its primary code.
+const BUSY: i32 = 5;
+const LOCKED: i32 = 6;
+const READONLY: i32 = 8;
+const CORRUPT: i32 = 11;
+const FULL: i32 = 13;
+const CANTOPEN: i32 = 14;
+const NOTADB: i32 = 26;
+
+/// What a failed statement means for the records at `place`.
+pub(crate) fn of(place: &Path, err: sqlx::Error) -> RecordError {
+    let place = place.to_owned();
+    match primary_code(&err) {
+        Some(BUSY | LOCKED) => RecordError::Busy { place, waited_s: BUSY_TIMEOUT.as_secs() },
+        Some(FULL) => RecordError::Full { place },
+        Some(READONLY | CANTOPEN) => RecordError::ReadOnly { place },
+        Some(CORRUPT | NOTADB) => RecordError::Damaged { place },
+        Some(_) | None => RecordError::Unavailable { place, source: Box::new(err) },
+    }
+}
+
+/// The same while opening.
+pub(crate) fn opening(place: &Path, err: sqlx::Error) -> OpenError {
+    match primary_code(&err) {
+        Some(CORRUPT | NOTADB) => {
+            OpenError::Damaged { place: place.to_owned(), what: "its pages do not fit" }
+        }
+        Some(_) | None => OpenError::Records(of(place, err)),
+    }
+}
+
+fn primary_code(err: &sqlx::Error) -> Option<i32> {
+    let code: i32 = err.as_database_error()?.code()?.parse().ok()?;
+    Some(code & 0xff)
+}

@@ -1,0 +1,163 @@
+//! What opening promises: ours and whole, or refused with the file untouched.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Instant;
+
+use crate::record::fixture::{new_run, owner};
+use crate::record::{Record, RunFilter};
+use crate::store::Store;
+
+async fn with_one_run(directory: &Path) {
+    let store = Store::open(directory).await.expect("it opens");
+    store.insert(&new_run(&owner())).await.expect("inserted");
+    store.close().await;
+}
+
+/// Damages the database and holds the refusal's message and the untouched file.
+async fn check_refused(damage: impl FnOnce(&Path), message: &str) {
+    let directory = tempfile::tempdir().expect("a directory");
+    with_one_run(directory.path()).await;
+    let place = directory.path().join("aegis.db");
+    damage(&place);
+    let before = fs::read(&place).ok();
+    let refusal = Store::open(directory.path()).await.expect_err("refused").to_string();
+    assert!(refusal.contains(message), "{refusal}");
+    assert_eq!(fs::read(&place).ok(), before, "the file was touched");
+}
+
+fn poke(place: &Path, at: usize, bytes: &[u8]) {
+    let mut content = fs::read(place).expect("read");
+    content[at..at + bytes.len()].copy_from_slice(bytes);
+    fs::write(place, content).expect("written");
+}
+
+#[tokio::test]
+async fn what_was_recorded_is_there_when_it_is_opened_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    with_one_run(directory.path()).await;
+    let store = Store::open(directory.path()).await.expect("it opens");
+    assert_eq!(store.list(RunFilter::All, 10).await.expect("read").len(), 1);
+}
+
+#[tokio::test]
+async fn sixteen_first_openings_make_one_database() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut openings = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let place = directory.path().to_owned();
+        openings.spawn(async move { with_one_run(&place).await });
+    }
+    openings.join_all().await;
+    let store = Store::open(directory.path()).await.expect("it opens");
+    assert_eq!(store.list(RunFilter::All, 100).await.expect("read").len(), 16);
+    let left: Vec<_> =
+        fs::read_dir(directory.path()).expect("read").map(|it| it.expect("read").file_name()).collect();
+    assert!(left.iter().all(|it| it.to_string_lossy().starts_with("aegis.db")), "{left:?}");
+}
+
+#[tokio::test]
+async fn every_file_of_it_is_private() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let _store = Store::open(directory.path()).await.expect("it opens");
+    for entry in fs::read_dir(directory.path()).expect("read") {
+        let entry = entry.expect("read");
+        assert_eq!(entry.metadata().expect("read").permissions().mode() & 0o777, 0o600, "{entry:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_by_number() {
+    check_refused(
+        |place| poke(place, 60, &9u32.to_be_bytes()),
+        "written by a newer Aegis (schema 9, this one knows 1)",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_database_of_another_program_is_refused() {
+    check_refused(|place| poke(place, 68, b"Fire"), "is not a database of Aegis").await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused() {
+    check_refused(|place| poke(place, 0, b"PNG"), "is not a database of Aegis").await;
+}
+
+#[tokio::test]
+async fn an_emptied_file_is_refused() {
+    check_refused(|place| fs::write(place, b"").expect("written"), "is damaged (it is cut off)").await;
+}
+
+#[tokio::test]
+async fn a_truncated_file_is_refused() {
+    let cut = |place: &Path| {
+        let content = fs::read(place).expect("read");
+        fs::write(place, &content[..content.len() / 2]).expect("written");
+    };
+    check_refused(cut, "is damaged (its pages do not fit)").await;
+}
+
+#[tokio::test]
+async fn a_directory_in_its_place_is_refused() {
+    let replace = |place: &Path| {
+        fs::remove_file(place).expect("removed");
+        fs::create_dir(place).expect("made");
+    };
+    check_refused(replace, "is not a database of Aegis").await;
+}
+
+#[tokio::test]
+async fn a_link_in_its_place_is_refused() {
+    let replace = |place: &Path| {
+        fs::rename(place, place.with_extension("real")).expect("renamed");
+        std::os::unix::fs::symlink("aegis.real", place).expect("linked");
+    };
+    check_refused(replace, "is not a database of Aegis").await;
+}
+
+#[tokio::test]
+async fn a_file_that_others_can_read_is_refused_with_the_fix() {
+    let open_up =
+        |place: &Path| fs::set_permissions(place, fs::Permissions::from_mode(0o644)).expect("changed");
+    check_refused(open_up, "is open to other users (mode 644): run `chmod 600 ").await;
+}
+
+#[tokio::test]
+async fn a_log_without_its_database_is_not_swallowed() {
+    let lose = |place: &Path| {
+        fs::remove_file(place).expect("removed");
+        fs::write(place.with_extension("db-wal"), b"frames").expect("written");
+    };
+    check_refused(lose, "only its `-wal` file is left").await;
+}
+
+#[tokio::test]
+async fn garbled_pages_are_told_as_damage() {
+    let directory = tempfile::tempdir().expect("a directory");
+    with_one_run(directory.path()).await;
+    let place = directory.path().join("aegis.db");
+    let length = fs::read(&place).expect("read").len();
+    poke(&place, 4096, &vec![0xa5; length - 4096]);
+    let failure = match Store::open(directory.path()).await {
+        Ok(store) => store.list(RunFilter::All, 10).await.expect_err("refused").to_string(),
+        Err(refusal) => refusal.to_string(),
+    };
+    assert!(failure.contains("damaged"), "{failure}");
+}
+
+#[tokio::test]
+async fn opening_again_is_quick() {
+    let directory = tempfile::tempdir().expect("a directory");
+    with_one_run(directory.path()).await;
+    let mut fastest = u128::MAX;
+    for _ in 0..10 {
+        let begun = Instant::now();
+        let store = Store::open(directory.path()).await.expect("it opens");
+        fastest = fastest.min(begun.elapsed().as_micros());
+        store.close().await;
+    }
+    assert!(fastest < 10_000, "the fastest of ten openings took {fastest} us");
+}
