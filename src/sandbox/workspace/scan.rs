@@ -128,7 +128,7 @@ impl Walk {
         let room = counted_max.saturating_sub(self.weights.total.files);
         let Some(names) = names(directory.as_fd(), &at.to, room)? else {
             self.count = Count::Broken;
-            self.weights.add(&at.to, Weight { bytes: 0, files: room.saturating_add(1) });
+            self.weights.add(&at.to, Weight { bytes: 0, files: room });
             return Ok(Vec::new());
         };
         let has = |name: &[u8]| names.binary_search_by(|it| it.as_slice().cmp(name)).is_ok();
