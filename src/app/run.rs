@@ -17,6 +17,7 @@ use crate::executor::{Attempt, Control, Sinks, control, run_attempt};
 use crate::policy::{Admitted, Pull, admit};
 use crate::record::{End, Image, Limits, NewRun, Owner, Phase, PolicyRecord, Record, TaskRecord, Transition};
 use crate::sandbox::enforceable;
+use crate::sandbox::container_spec::WORKSPACE;
 use crate::sandbox::outputs::{Destination, Extractor, OutputLimits, Wanted};
 use crate::store::{OwnerLock, Store};
 use crate::task::RunId;
@@ -196,12 +197,11 @@ fn outputs(order: &RunOrder, id: RunId, admitted: &Admitted) -> Result<Option<Ex
     }
     let destination = match &order.output_directory {
         Some(directory) => Destination::Named(directory.clone()),
-        None => Destination::Run { base: PathBuf::from("."), run: id.short() },
+        None => Destination::Run { base: PathBuf::from("."), run: id },
     };
-    let limits = &admitted.policy().outputs;
-    let limits = OutputLimits { bytes: limits.bytes, entries: limits.entries, depth: limits.depth };
+    let limits = OutputLimits::from(&admitted.policy().outputs);
     let patterns: Vec<String> = order.outputs.iter().map(|it| it.pattern.clone()).collect();
-    Ok(Some(Extractor::new(&destination, Wanted::parse(&patterns)?, limits)?))
+    Ok(Some(Extractor::new(&destination, Wanted::parse(&patterns, WORKSPACE)?, limits)?))
 }
 
 fn now_ms() -> i64 {
