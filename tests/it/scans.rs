@@ -12,7 +12,8 @@ fn scans_of_security_md_are_those_of_make_lint() {
     let security = read("SECURITY.md");
     let (_, block) = security.split_once("```scans\n").unwrap();
     let (block, _) = block.split_once("```").unwrap();
-    let named: BTreeSet<_> = block.lines().filter_map(|it| it.strip_prefix("make ")?.split(' ').next()).collect();
+    let named: BTreeSet<_> =
+        block.lines().filter_map(|it| it.strip_prefix("make ")?.split(' ').next()).collect();
     let makefile = read("Makefile");
     let rule = makefile.lines().find_map(|it| it.strip_prefix("lint: ")).unwrap();
     let run: BTreeSet<_> = rule.split("##").next().unwrap().split_whitespace().collect();
