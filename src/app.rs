@@ -74,6 +74,12 @@ pub enum AppError {
     /// The workspace cannot be copied in.
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
+    /// The outputs cannot be kept.
+    #[error(transparent)]
+    Outputs(#[from] crate::sandbox::outputs::OutputError),
+    /// An image cannot be fetched.
+    #[error(transparent)]
+    Pull(#[from] crate::docker::images::PullError),
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),

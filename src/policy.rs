@@ -12,6 +12,7 @@ pub mod denial;
 pub mod document;
 pub mod field;
 pub mod lattice;
+pub mod origin;
 pub mod overrides;
 pub mod reference;
 pub mod resolve;
@@ -21,8 +22,9 @@ pub mod shipped;
 pub use admit::{Admitted, admit, judge};
 pub use ceiling::{Ceiling, HostAmounts};
 pub use denial::Denial;
+pub use origin::{Clipped, FieldOrigin, Origin};
 pub use overrides::Overrides;
-pub use resolve::{Clipped, FieldOrigin, Origin, Resolved, resolve};
+pub use resolve::{Resolved, resolve};
 pub use rules::{
     Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, WorkspaceMedium,
 };

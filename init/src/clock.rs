@@ -15,6 +15,9 @@ pub const GREETING_MS_MAX: u64 = 30_000;
 pub struct Moment(Duration);
 
 impl Moment {
+    /// The start of the machine.
+    pub const BOOT: Self = Self(Duration::ZERO);
+
     /// Now.
     pub fn now() -> Self {
         let now = clock_gettime(ClockId::CLOCK_BOOTTIME).or_else(|_| clock_gettime(ClockId::CLOCK_MONOTONIC));

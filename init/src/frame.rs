@@ -34,7 +34,9 @@ impl std::fmt::Display for FrameError {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Length(length) => write!(out, "a frame says {length} bytes, which is out of bounds"),
-            Self::Descriptors(count) => write!(out, "a frame says {count} descriptors, which is out of bounds"),
+            Self::Descriptors(count) => {
+                write!(out, "a frame says {count} descriptors, which is out of bounds")
+            }
             Self::Reserved => write!(out, "a frame has reserved bytes set"),
             Self::Payload => write!(out, "a frame does not decode"),
             Self::TooLarge => write!(out, "a message does not fit a frame"),
@@ -77,7 +79,11 @@ pub fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, FrameError> {
 }
 
 /// Header and payload in one buffer, ready to send.
-pub fn encode<T: Serialize>(message: &T, descriptors: usize, length_max: usize) -> Result<Vec<u8>, FrameError> {
+pub fn encode<T: Serialize>(
+    message: &T,
+    descriptors: usize,
+    length_max: usize,
+) -> Result<Vec<u8>, FrameError> {
     if descriptors > DESCRIPTORS_MAX {
         return Err(FrameError::TooLarge);
     }

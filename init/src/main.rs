@@ -7,15 +7,21 @@
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 compile_error!("aegis-init knows the system calls of x86_64 Linux only");
 
+mod beneath;
 mod clock;
+mod collect;
 mod command;
 mod confine;
 mod connection;
+mod content;
 mod ending;
 mod evidence;
+mod files;
+mod foreign;
 mod launch;
 mod probe;
 mod reap;
+mod sandbox;
 mod session;
 mod terminal;
 mod tree;

@@ -2,28 +2,25 @@
 //! comes out of here as an `Ending`.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 
-use aegis_init::wire::{Attest, Exec, Reply, Request, VERSION};
+use aegis_init::wire::{Attest, Reply, Request, VERSION};
 
 use crate::clock::{Deadlines, Moment};
-use crate::command::{Commands, Event};
 use crate::connection::{Connection, Message};
 use crate::ending::Ending;
 use crate::evidence;
-use crate::launch::StartFailure;
 use crate::probe::PROBES_MAX;
-use crate::usage::Sampler;
+use crate::sandbox::Sandbox;
 
 /// The loop turns at least this often, so that a machine that slept is noticed.
 const TURN_MS_MAX: u64 = 1_000;
 /// How long the last answers may take to be read.
 const FAREWELL_MS_MAX: u64 = 5_000;
-const SIGNAL_MAX: i32 = 64;
 
 /// One sandbox, from the connection to the end.
 pub struct Session {
@@ -41,11 +38,6 @@ enum Phase {
     Attested(Box<Sandbox>),
     /// The last answers are being sent.
     Farewell,
-}
-
-struct Sandbox {
-    commands: Commands,
-    sampler: Sampler,
 }
 
 impl Session {
@@ -109,7 +101,7 @@ impl Session {
             PollFd::new(self.child_ended.as_fd(), PollFlags::POLLIN),
         ];
         if let Phase::Attested(sandbox) = &self.phase {
-            watched.extend(sandbox.commands.pending().map(|it| PollFd::new(it, PollFlags::POLLIN)));
+            watched.extend(sandbox.pending().map(|it| PollFd::new(it, PollFlags::POLLIN)));
         }
         match poll(&mut watched, timeout(self.next().since(now))) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -122,29 +114,18 @@ impl Session {
     /// When something is due without anybody's doing.
     fn next(&self) -> Moment {
         let mut next = self.deadlines.next().min(Moment::now().after_ms(TURN_MS_MAX));
-        if let Phase::Attested(sandbox) = &self.phase
-            && sandbox.commands.any()
-        {
-            next = next.min(sandbox.sampler.next());
-            next = sandbox.commands.next().map_or(next, |due| due.min(next));
+        if let Phase::Attested(sandbox) = &self.phase {
+            next = sandbox.next(&self.connection).map_or(next, |due| due.min(next));
         }
         next
     }
 
     /// What is due in the sandbox, and what happened in it.
     fn attend(&mut self) -> Result<(), Ending> {
-        let Phase::Attested(sandbox) = &mut self.phase else {
-            return Ok(());
-        };
-        let now = Moment::now();
-        if sandbox.commands.any() {
-            sandbox.sampler.sample_if_due(now);
-            sandbox.commands.keep_time(now);
+        match &mut self.phase {
+            Phase::Attested(sandbox) => sandbox.attend(&mut self.connection, Moment::now()),
+            Phase::Greeting { .. } | Phase::Farewell => Ok(()),
         }
-        for event in sandbox.commands.settle() {
-            sandbox.tell(&mut self.connection, event)?;
-        }
-        Ok(())
     }
 
     fn obey(&mut self, message: Message) -> Result<(), Ending> {
@@ -174,9 +155,7 @@ impl Session {
         self.deadlines.set_lifetime(now, attest.lifetime_ms);
         let report = evidence::gather(&attest, self.born, &self.child_ended);
         self.connection.send(&Reply::Report(Box::new(report)), None)?;
-        let sampler = Sampler::new(&attest.watched, now);
-        let commands = Commands::new(attest.workspace, oom_score_adj);
-        self.phase = Phase::Attested(Box::new(Sandbox { commands, sampler }));
+        self.phase = Phase::Attested(Box::new(Sandbox::new(attest, oom_score_adj, now)));
         Ok(())
     }
 
@@ -185,76 +164,11 @@ impl Session {
         let Phase::Attested(sandbox) = &mut self.phase else {
             return Err(Ending::HostileFrame);
         };
-        sandbox.commands.kill_all();
-        for event in sandbox.commands.settle() {
-            sandbox.tell(&mut self.connection, event)?;
-        }
+        sandbox.end(&mut self.connection)?;
         let now = Moment::now();
-        self.connection.send(&Reply::Bye { usage: sandbox.sampler.usage(now) }, None)?;
         self.deadlines.shorten_lifetime(now.after_ms(FAREWELL_MS_MAX));
         self.phase = Phase::Farewell;
         Ok(())
-    }
-}
-
-impl Sandbox {
-    fn obey(
-        &mut self,
-        connection: &mut Connection,
-        request: Request,
-        descriptors: Vec<OwnedFd>,
-        now: Moment,
-    ) -> Result<(), Ending> {
-        match request {
-            Request::Exec(exec) => self.exec(connection, &exec, descriptors, now),
-            Request::Signal { exec, signal } => {
-                if !(1..=SIGNAL_MAX).contains(&signal) {
-                    return Err(Ending::HostileFrame);
-                }
-                self.commands.signal(exec, signal);
-                Ok(())
-            }
-            Request::Stop { exec, grace_ms } => {
-                self.commands.stop(exec, grace_ms, now);
-                Ok(())
-            }
-            Request::Attest(_)
-            | Request::Put(_)
-            | Request::PutChunk(_)
-            | Request::PutEnd
-            | Request::Read { .. }
-            | Request::Write { .. }
-            | Request::Lease { .. }
-            | Request::Collect(_)
-            | Request::End => Err(Ending::HostileFrame),
-        }
-    }
-
-    fn exec(
-        &mut self,
-        connection: &mut Connection,
-        exec: &Exec,
-        descriptors: Vec<OwnedFd>,
-        now: Moment,
-    ) -> Result<(), Ending> {
-        self.sampler.release(now);
-        match self.commands.start(exec, descriptors, now) {
-            Ok(()) => Ok(()),
-            Err(failure) => self.tell(connection, Event::StartFailed { exec: exec.id, failure }),
-        }
-    }
-
-    fn tell(&mut self, connection: &mut Connection, event: Event) -> Result<(), Ending> {
-        match event {
-            Event::Started { exec, pid, master } => connection.send(&Reply::Started { exec, pid }, master),
-            Event::StartFailed { exec, failure: StartFailure { step, errno } } => {
-                connection.send(&Reply::StartFailed { exec, step, errno }, None)
-            }
-            Event::Exited { exec, status, stopped } => {
-                let usage = self.sampler.usage(Moment::now());
-                connection.send(&Reply::Exited { exec, status, stopped, usage }, None)
-            }
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::sandbox::workspace::{self, Plan};
 use crate::task::{TaskSpec, WorkspaceSource};
 
 /// Bytes of a policy file that are read; the parser has a lower bound of its own and a message for it.
-const POLICY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const POLICY_BYTES_MAX: u64 = 1024 * 1024;
 /// The runtime where no flag names one.
 const RUNTIME_DEFAULT: &str = "runc";
 

@@ -10,12 +10,13 @@ use crate::app::prepare::{Prepared, prepare};
 use crate::app::{AppError, RunOrder, host};
 use crate::config::Directories;
 use crate::container::{Engine, EngineFacts, ImageFacts};
-use crate::docker::{DockerEngine, address};
+use crate::docker::{DockerEngine, address, credentials};
 use crate::executor::starting::Place;
 use crate::executor::{Attempt, Control, Sinks, run_attempt};
 use crate::policy::{Admitted, Pull, admit};
 use crate::record::{End, Image, Limits, NewRun, Owner, Phase, PolicyRecord, Record, TaskRecord, Transition};
 use crate::sandbox::enforceable;
+use crate::sandbox::outputs::{Destination, Extractor, OutputLimits, Wanted};
 use crate::store::{OwnerLock, Store};
 use crate::task::RunId;
 
@@ -76,6 +77,7 @@ pub async fn run(order: &RunOrder, directories: &Directories, caller: Caller<'_>
     }
 
     let id = RunId::generate();
+    let outputs = outputs(order, id, &admitted)?;
     let lock = OwnerLock::acquire(&directories.state).map_err(|source| AppError::Read {
         what: "the owners' directory below",
         path: directories.state.clone(),
@@ -103,7 +105,7 @@ pub async fn run(order: &RunOrder, directories: &Directories, caller: Caller<'_>
         sinks: (caller.sinks)(id, directories)?,
         stdio: order.terminal.map_or(Stdio::Pipes, |(rows, columns)| Stdio::Terminal { rows, columns }),
         grace_ms: order.grace_ms,
-        output_directory: output_directory(order, id),
+        outputs,
         control: caller.control,
         begun: caller.begun,
         progress: &phase,
@@ -128,15 +130,16 @@ async fn image(
 ) -> Result<ImageFacts, AppError> {
     let reference = &prepared.task.image;
     let pull = prepared.resolved.policy.images.pull;
+    let fetch = || async {
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let login_file = credentials::login_file(std::env::var_os("DOCKER_CONFIG").as_deref(), home.as_deref());
+        Ok(engine.pull_image(reference, login_file.as_deref(), |it| progress(Step::Pulling(it))).await?)
+    };
     if pull == Pull::Always {
-        engine.pull(reference, &|it| progress(Step::Pulling(it))).await?;
-        return Ok(engine.image(reference).await?);
+        return fetch().await;
     }
     match engine.image(reference).await {
-        Err(crate::container::EngineError::ImageNotFound { .. }) if pull == Pull::Missing => {
-            engine.pull(reference, &|it| progress(Step::Pulling(it))).await?;
-            Ok(engine.image(reference).await?)
-        }
+        Err(crate::container::EngineError::ImageNotFound { .. }) if pull == Pull::Missing => fetch().await,
         found => Ok(found?),
     }
 }
@@ -165,11 +168,19 @@ fn new_run(id: RunId, prepared: &Prepared, admitted: &Admitted, owner: Owner) ->
     }
 }
 
-fn output_directory(order: &RunOrder, id: RunId) -> Option<PathBuf> {
+/// Opens where outputs go, before anything is started.
+fn outputs(order: &RunOrder, id: RunId, admitted: &Admitted) -> Result<Option<Extractor>, AppError> {
     if order.outputs.is_empty() {
-        return None;
+        return Ok(None);
     }
-    Some(order.output_directory.clone().unwrap_or_else(|| PathBuf::from("aegis-out").join(id.short())))
+    let destination = match &order.output_directory {
+        Some(directory) => Destination::Named(directory.clone()),
+        None => Destination::Run { base: PathBuf::from("."), run: id.short() },
+    };
+    let limits = &admitted.policy().outputs;
+    let limits = OutputLimits { bytes: limits.bytes, entries: limits.entries, depth: limits.depth };
+    let patterns: Vec<String> = order.outputs.iter().map(|it| it.pattern.clone()).collect();
+    Ok(Some(Extractor::new(&destination, Wanted::parse(&patterns)?, limits)?))
 }
 
 fn now_ms() -> i64 {

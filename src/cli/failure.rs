@@ -94,6 +94,8 @@ impl From<AppError> for Failure {
             AppError::Policy(_)
             | AppError::Ceiling(_)
             | AppError::Workspace(_)
+            | AppError::Outputs(_)
+            | AppError::Pull(_)
             | AppError::Open(_)
             | AppError::Record(_)
             | AppError::Superseded(_)

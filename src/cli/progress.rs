@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::app::run::Step;
 use crate::cli::talk;
 use crate::intake::size;
+use crate::policy::Origin;
 use crate::record::Phase;
 
 /// How often the spinner turns.
@@ -44,6 +45,8 @@ impl Progress {
                 self.spin(&format!("fetching the image: {done} of {total} ({})", progress.status));
             }
             Step::Accepted(_) => {}
+            // What the host lacks is in the record; a person is told what somebody decided.
+            Step::Clipped(clipped) if clipped.by == Origin::Host => {}
             Step::Clipped(clipped) => {
                 self.line(&clipped.to_string());
             }

@@ -241,7 +241,3 @@ fn inspected_of(inspected: ContainerInspectResponse) -> InspectedContainer {
         settings,
     }
 }
-impl DockerEngine {
-    /// stub
-    pub async fn pull(&self, _r: &str, _p: &(dyn Fn(crate::container::PullProgress) + Sync)) -> Result<(), EngineError> { Ok(()) }
-}

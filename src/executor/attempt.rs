@@ -1,11 +1,10 @@
 //! One attempt, whole: a proven sandbox, the workspace in, the command, the outputs out, the end.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aegis_init::wire::{Collect, Reply, Request, Stdio, Usage};
+use aegis_init::wire::{Collect, OutDone, Reply, Request, Stdio, Usage};
 use serde_bytes::ByteBuf;
 use tokio::sync::mpsc;
 
@@ -17,10 +16,10 @@ use crate::executor::starting::{NotStanding, Place, Standing, Timings, now_ms, s
 use crate::executor::streams::{self, HostEnds, Meter, Pumps, Sinks};
 use crate::executor::verdict::{self, Ended};
 use crate::policy::Admitted;
-use crate::record::{End, Fence, OutputCounts, Phase, Record, RecordError, Transition};
+use crate::record::{Artifact, Dropped, End, Fence, OutputCounts, Phase, Record, RecordError, Transition};
 use crate::sandbox::channel::{ChannelError, Receiver};
 use crate::sandbox::container_spec::WORKSPACE;
-use crate::sandbox::outputs::{Extractor, OutputLimits};
+use crate::sandbox::outputs::{Collected, Extractor};
 use crate::sandbox::workspace;
 use crate::task::outcome::{LostReason, StartFailure};
 use crate::task::{Outcome, TaskSpec, TimeLimit};
@@ -54,8 +53,8 @@ pub struct Attempt<'a> {
     pub stdio: Stdio,
     /// Milliseconds between SIGTERM and SIGKILL.
     pub grace_ms: u64,
-    /// Where outputs go; `None` where none are declared.
-    pub output_directory: Option<PathBuf>,
+    /// Takes the outputs; `None` where none are declared.
+    pub outputs: Option<Extractor>,
     /// The caller's wishes.
     pub control: mpsc::Receiver<Control>,
     /// When the whole began, for the total.
@@ -212,7 +211,7 @@ async fn started(receiver: &mut Receiver, task: &TaskSpec) -> Result<Option<Owne
     let received = tokio::time::timeout(RELEASE_TIME_MAX, receiver.receive()).await;
     let received = received.map_err(|_| ChannelError::NobodyCame { waited: RELEASE_TIME_MAX })??;
     let program = task.command.first().map(|it| String::from_utf8_lossy(it).into_owned()).unwrap_or_default();
-    match received.reply {
+    match received.message {
         Reply::Started { exec: MAIN, .. } => {
             Ok(received.descriptors.into_iter().next().filter(|it| rustix::termios::isatty(it)))
         }
@@ -249,7 +248,7 @@ async fn send_workspace(plan: workspace::Plan, standing: &mut Standing) -> Resul
     }
     let received = tokio::time::timeout(WORKSPACE_TIME_MAX, standing.receiver.receive()).await;
     let received = received.map_err(|_| ChannelError::NobodyCame { waited: WORKSPACE_TIME_MAX })??;
-    match received.reply {
+    match received.message {
         Reply::PutDone { failed: None, .. } => Ok(()),
         Reply::PutDone { failed: Some((path, errno)), .. } => Err(infrastructure(format!(
             "the workspace could not be written inside the sandbox: `{}`: {}",
@@ -290,7 +289,7 @@ async fn run_to_end<E: Engine, R: Record>(
     let main = session.run().await;
     let cancelled = session.cancelled;
     timings.ended(Phase::Run);
-    let mut end = match main {
+    let end = match main {
         MainEnd::Exited { status, stopped, usage } => {
             let finishing = record.finishing(fence, now_ms()).await;
             let mut end = End::bare(Outcome::Exited(0));
@@ -323,52 +322,42 @@ async fn run_to_end<E: Engine, R: Record>(
 
 /// Collects what was declared and ends the sandbox. Gives the last usage, where init still told it.
 async fn collect_and_end(
-    attempt: &Attempt<'_>,
+    attempt: &mut Attempt<'_>,
     standing: &mut Standing,
     end: &mut End,
     timings: &mut Timings,
 ) -> Option<Usage> {
-    if let Some(directory) = &attempt.output_directory {
+    if let Some(mut extractor) = attempt.outputs.take() {
         (attempt.progress)(Phase::Outputs);
-        end.output_dir = Some(directory.clone());
-        let collected = tokio::time::timeout(COLLECT_TIME_MAX, collect(attempt, standing, directory, end)).await;
-        if !matches!(collected, Ok(Ok(()))) {
-            end.dropped_count += 1;
-            let reason = match collected {
-                Ok(Err(message)) => message,
-                Ok(Ok(())) | Err(_) => "the collection took too long".to_owned(),
-            };
-            end.dropped.push(crate::record::Dropped { path: b".".to_vec(), reason });
-        }
+        let collected = tokio::time::timeout(COLLECT_TIME_MAX, collect(attempt, standing, &mut extractor)).await;
+        let (done, failed) = match collected {
+            Ok(Ok(done)) => (Some(done), None),
+            Ok(Err(message)) => (None, Some(message)),
+            Err(_) => (None, Some("the collection took too long".to_owned())),
+        };
+        keep_collected(extractor.finish(done), failed, attempt.task, end);
     }
     timings.ended(Phase::Outputs);
     standing.sender.send(&Request::End, &[]).await.ok()?;
-    tokio::time::timeout(END_TIME_MAX, async {
-        loop {
-            match standing.receiver.receive().await {
-                Ok(received) => match received.reply {
-                    Reply::Bye { usage } => return Some(usage),
-                    // Further commands end with the sandbox; leftovers of a collection that was given up.
-                    _ => {}
-                },
-                Err(_) => return None,
-            }
+    tokio::time::timeout(END_TIME_MAX, goodbye(&mut standing.receiver)).await.ok().flatten()
+}
+
+/// Waits for the last message. Further commands that end with the sandbox, and leftovers of a collection that was given
+/// up, come before it.
+async fn goodbye(receiver: &mut Receiver) -> Option<Usage> {
+    loop {
+        if let Reply::Bye { usage } = receiver.receive().await.ok()?.message {
+            return Some(usage);
         }
-    })
-    .await
-    .ok()
-    .flatten()
+    }
 }
 
 async fn collect(
     attempt: &Attempt<'_>,
     standing: &mut Standing,
-    directory: &std::path::Path,
-    end: &mut End,
-) -> Result<(), String> {
+    extractor: &mut Extractor,
+) -> Result<OutDone, String> {
     let limits = &attempt.admitted.policy().outputs;
-    let limits = OutputLimits { bytes: limits.bytes, entries: limits.entries, depth: limits.depth };
-    let mut extractor = Extractor::new(directory, limits).map_err(|it| told(&it))?;
     let request = Request::Collect(Collect {
         patterns: attempt.task.outputs.iter().map(|it| ByteBuf::from(it.pattern.as_bytes())).collect(),
         entries_max: limits.entries,
@@ -379,18 +368,41 @@ async fn collect(
     standing.sender.send(&request, &[]).await.map_err(|it| told(&it))?;
     loop {
         let received = standing.receiver.receive().await.map_err(|it| told(&it))?;
-        match received.reply {
+        match received.message {
             Reply::Out(entries) => extractor.entries(entries).map_err(|it| told(&it))?,
             Reply::OutChunk(bytes) => extractor.chunk(&bytes).map_err(|it| told(&it))?,
-            Reply::OutDone(done) => {
-                let extracted = extractor.finish(done).map_err(|it| told(&it))?;
-                extracted.into_end(&attempt.task.outputs, end);
-                return Ok(());
-            }
+            Reply::OutDone(done) => return Ok(done),
             // Further commands are killed by the collection and tell their end.
             Reply::Exited { .. } | Reply::Started { .. } | Reply::StartFailed { .. } => {}
-            _ => return Err("init sent what nobody asked for".to_owned()),
+            Reply::Report(_)
+            | Reply::PutDone { .. }
+            | Reply::FileContent { .. }
+            | Reply::FileWritten { .. }
+            | Reply::Bye { .. } => return Err("init sent what nobody asked for".to_owned()),
         }
+    }
+}
+
+/// What came out, as the record keeps it.
+fn keep_collected(collected: Collected, failed: Option<String>, task: &TaskSpec, end: &mut End) {
+    end.output_dir = collected.directory;
+    end.dropped_count = collected.dropped_count;
+    end.unmatched =
+        collected.unmatched.iter().filter_map(|it| task.outputs.get(*it)).map(|it| it.pattern.clone()).collect();
+    end.dropped = collected
+        .dropped
+        .into_iter()
+        .map(|it| Dropped { path: it.path, reason: it.why.to_string() })
+        .collect();
+    if let Some(reason) = failed {
+        end.dropped_count += 1;
+        end.dropped.push(Dropped { path: b".".to_vec(), reason });
+    }
+    for artifact in collected.artifacts {
+        let mut sha256 = [0; 32];
+        // The extractor writes 64 hexadecimal digits.
+        let _ = hex::decode_to_slice(&artifact.sha256, &mut sha256);
+        end.artifacts.push(Artifact { path: artifact.path, bytes: artifact.bytes, sha256, mode: artifact.mode });
     }
 }
 

@@ -112,7 +112,7 @@ impl Session<'_> {
     }
 
     async fn message(&mut self, received: Received) -> Option<MainEnd> {
-        match received.reply {
+        match received.message {
             Reply::Exited { exec: MAIN, status, stopped, usage } => {
                 return Some(MainEnd::Exited { status, stopped, usage });
             }

@@ -171,7 +171,7 @@ async fn start_and_report<E: Engine>(
         sender.send(&attest, &[]).await.map_err(|it| channel_failed(&it))?;
         let received = tokio::time::timeout(REPORT_TIME_MAX, receiver.receive()).await;
         let received = received.map_err(|_| infrastructure("init did not report in time", &[]))?;
-        match received.map_err(|it| channel_failed(&it))?.reply {
+        match received.map_err(|it| channel_failed(&it))?.message {
             Reply::Report(report) => Ok((sender, receiver, peer, report)),
             _ => Err(infrastructure("init's first message is no report", &[])),
         }

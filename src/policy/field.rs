@@ -135,9 +135,11 @@ impl Field {
 
 fn amount_key(amount: Amount) -> Key {
     let (path, flag, doc) = match amount {
-        Amount::WorkspaceSize => {
-            ("filesystem.workspace_size", Some("--workspace-size"), "Size of the workspace, beside the memory limit.")
-        }
+        Amount::WorkspaceSize => (
+            "filesystem.workspace_size",
+            Some("--workspace-size"),
+            "Size of the workspace, beside the memory limit.",
+        ),
         Amount::WorkspaceFiles => {
             ("filesystem.workspace_files", None, "Entries that a workspace may have on the way in.")
         }
@@ -249,6 +251,21 @@ impl Setting {
             Self::RequireDigest(required) => policy.images.require_digest = *required,
             Self::Pins(pins) => policy.images.pins = pins.clone(),
             Self::Runtimes(names) => policy.runtimes = names.clone(),
+        }
+    }
+
+    /// The value as its flag takes it; of several runtimes, the first.
+    pub fn as_flag(&self) -> String {
+        match self {
+            Self::Amount(amount, value) => amount.display(*value),
+            Self::Pull(pull) => pull.word().to_owned(),
+            Self::Runtimes(names) => names.first().cloned().unwrap_or_default(),
+            Self::Workspace(_)
+            | Self::Ptrace(_)
+            | Self::Egress(_)
+            | Self::Allow(_)
+            | Self::RequireDigest(_)
+            | Self::Pins(_) => self.to_string(),
         }
     }
 }

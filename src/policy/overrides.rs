@@ -45,8 +45,17 @@ impl Overrides {
 
     /// What they ask for.
     pub fn settings(&self) -> Vec<Setting> {
-        let Self { memory_bytes, cpus_milli, pids, tmp_bytes, workspace_bytes, output_bytes, wall_time_ms, pull, runtime } =
-            self;
+        let Self {
+            memory_bytes,
+            cpus_milli,
+            pids,
+            tmp_bytes,
+            workspace_bytes,
+            output_bytes,
+            wall_time_ms,
+            pull,
+            runtime,
+        } = self;
         let amounts = [
             (Amount::Memory, memory_bytes),
             (Amount::Cpus, cpus_milli),

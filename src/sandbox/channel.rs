@@ -1,9 +1,11 @@
-//! The connection to a sandbox's init: whole messages, with descriptors, over one Unix socket.
+//! A connection over one Unix socket, to a sandbox's init or between two processes of Aegis: whole
+//! messages, with descriptors.
 //!
 //! What arrives is hostile until it is decoded: length and descriptor count are bounded before a byte of the payload
 //! is read. Receiving keeps a half-read frame in the receiver, so a cancelled wait loses nothing.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::{ErrorKind, IoSlice, IoSliceMut};
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -11,9 +13,11 @@ use std::time::Duration;
 
 use aegis_init::frame::{self, FrameError, HEADER_BYTES};
 use aegis_init::wire::{Reply, Request};
-use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
-use tokio::io::unix::AsyncFd;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::Interest;
+use tokio::net::{UnixListener, UnixStream};
 
 /// Time that one message may take to leave: init reads at once, or it is not our init any more.
 const SEND_TIME_MAX: Duration = Duration::from_secs(30);
@@ -38,37 +42,39 @@ pub enum ChannelError {
     Frame(#[from] FrameError),
     /// The socket failed.
     #[error("the connection to the sandbox's init failed")]
-    Io(#[from] std::io::Error),
+    Io(#[source] std::io::Error),
 }
 
-impl From<Errno> for ChannelError {
-    fn from(error: Errno) -> Self {
-        match error {
-            Errno::PIPE | Errno::CONNRESET => Self::Closed,
-            other => Self::Io(other.into()),
+impl From<std::io::Error> for ChannelError {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Self::Closed,
+            _ => Self::Io(error),
         }
     }
 }
 
-/// A message of init with what travelled with it.
+/// A message with what travelled with it.
 #[derive(Debug)]
-pub struct Received {
+pub struct Received<M = Reply> {
     /// The message.
-    pub reply: Reply,
+    pub message: M,
     /// Its descriptors.
     pub descriptors: Vec<OwnedFd>,
 }
 
-/// The sending half.
-#[derive(Debug, Clone)]
-pub struct Sender {
-    socket: Arc<AsyncFd<OwnedFd>>,
+/// The sending half, for messages of one kind.
+#[derive(Debug)]
+pub struct Sender<M = Request> {
+    socket: Arc<UnixStream>,
+    messages: PhantomData<fn(M)>,
 }
 
-/// The receiving half.
+/// The receiving half, for messages of one kind.
 #[derive(Debug)]
-pub struct Receiver {
-    socket: Arc<AsyncFd<OwnedFd>>,
+pub struct Receiver<M = Reply> {
+    socket: Arc<UnixStream>,
+    messages: PhantomData<fn() -> M>,
     header: [u8; HEADER_BYTES],
     payload: Vec<u8>,
     filled: usize,
@@ -79,32 +85,24 @@ pub struct Receiver {
 /// Waits for the one connection of a sandbox. Gives both halves and the peer's process id as this host sees it, where
 /// it is visible.
 pub async fn accept(listener: OwnedFd, wait_max: Duration) -> Result<(Sender, Receiver, Option<i32>), ChannelError> {
-    let listener = AsyncFd::new(listener)?;
-    let accepted = tokio::time::timeout(wait_max, accept_one(&listener)).await;
-    let socket = accepted.map_err(|_| ChannelError::NobodyCame { waited: wait_max })??;
-    let peer = rustix::net::sockopt::socket_peercred(&socket)?;
-    let pid = Some(peer.pid.as_raw_nonzero().get());
-    let socket = Arc::new(AsyncFd::new(socket)?);
-    Ok((Sender { socket: socket.clone() }, Receiver::new(socket), pid))
+    let listener = UnixListener::from_std(listener.into())?;
+    let accepted = tokio::time::timeout(wait_max, listener.accept()).await;
+    let (socket, _) = accepted.map_err(|_| ChannelError::NobodyCame { waited: wait_max })??;
+    let pid = socket.peer_cred()?.pid();
+    let (sender, receiver) = halves(socket);
+    Ok((sender, receiver, pid))
 }
 
-async fn accept_one(listener: &AsyncFd<OwnedFd>) -> Result<OwnedFd, ChannelError> {
-    let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
-    loop {
-        let mut ready = listener.readable().await?;
-        match rustix::net::accept_with(listener.get_ref(), flags) {
-            Ok(socket) => return Ok(socket),
-            Err(Errno::AGAIN) => ready.clear_ready(),
-            Err(Errno::INTR | Errno::CONNABORTED) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+/// Both halves of a connected socket.
+pub fn halves<Out: Serialize, In: DeserializeOwned>(socket: UnixStream) -> (Sender<Out>, Receiver<In>) {
+    let socket = Arc::new(socket);
+    (Sender { socket: socket.clone(), messages: PhantomData }, Receiver::new(socket))
 }
 
-impl Sender {
+impl<M: Serialize> Sender<M> {
     /// Sends a message. Not to be cancelled half-way: a half-sent frame ends the connection.
-    pub async fn send(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), ChannelError> {
-        let bytes = frame::encode(request, descriptors.len(), frame::REQUEST_BYTES_MAX)?;
+    pub async fn send(&self, message: &M, descriptors: &[BorrowedFd<'_>]) -> Result<(), ChannelError> {
+        let bytes = frame::encode(message, descriptors.len(), frame::REQUEST_BYTES_MAX)?;
         match tokio::time::timeout(SEND_TIME_MAX, self.send_all(&bytes, descriptors)).await {
             Ok(sent) => sent,
             Err(_) => Err(ChannelError::Stuck),
@@ -116,14 +114,14 @@ impl Sender {
         while sent < bytes.len() {
             // The descriptors travel with the frame's first byte.
             let with = if sent == 0 { descriptors } else { &[] };
-            match send_some(self.socket.get_ref().as_fd(), &bytes[sent..], with) {
+            let send = || send_some(self.socket.as_fd(), &bytes[sent..], with).map_err(std::io::Error::from);
+            match self.socket.try_io(Interest::WRITABLE, send) {
                 Ok(count) => sent += count,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => {
-                    let mut ready = self.socket.writable().await?;
-                    ready.clear_ready();
-                }
-                Err(error) => return Err(error.into()),
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock => self.socket.writable().await?,
+                    _ => return Err(error.into()),
+                },
             }
         }
         Ok(())
@@ -139,10 +137,11 @@ fn send_some(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>
     rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)
 }
 
-impl Receiver {
-    fn new(socket: Arc<AsyncFd<OwnedFd>>) -> Self {
+impl<M: DeserializeOwned> Receiver<M> {
+    fn new(socket: Arc<UnixStream>) -> Self {
         Self {
             socket,
+            messages: PhantomData,
             header: [0; HEADER_BYTES],
             payload: Vec::new(),
             filled: 0,
@@ -152,33 +151,30 @@ impl Receiver {
     }
 
     /// The next message. May be cancelled at any time.
-    pub async fn receive(&mut self) -> Result<Received, ChannelError> {
+    pub async fn receive(&mut self) -> Result<Received<M>, ChannelError> {
         loop {
             if let Some(received) = self.advance()? {
                 return Ok(received);
             }
-            let mut ready = self.socket.readable().await?;
-            match peek(self.socket.get_ref().as_fd()) {
-                Err(Errno::AGAIN) => ready.clear_ready(),
-                Ok(()) | Err(_) => {}
-            }
+            self.socket.readable().await?;
         }
     }
 
     /// Reads what is there; a message if one is complete, nothing if the socket is empty.
-    fn advance(&mut self) -> Result<Option<Received>, ChannelError> {
+    fn advance(&mut self) -> Result<Option<Received<M>>, ChannelError> {
         loop {
             let wanted = HEADER_BYTES + self.payload.len();
             if self.filled >= HEADER_BYTES && self.filled == wanted {
                 return self.complete().map(Some);
             }
-            let read = if self.filled < HEADER_BYTES { self.read_header() } else { self.read_payload() };
-            match read {
+            match self.read_some() {
                 Ok(0) => return Err(ChannelError::Closed),
                 Ok(count) => self.filled += count,
-                Err(Errno::AGAIN) => return Ok(None),
-                Err(Errno::INTR) => continue,
-                Err(error) => return Err(error.into()),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => return Ok(None),
+                    ErrorKind::Interrupted => {}
+                    _ => return Err(error.into()),
+                },
             }
             if self.filled == HEADER_BYTES && self.payload.is_empty() {
                 let header = frame::parse_header(self.header, frame::REPLY_BYTES_MAX)?;
@@ -188,42 +184,38 @@ impl Receiver {
         }
     }
 
-    fn read_header(&mut self) -> rustix::io::Result<usize> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(frame::DESCRIPTORS_MAX))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let mut into = [IoSliceMut::new(&mut self.header[self.filled..])];
-        let received =
-            rustix::net::recvmsg(self.socket.get_ref(), &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-        for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-                self.descriptors.extend(descriptors.take(frame::DESCRIPTORS_MAX));
+    /// Reads into the header, whose first byte descriptors come with, or into the payload.
+    fn read_some(&mut self) -> std::io::Result<usize> {
+        let Self { socket, header, payload, filled, descriptors, .. } = self;
+        socket.try_io(Interest::READABLE, || {
+            let into = match filled.checked_sub(HEADER_BYTES) {
+                None => &mut header[*filled..],
+                Some(start) => &mut payload[start..],
+            };
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(frame::DESCRIPTORS_MAX))];
+            let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+            let received =
+                rustix::net::recvmsg(socket.as_fd(), &mut [IoSliceMut::new(into)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+            for message in ancillary.drain() {
+                if let RecvAncillaryMessage::ScmRights(arrived) = message {
+                    // What is too many is closed here.
+                    let room = frame::DESCRIPTORS_MAX.saturating_sub(descriptors.len());
+                    descriptors.extend(arrived.take(room));
+                }
             }
-        }
-        Ok(received.bytes)
+            Ok(received.bytes)
+        })
     }
 
-    fn read_payload(&mut self) -> rustix::io::Result<usize> {
-        let start = self.filled - HEADER_BYTES;
-        let (count, _) =
-            rustix::net::recv(self.socket.get_ref(), &mut self.payload[start..], RecvFlags::empty())?;
-        Ok(count)
-    }
-
-    fn complete(&mut self) -> Result<Received, ChannelError> {
+    fn complete(&mut self) -> Result<Received<M>, ChannelError> {
         let payload = std::mem::take(&mut self.payload);
         let descriptors = std::mem::take(&mut self.descriptors);
         self.filled = 0;
         if descriptors.len() != self.announced {
             return Err(FrameError::Descriptors(descriptors.len() as u8).into());
         }
-        Ok(Received { reply: frame::decode(&payload)?, descriptors })
+        Ok(Received { message: frame::decode(&payload)?, descriptors })
     }
-}
-
-/// Whether the socket has something to read, without reading it.
-fn peek(socket: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    let mut byte = [0u8];
-    rustix::net::recv(socket, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT).map(|_| ())
 }
 
 #[cfg(test)]
@@ -238,7 +230,8 @@ mod tests {
             None,
         )
         .expect("a pair");
-        (theirs, Receiver::new(Arc::new(AsyncFd::new(ours).expect("registered"))))
+        let ours = UnixStream::from_std(ours.into()).expect("registered");
+        (theirs, Receiver::new(Arc::new(ours)))
     }
 
     fn write(socket: &OwnedFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
@@ -255,7 +248,7 @@ mod tests {
             write(&peer, &[*byte], &[]);
         }
         let received = receiver.receive().await.expect("whole");
-        assert_eq!((received.reply, received.descriptors.len()), (reply, 1));
+        assert_eq!((received.message, received.descriptors.len()), (reply, 1));
     }
 
     #[tokio::test]

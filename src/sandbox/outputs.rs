@@ -4,8 +4,11 @@
 pub mod destination;
 pub mod extract;
 pub mod path;
+pub mod wanted;
 
 mod draft;
+#[cfg(test)]
+mod hostile;
 
 use std::fmt;
 use std::io;
@@ -19,6 +22,7 @@ use crate::task::escape::escape;
 pub use destination::{DEFAULT_DIRECTORY, Destination};
 pub use extract::Extractor;
 pub use path::PathFault;
+pub use wanted::Wanted;
 
 /// Dropped entries that are named; the rest is counted.
 pub const DROPS_NAMED_MAX: usize = 1000;
@@ -63,6 +67,10 @@ pub enum Why {
     Inside(wire::DropReason),
     /// Its path is none that may be written.
     Path(PathFault),
+    /// No pattern names it.
+    NotWanted,
+    /// It lies in a `.git` that no pattern names.
+    Git,
     /// A link that leads out of the directory, or could.
     LinkLeadsOut,
     /// Another name of a file: there is no way to tell of which.
@@ -91,13 +99,19 @@ impl fmt::Display for Why {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Inside(wire::DropReason::NotAFile) => "it is a FIFO, socket or device",
-            Self::Inside(wire::DropReason::EntryLimit) | Self::EntryLimit => "the limit of entries was reached",
-            Self::Inside(wire::DropReason::ByteLimit) | Self::ByteLimit => "the limit of bytes would be passed",
+            Self::Inside(wire::DropReason::EntryLimit) | Self::EntryLimit => {
+                "the limit of entries was reached"
+            }
+            Self::Inside(wire::DropReason::ByteLimit) | Self::ByteLimit => {
+                "the limit of bytes would be passed"
+            }
             Self::Inside(wire::DropReason::DepthLimit) | Self::DepthLimit => "it is nested too deeply",
             Self::Inside(wire::DropReason::TimeLimit) => "the time for outputs was over",
             Self::Inside(wire::DropReason::Unreadable) => "it could not be read",
             Self::Inside(wire::DropReason::Foreign) => "it belongs to the kernel or the engine",
             Self::Path(fault) => return fault.fmt(out),
+            Self::NotWanted => "no output pattern names it",
+            Self::Git => "a `.git` can run code for whoever enters it; name it in the pattern to get it",
             Self::LinkLeadsOut => "it is a link that could lead out of the output directory",
             Self::HardLink => "hard links do not come out",
             Self::Duplicate => "its name was taken by an earlier entry",
@@ -105,7 +119,9 @@ impl fmt::Display for Why {
             Self::NameIsDirectory => "a directory has its name",
             Self::SizeDiffers => "its content was not of the announced size",
             Self::ReservedName => "its name is reserved for unfinished files",
-            Self::Host(cause) => return write!(out, "the host could not write it: {}", io::Error::from(*cause)),
+            Self::Host(cause) => {
+                return write!(out, "the host could not write it: {}", io::Error::from(*cause));
+            }
         })
     }
 }
@@ -150,6 +166,14 @@ pub enum OutputError {
     NotADirectory {
         /// The path.
         path: PathBuf,
+    },
+    /// A pattern that nothing can match.
+    #[error("`{pattern}` is not an output pattern: {reason}")]
+    Pattern {
+        /// As typed, escaped.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The sandbox sends on and on.
     #[error("the sandbox sent more output than any collection may hold")]

@@ -8,6 +8,10 @@ pub mod send;
 
 mod git;
 mod ignores;
+#[cfg(test)]
+mod repositories;
+#[cfg(test)]
+mod round_trip;
 mod weight;
 
 use std::io;
@@ -164,7 +168,9 @@ pub enum WorkspaceError {
         excess: String,
     },
     /// A path that no kernel call takes.
-    #[error("the path `{start}…` in the workspace is longer than 4096 bytes; leave it out with a line in `.aegisignore`")]
+    #[error(
+        "the path `{start}…` in the workspace is longer than 4096 bytes; leave it out with a line in `.aegisignore`"
+    )]
     PathTooLong {
         /// Its first 80 characters, escaped.
         start: String,

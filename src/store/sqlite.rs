@@ -4,7 +4,7 @@ mod looks;
 mod steps;
 
 use sqlx::sqlite::SqliteQueryResult;
-use sqlx::{Sqlite, SqliteConnection, Transaction};
+use sqlx::{SqlSafeStr, Sqlite, SqliteConnection, Transaction};
 
 use crate::record::{
     End, Event, EventKind, Fence, Found, Image, NewRun, Orphan, Owner, Pending, Record, RecordError,
@@ -13,6 +13,16 @@ use crate::record::{
 use crate::store::{Store, failure};
 use crate::task::run_id::RunSelector;
 use crate::task::{Outcome, RunId};
+
+/// What a transaction survives once it is told as applied. Either way a later reader sees all of it or nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Durability {
+    /// The machine: it is synced to the disk (half a millisecond to several). A run's acceptance and its outcome.
+    PowerCut,
+    /// This process and every other: the steps between. After a power cut no sandbox is left, so that the run is
+    /// found as its owner's orphan whichever of them it shows.
+    Crash,
+}
 
 impl Record for Store {
     fn insert<'a>(&'a self, run: &'a NewRun) -> Pending<'a, Fence> {
@@ -79,9 +89,17 @@ impl Record for Store {
 }
 
 impl Store {
-    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, RecordError> {
+    async fn begin(&self, durability: Durability) -> Result<Transaction<'static, Sqlite>, RecordError> {
+        let mut connection = self.pool.acquire().await.map_err(|err| self.failed(err))?;
+        let pragma = match durability {
+            Durability::PowerCut => "PRAGMA synchronous = FULL",
+            Durability::Crash => "PRAGMA synchronous = NORMAL",
+        };
+        sqlx::query(pragma).execute(&mut *connection).await.map_err(|err| self.failed(err))?;
         // A deferred transaction that turns into a writer fails at once where another one writes.
-        self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|err| self.failed(err))
+        Transaction::begin(connection, Some("BEGIN IMMEDIATE".into_sql_str()))
+            .await
+            .map_err(|err| self.failed(err))
     }
 
     async fn commit(&self, tx: Transaction<'_, Sqlite>) -> Result<(), RecordError> {

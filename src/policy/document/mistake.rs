@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::intake::shown;
 use crate::policy::document::nearest;
 
 /// Mistakes that are shown; what is beyond is counted.
@@ -72,6 +73,8 @@ pub enum What {
         /// The table it stands in; empty for the file.
         table: String,
     },
+    /// The text is no TOML, for this reason.
+    NotToml(String),
     /// Anything else, in its words.
     Said(String),
 }
@@ -93,6 +96,7 @@ impl DocumentError {
             place: Some(Place::of(text, it.at)),
             message: match it.what {
                 What::UnknownKey { path, table } => nearest::unknown_key(&path, &table),
+                What::NotToml(reason) => format!("is not TOML: {}", shown(&reason)),
                 What::Said(message) => message,
             },
         });

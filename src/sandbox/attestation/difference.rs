@@ -1,4 +1,4 @@
-//! One thing that is not as it was asked for.
+//! One thing that is not as it was asked for, and the list of them.
 
 use std::fmt;
 
@@ -17,9 +17,9 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// A difference; both sides are made safe to show.
-    pub fn new(field: impl Into<String>, expected: impl Into<String>, seen: impl Into<String>) -> Self {
-        Self { field: field.into(), expected: shown(&expected.into()), seen: shown(&seen.into()) }
+    /// A difference; every side is made safe to show.
+    pub fn new(field: impl AsRef<str>, expected: impl AsRef<str>, seen: impl AsRef<str>) -> Self {
+        Self { field: shown(field.as_ref()), expected: shown(expected.as_ref()), seen: shown(seen.as_ref()) }
     }
 }
 
@@ -39,6 +39,60 @@ fn shown(text: &str) -> String {
         if it.is_control() { safe.extend(it.escape_default()) } else { safe.push(it) }
     }
     safe
+}
+
+/// Who saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Viewpoint {
+    /// Init, from inside.
+    Inside,
+    /// The host, in its own `/proc`.
+    Outside,
+}
+
+/// Collects differences, each with who saw it.
+#[derive(Debug)]
+pub(super) struct Findings {
+    viewpoint: Viewpoint,
+    list: Vec<Difference>,
+}
+
+impl Findings {
+    pub(super) fn new() -> Self {
+        Self { viewpoint: Viewpoint::Inside, list: Vec::new() }
+    }
+
+    pub(super) fn seen_from(&mut self, viewpoint: Viewpoint) {
+        self.viewpoint = viewpoint;
+    }
+
+    pub(super) fn viewpoint(&self) -> Viewpoint {
+        self.viewpoint
+    }
+
+    pub(super) fn add(&mut self, field: impl AsRef<str>, expected: impl AsRef<str>, seen: impl AsRef<str>) {
+        let field = match self.viewpoint {
+            Viewpoint::Inside => field.as_ref().to_owned(),
+            Viewpoint::Outside => format!("{} (as the host sees it)", field.as_ref()),
+        };
+        self.list.push(Difference::new(field, expected, seen));
+    }
+
+    pub(super) fn extend(&mut self, differences: Vec<Difference>) {
+        self.list.extend(differences);
+    }
+
+    /// Both sides are compared as they would be shown.
+    pub(super) fn same(&mut self, field: impl AsRef<str>, expected: impl fmt::Display, seen: impl fmt::Display) {
+        let (expected, seen) = (expected.to_string(), seen.to_string());
+        if expected != seen {
+            self.add(field, expected, if seen.is_empty() { "empty" } else { &seen });
+        }
+    }
+
+    pub(super) fn into_list(self) -> Vec<Difference> {
+        self.list
+    }
 }
 
 #[cfg(test)]

@@ -67,13 +67,15 @@ fn open_run(base: &Path, run: &str) -> Result<Opened, OutputError> {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(cause) => return Err(failed(&parent, cause.into())),
     }
-    let holder = beneath::directory(base.as_fd(), DEFAULT_DIRECTORY.as_bytes()).map_err(|cause| match cause {
-        Errno::NOTDIR | Errno::LOOP => OutputError::NotADirectory { path: parent.clone() },
-        _ => failed(&parent, cause.into()),
-    })?;
+    let holder =
+        beneath::directory(base.as_fd(), DEFAULT_DIRECTORY.as_bytes()).map_err(|cause| match cause {
+            Errno::NOTDIR | Errno::LOOP => OutputError::NotADirectory { path: parent.clone() },
+            _ => failed(&parent, cause.into()),
+        })?;
     write_gitignore(&holder).map_err(|cause| failed(&parent, cause))?;
     mkdirat(&holder, run, Mode::from_raw_mode(0o755)).map_err(|cause| failed(&path, cause.into()))?;
-    let fd = beneath::directory(holder.as_fd(), run.as_bytes()).map_err(|cause| failed(&path, cause.into()))?;
+    let fd =
+        beneath::directory(holder.as_fd(), run.as_bytes()).map_err(|cause| failed(&path, cause.into()))?;
     Ok(Opened { fd, path, fresh: Fresh::New })
 }
 

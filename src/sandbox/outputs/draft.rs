@@ -5,7 +5,9 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, Timestamps, futimens, linkat, openat, renameat_with, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, RenameFlags, Timestamps, futimens, linkat, openat, renameat_with, unlinkat,
+};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
@@ -51,7 +53,8 @@ impl Draft {
         let name = format!("{}{}", String::from_utf8_lossy(RESERVED_PREFIX), uuid::Uuid::now_v7().simple());
         let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let opened = openat(top, &name, flags, mode)?;
-        let top = top.try_clone_to_owned().map_err(|cause| Errno::from_io_error(&cause).unwrap_or(Errno::IO))?;
+        let top =
+            top.try_clone_to_owned().map_err(|cause| Errno::from_io_error(&cause).unwrap_or(Errno::IO))?;
         Ok(Self { file: opened.into(), digest: Sha256::new(), stand_in: Some((top, name)) })
     }
 

@@ -2,7 +2,7 @@
 //! held; what a collection remembers is bounded by its limit of entries.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use aegis_init::wire::{Entry, EntryKind, OutDone, PATH_BYTES_MAX};
 use rustix::fs::{
@@ -15,7 +15,7 @@ use crate::sandbox::outputs::destination::{Fresh, Opened};
 use crate::sandbox::outputs::draft::{Draft, Published, RESERVED_PREFIX};
 use crate::sandbox::outputs::path::SafePath;
 use crate::sandbox::outputs::{
-    Artifact, Collected, DROPS_NAMED_MAX, Destination, Dropped, OutputError, OutputLimits, Why,
+    Artifact, Collected, DROPS_NAMED_MAX, Destination, Dropped, OutputError, OutputLimits, Wanted, Why,
 };
 
 /// The latest time that is kept, 2106-02-07: every file system and archive holds it. Others are moved to the bounds.
@@ -29,6 +29,7 @@ const BYTES_SLACK: u64 = 16 * 1024 * 1024;
 /// own that is empty.
 pub struct Extractor {
     opened: Opened,
+    wanted: Wanted,
     limits: OutputLimits,
     current: Current,
     /// Names written in this collection, bounded by the limit of entries.
@@ -80,9 +81,10 @@ impl From<Errno> for Why {
 impl Extractor {
     /// Opens the directory that everything goes to. Called before anything is started: what cannot be written is
     /// known then.
-    pub fn new(destination: &Destination, limits: OutputLimits) -> Result<Self, OutputError> {
+    pub fn new(destination: &Destination, wanted: Wanted, limits: OutputLimits) -> Result<Self, OutputError> {
         Ok(Self {
             opened: destination.open()?,
+            wanted,
             limits,
             current: Current::None,
             written: HashMap::new(),
@@ -125,8 +127,8 @@ impl Extractor {
         Ok(())
     }
 
-    /// Ends the collection. `done` is init's last word, `None` if it never came; `patterns` is how many were asked for.
-    pub fn finish(mut self, done: Option<OutDone>, patterns: usize) -> Collected {
+    /// Ends the collection. `done` is init's last word, `None` if it never came.
+    pub fn finish(mut self, done: Option<OutDone>) -> Collected {
         self.end_file();
         self.set_directory_times();
         self.collected.complete = done.is_some();
@@ -136,8 +138,8 @@ impl Extractor {
             self.drop_entry(path, Why::Inside(*reason));
         }
         self.collected.dropped_count = self.collected.dropped_count.saturating_add(unnamed);
-        let mut unmatched: Vec<usize> =
-            done.unmatched.into_iter().map(|it| it as usize).filter(|it| *it < patterns).collect();
+        let mut unmatched: Vec<usize> = done.unmatched.into_iter().map(|it| it as usize).collect();
+        unmatched.retain(|it| *it < self.wanted.count());
         unmatched.sort_unstable();
         unmatched.dedup();
         self.collected.unmatched = unmatched;
@@ -163,6 +165,13 @@ impl Extractor {
         if path.bytes().starts_with(RESERVED_PREFIX) {
             return Err(Why::ReservedName);
         }
+        if self.wanted.hides_git(path.bytes()) {
+            return Err(Why::Git);
+        }
+        // Directories come along as the way to what is wanted.
+        if entry.kind != EntryKind::Dir && !self.wanted.names(path.bytes()) {
+            return Err(Why::NotWanted);
+        }
         match &entry.kind {
             EntryKind::Dir => self.directory(path, entry),
             EntryKind::File { size, data } => self.begin_file(path, entry, *size, data),
@@ -178,7 +187,7 @@ impl Extractor {
             None => {
                 let (parent, name) = path.split();
                 let parent = self.open_directory(parent)?;
-                self.make_directory(&parent, path.bytes(), name, entry.mode & 0o777)?;
+                self.make_directory(&parent, name, entry.mode & 0o777)?;
                 self.last = Some((path.split().0.to_vec(), parent));
             }
         }
@@ -291,7 +300,7 @@ impl Extractor {
                 Some(Written::Directory(_)) => opened = beneath::directory(opened.as_fd(), name)?,
                 Some(Written::Leaf) => return Err(Why::PathBlocked),
                 None => {
-                    opened = self.make_directory(&opened, prefix, name, 0o755)?;
+                    opened = self.make_directory(&opened, name, 0o755)?;
                     self.written.insert(prefix.to_vec(), Written::Directory(None));
                 }
             }
@@ -301,14 +310,7 @@ impl Extractor {
     }
 
     /// Makes a directory, or takes one that an earlier run left there, and opens it.
-    fn make_directory(
-        &mut self,
-        parent: &OwnedFd,
-        path: &[u8],
-        name: &[u8],
-        mode: u32,
-    ) -> Result<OwnedFd, Why> {
-        debug_assert!(!self.written.contains_key(path));
+    fn make_directory(&mut self, parent: &OwnedFd, name: &[u8], mode: u32) -> Result<OwnedFd, Why> {
         self.require_room()?;
         match mkdirat(parent, name, Mode::from_raw_mode(mode | 0o700)) {
             Ok(()) => self.collected.directories += 1,

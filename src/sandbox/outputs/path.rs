@@ -112,7 +112,10 @@ mod tests {
     }
 
     fn check_link(path: &str, target: &str, expected: bool) {
-        assert_eq!(SafePath::parse(path.as_bytes()).map(|it| it.may_link_to(target.as_bytes())), Ok(expected));
+        assert_eq!(
+            SafePath::parse(path.as_bytes()).map(|it| it.may_link_to(target.as_bytes())),
+            Ok(expected)
+        );
     }
 
     #[test]

@@ -53,7 +53,8 @@ mod tests {
     use super::*;
 
     fn check(parent: &str, name: &str, siblings: &[&str], expected: bool) {
-        let rule = excluded(parent.as_bytes(), name.as_bytes(), |it| siblings.iter().any(|s| s.as_bytes() == it));
+        let rule =
+            excluded(parent.as_bytes(), name.as_bytes(), |it| siblings.iter().any(|s| s.as_bytes() == it));
         assert_eq!(rule.is_some(), expected);
     }
 

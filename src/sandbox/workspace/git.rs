@@ -65,11 +65,11 @@ struct Repository {
 /// Replaces the `.git` files of a planned workspace by what works inside.
 pub(super) fn adopt(root: &Path, walk: &mut Walk) -> Result<(), WorkspaceError> {
     let mut added = HashMap::new();
-    let repository = match walk.gitfiles.iter().find(|(directory, _)| walk.plan.directories[*directory].to.is_empty())
-    {
-        Some(_) => outside_repository(root, walk),
-        None => None,
-    };
+    let repository =
+        match walk.gitfiles.iter().find(|(directory, _)| walk.plan.directories[*directory].to.is_empty()) {
+            Some(_) => outside_repository(root, walk),
+            None => None,
+        };
     for (directory, item) in std::mem::take(&mut walk.gitfiles) {
         redirect(root, repository.as_ref(), walk, (directory, item), &mut added)?;
     }
@@ -87,7 +87,9 @@ pub(super) fn adopt(root: &Path, walk: &mut Walk) -> Result<(), WorkspaceError> 
             walk.tree(open(common)?, GIT, &Select::Git { takes: is_common, added: &added })?;
             walk.tree(open(&repository.own)?, GIT, &Select::Git { takes: is_own, added: &added })
         }
-        None => walk.tree(open(&repository.own)?, GIT, &Select::Git { takes: is_not_worktrees, added: &added }),
+        None => {
+            walk.tree(open(&repository.own)?, GIT, &Select::Git { takes: is_not_worktrees, added: &added })
+        }
     }
 }
 
@@ -136,7 +138,8 @@ fn outside_repository(root: &Path, walk: &mut Walk) -> Option<Repository> {
     };
     if common.as_ref().is_some_and(|it| it.join("reftable").exists()) {
         walk.plan.summary.notes.push(
-            "git does not work inside: a linked worktree with reftable references cannot be copied alone".to_owned(),
+            "git does not work inside: a linked worktree with reftable references cannot be copied alone"
+                .to_owned(),
         );
         return None;
     }
@@ -257,9 +260,9 @@ fn is_not_worktrees(path: &[u8], _is_dir: bool) -> bool {
 }
 
 fn of_one_worktree(path: &[u8]) -> bool {
-    OF_ONE_WORKTREE.iter().any(|it| {
-        path.strip_prefix(*it).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-    })
+    OF_ONE_WORKTREE
+        .iter()
+        .any(|it| path.strip_prefix(*it).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/")))
 }
 
 /// The path that a `.git` file names, as written: relative ones start at the file's directory.

@@ -71,7 +71,10 @@ impl Ignores {
         let mut builder = GitignoreBuilder::new(rooted(path));
         for (index, line) in bytes.split(|it| *it == b'\n').enumerate() {
             let Ok(line) = std::str::from_utf8(line) else {
-                return Err(refused(index + 1, "it is not UTF-8; match other names with `?` or `*`".to_owned()));
+                return Err(refused(
+                    index + 1,
+                    "it is not UTF-8; match other names with `?` or `*`".to_owned(),
+                ));
             };
             let line = if index == 0 { line.trim_start_matches('\u{feff}') } else { line };
             if let Err(cause) = builder.add_line(None, line) {

@@ -39,8 +39,7 @@ pub fn send(
             batch.push(entry(directory.to.clone(), meta, EntryKind::Dir))?;
         }
         let source = plan.sources[directory.source].as_fd();
-        let opened =
-            beneath::directory(source, &directory.from).map_err(|_| changed(&directory.to))?;
+        let opened = beneath::directory(source, &directory.from).map_err(|_| changed(&directory.to))?;
         for item in &directory.items {
             send_item(&mut batch, opened.as_fd(), directory, item)?;
         }
@@ -130,7 +129,9 @@ fn read_chunk(content: &mut impl Read, left: u64, to: &[u8]) -> Result<Vec<u8>, 
     match content.read_exact(&mut chunk) {
         Ok(()) => Ok(chunk),
         Err(cause) if cause.kind() == ErrorKind::UnexpectedEof => Err(changed(to)),
-        Err(cause) => Err(unreadable(to, rustix::io::Errno::from_io_error(&cause).unwrap_or(rustix::io::Errno::IO))),
+        Err(cause) => {
+            Err(unreadable(to, rustix::io::Errno::from_io_error(&cause).unwrap_or(rustix::io::Errno::IO)))
+        }
     }
 }
 

@@ -95,9 +95,10 @@ impl Weights {
         let mut largest = Vec::new();
         for start in below.get(b"".as_slice()).into_iter().flatten() {
             let mut path = *start;
-            while let Some(deeper) = below.get(path).and_then(|it| it.iter().find(|child| {
-                sum(child) * 100 >= sum(path) * SHARE_PERCENT
-            })) {
+            while let Some(deeper) = below
+                .get(path)
+                .and_then(|it| it.iter().find(|child| sum(child) * 100 >= sum(path) * SHARE_PERCENT))
+            {
                 path = deeper;
             }
             largest.push((path.to_vec(), sum(path)));

@@ -6,13 +6,14 @@ use serde_json::json;
 use sqlx::SqliteConnection;
 
 use crate::record::{End, EventKind, Fence, Image, NewRun, Owner, RecordError, Slot, Transition};
+use crate::store::sqlite::Durability;
 use crate::store::{Store, json as column, row};
 use crate::task::{Outcome, RunId};
 
 impl Store {
     pub(super) async fn step_insert(&self, run: &NewRun) -> Result<Fence, RecordError> {
         let fence = Fence { run: run.id, epoch: 1, attempt: 1 };
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin(Durability::PowerCut).await?;
         self.insert_row(&mut tx, run).await?;
         let queued = column::detail(&[("policy", json!(run.policy.digest))]);
         self.append(&mut tx, run.id, run.created_ms, EventKind::Queued, &queued).await?;
@@ -28,7 +29,7 @@ impl Store {
         image: &Image,
         at_ms: i64,
     ) -> Result<Transition, RecordError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin(Durability::Crash).await?;
         let result = sqlx::query(
             "UPDATE runs SET state = 'starting', image_id = $3, image_repo_digest = $4, started_ms = $5 \
              WHERE id = $1 AND epoch = $2 AND state = 'leased'",
@@ -50,7 +51,7 @@ impl Store {
         slot: &Slot,
         at_ms: i64,
     ) -> Result<Transition, RecordError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin(Durability::Crash).await?;
         let result = sqlx::query(
             "UPDATE runs SET slot_number = $3, container_id = $4 \
              WHERE id = $1 AND epoch = $2 AND state = 'starting' AND container_id IS NULL",
@@ -71,7 +72,7 @@ impl Store {
         attestation: &str,
         at_ms: i64,
     ) -> Result<Transition, RecordError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin(Durability::Crash).await?;
         let result = sqlx::query(
             "UPDATE runs SET state = 'running', attestation = $3, released_ms = $4 \
              WHERE id = $1 AND epoch = $2 AND state = 'starting' AND container_id IS NOT NULL",
@@ -86,7 +87,7 @@ impl Store {
     }
 
     pub(super) async fn step_finishing(&self, fence: Fence, at_ms: i64) -> Result<Transition, RecordError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin(Durability::Crash).await?;
         let result = sqlx::query(
             "UPDATE runs SET state = 'finishing' WHERE id = $1 AND epoch = $2 AND state = 'running'",
         )
@@ -106,7 +107,7 @@ impl Store {
     ) -> Result<Transition, RecordError> {
         let usage =
             end.usage.as_ref().map(column::usage_text).transpose().map_err(|err| self.unencodable(err))?;
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin(Durability::PowerCut).await?;
         let result = sqlx::query(
             "UPDATE runs SET state = 'done', ended_ms = $3, outcome = $4, outcome_detail = $5, usage = $6, \
              stdout_bytes = $7, stderr_bytes = $8, log_truncated = $9, output_dir = $10, remarks = $11, \
@@ -140,7 +141,7 @@ impl Store {
         because: &Outcome,
         at_ms: i64,
     ) -> Result<Transition, RecordError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin(Durability::Crash).await?;
         // The owner stays named: if it dies before it leases the run again, the run is its orphan.
         let result = sqlx::query(
             "UPDATE runs SET state = 'queued', epoch = epoch + 1, slot_number = NULL, container_id = NULL, \
@@ -162,7 +163,7 @@ impl Store {
         owner: &Owner,
         at_ms: i64,
     ) -> Result<Option<Fence>, RecordError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin(Durability::Crash).await?;
         let leased: Option<(i64, i64)> = sqlx::query_as(
             "UPDATE runs SET state = 'leased', epoch = epoch + 1, attempt = attempt + 1, owner_pid = $2, \
              owner_lock = $3 WHERE id = $1 AND state = 'queued' RETURNING epoch, attempt",
@@ -183,7 +184,7 @@ impl Store {
     }
 
     pub(super) async fn step_forget(&self, run: RunId) -> Result<Transition, RecordError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin(Durability::Crash).await?;
         let result = sqlx::query("DELETE FROM runs WHERE id = $1 AND state = 'done'")
             .bind(run.to_string())
             .execute(&mut *tx)
