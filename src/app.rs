@@ -1,1 +1,139 @@
-//! app.
+//! Floor 6: the only place that chooses adapters and joins them.
+
+pub mod host;
+pub mod logs;
+pub mod owner;
+pub mod prepare;
+pub mod run;
+
+use std::path::{Path, PathBuf};
+
+use crate::container::EngineError;
+use crate::policy::{ChoiceError, Denial, Overrides};
+use crate::record::RecordError;
+use crate::sandbox::workspace::WorkspaceError;
+use crate::store::OpenError;
+use crate::task::OutputRequest;
+
+/// What a caller wants to have run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunOrder {
+    /// Policy by name or path.
+    pub policy: String,
+    /// The flags that change a policy's amounts.
+    pub overrides: Overrides,
+    /// A name.
+    pub name: Option<String>,
+    /// Labels.
+    pub labels: Vec<(String, String)>,
+    /// Program and arguments.
+    pub command: Vec<Vec<u8>>,
+    /// Image reference.
+    pub image: String,
+    /// What is copied in.
+    pub workspace: WorkspaceChoice,
+    /// Working directory inside.
+    pub workdir: Option<String>,
+    /// Variables, in order.
+    pub environment: Vec<(String, String)>,
+    /// What comes out.
+    pub outputs: Vec<OutputRequest>,
+    /// Where it goes; `None` is `./aegis-out/<run>`.
+    pub output_directory: Option<PathBuf>,
+    /// Milliseconds between SIGTERM and SIGKILL.
+    pub grace_ms: u64,
+    /// Rows and columns, where the command gets a terminal.
+    pub terminal: Option<(u16, u16)>,
+}
+
+/// Which directory is copied in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkspaceChoice {
+    /// None.
+    None,
+    /// This one.
+    Directory(PathBuf),
+    /// The project around the current directory, where there is one.
+    Project,
+}
+
+/// Why a run could not even be accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// No such policy, or mistakes in it.
+    #[error(transparent)]
+    Policy(#[from] ChoiceError),
+    /// Mistakes in the operator's ceiling.
+    #[error(transparent)]
+    Ceiling(#[from] crate::policy::document::DocumentError),
+    /// Policy says no.
+    #[error("policy does not allow this run")]
+    Denied(Vec<Denial>),
+    /// The engine cannot raise the walls.
+    #[error("this engine cannot enforce what policy demands")]
+    Unenforceable(Vec<String>),
+    /// The workspace cannot be copied in.
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
+    /// The outputs cannot be kept.
+    #[error(transparent)]
+    Outputs(#[from] crate::sandbox::outputs::OutputError),
+    /// An image cannot be fetched.
+    #[error(transparent)]
+    Pull(#[from] crate::docker::images::PullError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The records cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The records cannot be written.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// Somebody ended it before it was accepted.
+    #[error("cancelled before anything was started")]
+    Cancelled(crate::task::Cancellation),
+    /// A sweep took the run for a dead owner's.
+    #[error("run {} was taken over by another process before it began: run it again", .0.short())]
+    Superseded(crate::task::RunId),
+    /// A directory of ours cannot be used.
+    #[error(transparent)]
+    Directory(#[from] crate::config::DirectoryError),
+    /// A file cannot be read.
+    #[error("{what} `{}` cannot be read", path.display())]
+    Read {
+        /// What it is.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Reads a text file of at most `bytes_max` bytes. FIFOs and devices are refused: nothing here waits for a writer.
+pub fn read_bounded(path: &Path, bytes_max: u64) -> Result<String, AppError> {
+    let failed = |source| AppError::Read { what: "the file", path: path.to_owned(), source };
+    let bytes = read_bytes(path, bytes_max).map_err(failed)?;
+    String::from_utf8(bytes).map_err(|_| failed(std::io::Error::other("it is not UTF-8 text")))
+}
+
+/// The same for bytes.
+pub fn read_bytes(path: &Path, bytes_max: u64) -> std::io::Result<Vec<u8>> {
+    use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt;
+
+    let mut options = std::fs::OpenOptions::new();
+    let nonblocking = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let file = options.read(true).custom_flags(nonblocking.bits() as i32).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(std::io::Error::other(format!("it is larger than the {bytes_max} bytes allowed")));
+    }
+    Ok(bytes)
+}

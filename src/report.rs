@@ -1,1 +1,3 @@
-//! report.
+//! Floor 3: text and JSON about runs.
+
+pub mod policy;

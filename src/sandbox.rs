@@ -1,1 +1,15 @@
-//! sandbox.
+//! Floor 3: one sandbox. The container's shape, its slot directory, the connection to its init, what the kernel must
+//! show, what goes in and what comes out.
+
+pub mod attestation;
+pub mod beneath;
+pub mod channel;
+pub mod container_spec;
+pub mod enforceable;
+pub mod environment;
+pub mod init_binary;
+pub mod masks;
+pub mod outputs;
+pub mod seccomp;
+pub mod slot;
+pub mod workspace;

@@ -1,0 +1,94 @@
+# The commands of this repository; `make help` lists them. Scripts that they share are in packaging/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.NOTPARALLEL:
+.SILENT:
+
+CARGO := packaging/cargo.sh
+BOOTSTRAP := packaging/bootstrap.sh
+MEMBER := packaging/engine.sh as-member
+AEGIS := $(or $(CARGO_TARGET_DIR),target)/release/aegis
+PREFIX ?= /usr/local
+
+# What `make run` runs: the test suite of the sample project. ARGS replaces all of it.
+ARGS ?= --sandbox strict -w examples/sample-project -o report -- make test
+
+# One profile for everything, so that nothing is compiled twice.
+PROFILE := --release --locked --workspace
+
+# What the tests need beside the base image, and which backends must not be missing.
+TEST_IMAGES := base minimal
+export AEGIS_TEST_REQUIRE ?= docker,registry
+
+.PHONY: help run build test test-long bench lint lint-tools lint-fmt lint-clippy lint-deny lint-doc lint-shell check install clean
+
+help: ## This list
+	grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
+
+run: ## Install what is missing, build, and run the sample project in a sandbox (ARGS="--image … -- CMD" for anything else)
+	$(BOOTSTRAP) build engine image-base
+	$(CARGO) build --release --locked
+	packaging/image.sh $(AEGIS) base
+	exec $(MEMBER) $(AEGIS) run $(ARGS)
+
+build: ## Build target/release/aegis
+	$(BOOTSTRAP) build
+	$(CARGO) build --release --locked
+
+test: ## Every test, in CI's form
+	$(BOOTSTRAP) build engine $(TEST_IMAGES:%=image-%) test
+	$(CARGO) build --release --locked
+	packaging/image.sh $(AEGIS) $(TEST_IMAGES)
+	$(MEMBER) $(CARGO) nextest run $(PROFILE)
+
+test-long: ## Every test with its full counts
+	$(BOOTSTRAP) build engine $(TEST_IMAGES:%=image-%) test
+	$(CARGO) build --release --locked
+	packaging/image.sh $(AEGIS) $(TEST_IMAGES) node rust
+	AEGIS_TEST_FORM=long $(MEMBER) $(CARGO) nextest run $(PROFILE) --profile long
+
+bench: ## Measure against the engine by hand
+	$(BOOTSTRAP) build engine $(TEST_IMAGES:%=image-%) test
+	$(CARGO) build --release --locked
+	packaging/image.sh $(AEGIS) $(TEST_IMAGES)
+	$(MEMBER) $(CARGO) bench --locked --bench '*'
+
+# SECURITY.md lists these scans, and a test compares the two lists.
+lint: lint-fmt lint-clippy lint-deny lint-doc lint-shell ## Every scan of SECURITY.md
+
+lint-tools:
+	$(BOOTSTRAP) build lint
+
+lint-fmt: lint-tools
+	$(CARGO) fmt --all --check
+
+# The profile of the tests, so that build scripts and macros are not compiled twice.
+lint-clippy: lint-tools
+	$(CARGO) clippy $(PROFILE) --all-targets -- -D warnings
+
+lint-deny: lint-tools
+	packaging/deny.sh
+
+lint-doc: lint-tools
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(PROFILE) --no-deps
+
+lint-shell:
+	if ! command -v shellcheck >/dev/null; then echo 'shellcheck is not here: shell scripts are not checked' >&2; exit 0; fi
+	shellcheck packaging/*.sh images/build.sh .ci/run
+
+check: lint test ## lint and test
+
+install: ## Install the program, completions and man pages below PREFIX (/usr/local)
+	$(CARGO) build --release --locked
+	install -D -m 0755 $(AEGIS) '$(DESTDIR)$(PREFIX)/bin/aegis'
+	share='$(DESTDIR)$(PREFIX)/share'
+	install -d "$$share/bash-completion/completions" "$$share/zsh/site-functions" "$$share/fish/vendor_completions.d" "$$share/man/man1"
+	$(AEGIS) completions bash >"$$share/bash-completion/completions/aegis"
+	$(AEGIS) completions zsh >"$$share/zsh/site-functions/_aegis"
+	$(AEGIS) completions fish >"$$share/fish/vendor_completions.d/aegis.fish"
+	$(AEGIS) man "$$share/man/man1"
+
+clean: ## Remove what was built
+	$(CARGO) clean

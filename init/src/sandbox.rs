@@ -1,0 +1,188 @@
+//! What an attested sandbox does for its host: commands, content in, files, content out.
+
+use std::fs::File;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use serde_bytes::ByteBuf;
+
+use aegis_init::wire::{Attest, Collect, Exec, Reply, Request, StartStep};
+
+use crate::clock::Moment;
+use crate::collect::{Collection, PATTERNS_MAX, Progress};
+use crate::command::{Commands, Event};
+use crate::connection::Connection;
+use crate::content::Content;
+use crate::ending::Ending;
+use crate::files;
+use crate::launch::StartFailure;
+use crate::usage::Sampler;
+
+const SIGNAL_MAX: i32 = 64;
+
+/// The state of an attested sandbox.
+pub struct Sandbox {
+    workspace: ByteBuf,
+    commands: Commands,
+    sampler: Sampler,
+    content: Option<Content>,
+    collection: Option<Collection>,
+}
+
+impl Sandbox {
+    /// Takes the orders of the first message.
+    pub fn new(attest: Attest, oom_score_adj: Option<File>, now: Moment) -> Self {
+        Self {
+            sampler: Sampler::new(&attest.watched, now),
+            commands: Commands::new(attest.workspace.clone(), oom_score_adj),
+            workspace: attest.workspace,
+            content: None,
+            collection: None,
+        }
+    }
+
+    /// The pipes of commands that are being started.
+    pub fn pending(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.commands.pending()
+    }
+
+    /// When something is due. A collection is due at once, as soon as the host has read what was sent.
+    pub fn next(&self, connection: &Connection) -> Option<Moment> {
+        if self.collection.is_some() && !connection.sending() {
+            return Some(Moment::BOOT);
+        }
+        if !self.commands.any() {
+            return None;
+        }
+        let sample = self.sampler.next();
+        Some(self.commands.next().map_or(sample, |due| due.min(sample)))
+    }
+
+    /// Does what is due and tells what happened.
+    pub fn attend(&mut self, connection: &mut Connection, now: Moment) -> Result<(), Ending> {
+        if self.commands.any() {
+            self.sampler.sample_if_due(now);
+            self.commands.keep_time(now);
+        }
+        self.settle(connection)?;
+        if connection.sending() {
+            return Ok(());
+        }
+        match self.collection.as_mut().map(Collection::turn) {
+            None | Some(Progress::Working) => Ok(()),
+            Some(Progress::Reply(reply)) => connection.send(&reply, None),
+            Some(Progress::Done(reply)) => {
+                self.collection = None;
+                connection.send(&reply, None)
+            }
+        }
+    }
+
+    /// Does what the host asks.
+    pub fn obey(
+        &mut self,
+        connection: &mut Connection,
+        request: Request,
+        descriptors: Vec<OwnedFd>,
+        now: Moment,
+    ) -> Result<(), Ending> {
+        match request {
+            Request::Exec(exec) => self.exec(connection, &exec, descriptors, now),
+            Request::Signal { exec, signal } => {
+                if !(1..=SIGNAL_MAX).contains(&signal) {
+                    return Err(Ending::HostileFrame);
+                }
+                self.commands.signal(exec, signal);
+                Ok(())
+            }
+            Request::Stop { exec, grace_ms } => {
+                self.commands.stop(exec, grace_ms, now);
+                Ok(())
+            }
+            Request::Put(entries) => {
+                self.content().put(&entries);
+                Ok(())
+            }
+            Request::PutChunk(data) => {
+                self.content().chunk(&data);
+                Ok(())
+            }
+            Request::PutEnd => {
+                let content = self.content.take().unwrap_or_else(|| Content::new(&self.workspace));
+                connection.send(&content.end(), None)
+            }
+            Request::Read { id, path, offset, length_max } => {
+                let result = files::read(&self.workspace, &path, offset, length_max);
+                connection.send(&Reply::FileContent { id, result: result.map_err(|it| it as i32) }, None)
+            }
+            Request::Write { id, path, mode, data } => {
+                let result = files::write(&self.workspace, &path, mode, &data);
+                connection.send(&Reply::FileWritten { id, result: result.map_err(|it| it as i32) }, None)
+            }
+            Request::Collect(collect) => self.collect(connection, &collect),
+            // Those that the session takes itself.
+            Request::Attest(_) | Request::Lease { .. } | Request::End => Err(Ending::HostileFrame),
+        }
+    }
+
+    /// Kills what is left, tells how each command ended, and says goodbye.
+    pub fn end(&mut self, connection: &mut Connection) -> Result<(), Ending> {
+        self.commands.kill_all();
+        self.settle(connection)?;
+        connection.send(&Reply::Bye { usage: self.sampler.usage(Moment::now()) }, None)
+    }
+
+    fn exec(
+        &mut self,
+        connection: &mut Connection,
+        exec: &Exec,
+        descriptors: Vec<OwnedFd>,
+        now: Moment,
+    ) -> Result<(), Ending> {
+        let busy = StartFailure { step: StartStep::Request, errno: Errno::EBUSY as i32 };
+        let started = if self.collection.is_some() {
+            Err(busy)
+        } else {
+            self.sampler.release(now);
+            self.commands.start(exec, descriptors, now)
+        };
+        match started {
+            Ok(()) => Ok(()),
+            Err(failure) => self.tell(connection, Event::StartFailed { exec: exec.id, failure }),
+        }
+    }
+
+    fn collect(&mut self, connection: &mut Connection, collect: &Collect) -> Result<(), Ending> {
+        if self.collection.is_some() || collect.patterns.len() > PATTERNS_MAX {
+            return Err(Ending::HostileFrame);
+        }
+        self.commands.kill_all();
+        self.settle(connection)?;
+        self.collection = Some(Collection::new(collect, &self.workspace, Moment::now()));
+        Ok(())
+    }
+
+    fn content(&mut self) -> &mut Content {
+        self.content.get_or_insert_with(|| Content::new(&self.workspace))
+    }
+
+    fn settle(&mut self, connection: &mut Connection) -> Result<(), Ending> {
+        for event in self.commands.settle() {
+            self.tell(connection, event)?;
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, connection: &mut Connection, event: Event) -> Result<(), Ending> {
+        match event {
+            Event::Started { exec, pid, master } => connection.send(&Reply::Started { exec, pid }, master),
+            Event::StartFailed { exec, failure: StartFailure { step, errno } } => {
+                connection.send(&Reply::StartFailed { exec, step, errno }, None)
+            }
+            Event::Exited { exec, status, stopped } => {
+                let usage = self.sampler.usage(Moment::now());
+                connection.send(&Reply::Exited { exec, status, stopped, usage }, None)
+            }
+        }
+    }
+}

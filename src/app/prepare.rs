@@ -1,0 +1,90 @@
+//! From an order to a task with its policy, before the engine is asked: every mistake that can be found is found here.
+
+use std::path::{Path, PathBuf};
+
+use crate::app::{AppError, RunOrder, WorkspaceChoice, read_bytes};
+use crate::policy::ceiling::CEILING_PATH;
+use crate::policy::{Ceiling, Chosen, HostAmounts, Resolved, Selection, resolve, select, shipped};
+use crate::sandbox::workspace::{self, Plan};
+use crate::task::{TaskSpec, WorkspaceSource};
+
+/// Bytes of a policy file that are read; the parser has a lower bound of its own and a message for it.
+const POLICY_BYTES_MAX: u64 = 1024 * 1024;
+/// The runtime where no flag names one.
+const RUNTIME_DEFAULT: &str = "runc";
+
+/// An order that was understood.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What is to be run.
+    pub task: TaskSpec,
+    /// What it may do.
+    pub resolved: Resolved,
+    /// What is copied in, already walked and measured.
+    pub workspace: Option<Plan>,
+    /// The engine's runtime, by name.
+    pub runtime: String,
+}
+
+/// Reads policy, ceiling and workspace.
+pub fn prepare(order: &RunOrder, host: &HostAmounts) -> Result<Prepared, AppError> {
+    let chosen = choose(&order.policy)?;
+    let ceiling = ceiling(host)?;
+    let resolved = resolve(&chosen, &order.overrides, &ceiling, host);
+    let runtime = order.overrides.runtime.clone().unwrap_or_else(|| RUNTIME_DEFAULT.to_owned());
+    let root = workspace_root(&order.workspace)?;
+    let task = TaskSpec {
+        name: order.name.clone(),
+        labels: order.labels.clone(),
+        command: order.command.clone(),
+        image: order.image.clone(),
+        workspace: root.clone().map_or(WorkspaceSource::None, WorkspaceSource::Directory),
+        workdir: order.workdir.clone(),
+        environment: order.environment.clone(),
+        outputs: order.outputs.clone(),
+    };
+    let denials = crate::policy::judge(&task, &resolved, &runtime);
+    if !denials.is_empty() {
+        return Err(AppError::Denied(denials));
+    }
+    let files = &resolved.policy.filesystem;
+    let limits = workspace::Limits { bytes: files.workspace_bytes, files: files.workspace_files };
+    let workspace = root.map(|it| workspace::scan(&it, limits)).transpose()?;
+    Ok(Prepared { task, resolved, workspace, runtime })
+}
+
+fn choose(policy: &str) -> Result<Chosen, AppError> {
+    match select(policy)? {
+        Selection::Shipped(name) => Ok(shipped(name)?),
+        Selection::File(path) => {
+            let failed =
+                |source| AppError::Read { what: "the policy file", path: PathBuf::from(&path), source };
+            let bytes = read_bytes(Path::new(&path), POLICY_BYTES_MAX).map_err(failed)?;
+            Ok(Chosen::from_file(&path, &bytes)?)
+        }
+    }
+}
+
+fn ceiling(host: &HostAmounts) -> Result<Ceiling, AppError> {
+    match read_bytes(Path::new(CEILING_PATH), POLICY_BYTES_MAX) {
+        Ok(bytes) => Ok(Ceiling::from_file(CEILING_PATH, &bytes, host)?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Ceiling::of_host(host)),
+        Err(source) => Err(AppError::Read { what: "the ceiling", path: PathBuf::from(CEILING_PATH), source }),
+    }
+}
+
+fn workspace_root(choice: &WorkspaceChoice) -> Result<Option<PathBuf>, AppError> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    match choice {
+        WorkspaceChoice::None => Ok(None),
+        WorkspaceChoice::Directory(directory) => Ok(Some(workspace::accept(directory, home.as_deref())?)),
+        WorkspaceChoice::Project => {
+            let here = std::env::current_dir().map_err(|source| AppError::Read {
+                what: "the current directory",
+                path: PathBuf::from("."),
+                source,
+            })?;
+            Ok(workspace::find_project(&here, home.as_deref())?)
+        }
+    }
+}

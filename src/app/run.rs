@@ -1,0 +1,209 @@
+//! One run in this process: books, engine, image, admission, attempt.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use aegis_init::wire::Stdio;
+use tokio::sync::mpsc;
+
+use crate::app::owner::service::Door;
+use crate::app::prepare::{Prepared, prepare};
+use crate::app::{AppError, RunOrder, host};
+use crate::config::Directories;
+use crate::container::{Engine, EngineFacts, ImageFacts};
+use crate::docker::{DockerEngine, address, credentials};
+use crate::executor::starting::Place;
+use crate::executor::{Attempt, Control, Sinks, control, run_attempt};
+use crate::policy::{Admitted, Pull, admit};
+use crate::record::{End, Image, Limits, NewRun, Owner, Phase, PolicyRecord, Record, TaskRecord, Transition};
+use crate::sandbox::container_spec::WORKSPACE;
+use crate::sandbox::enforceable;
+use crate::sandbox::outputs::{Destination, Extractor, OutputLimits, Wanted};
+use crate::store::{OwnerLock, Store};
+use crate::task::RunId;
+
+/// A caller's side of a run.
+pub struct Caller<'a> {
+    /// Makes the sinks, once the run's id is known.
+    pub sinks: Box<dyn FnOnce(RunId, &Directories) -> Result<Sinks, AppError> + 'a>,
+    /// The caller's wishes, from whoever has the other end.
+    pub control: mpsc::Receiver<Control>,
+    /// That other end, for the owner's door.
+    pub wishes: mpsc::Sender<Control>,
+    /// Told what a person waits for.
+    pub progress: &'a (dyn Fn(Step) + Sync),
+    /// When the program began.
+    pub begun: Instant,
+}
+
+/// What a person waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// The workspace was measured.
+    Workspace(crate::sandbox::workspace::Summary),
+    /// The image is fetched.
+    Pulling(crate::container::PullProgress),
+    /// A run was accepted.
+    Accepted(RunId),
+    /// A default was lowered.
+    Clipped(crate::policy::Clipped),
+    /// A phase of the attempt began.
+    Phase(Phase),
+}
+
+/// A run that has its outcome.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its id.
+    pub id: RunId,
+    /// How it ended.
+    pub end: End,
+    /// What it was allowed.
+    pub admitted: Admitted,
+}
+
+/// Runs an order to its outcome.
+pub async fn run(
+    order: &RunOrder,
+    directories: &Directories,
+    mut caller: Caller<'_>,
+) -> Result<Finished, AppError> {
+    let host = host::amounts(&directories.state);
+    let prepared = prepare(order, &host)?;
+    if let Some(plan) = &prepared.workspace {
+        (caller.progress)(Step::Workspace(plan.summary.clone()));
+    }
+    let (engine, store) = tokio::join!(connect(), Store::open(&directories.state));
+    let (engine, store) = (engine?, store?);
+    let looked_up = async { tokio::join!(engine.facts(), image(&engine, &prepared, caller.progress)) };
+    let (facts, image) = tokio::select! {
+        both = looked_up => both,
+        by = control::cancelled(&mut caller.control) => return Err(AppError::Cancelled(by)),
+    };
+    let (facts, image) = (facts?, image?);
+    refuse_unenforceable(&facts, &prepared.runtime)?;
+    let admitted =
+        admit(&prepared.task, &prepared.resolved, &image.id, &prepared.runtime).map_err(AppError::Denied)?;
+    for clipped in admitted.clipped() {
+        (caller.progress)(Step::Clipped(clipped.clone()));
+    }
+
+    // Everything that can fail on this host comes before the run is accepted: from then on it has an outcome.
+    let id = RunId::generate();
+    let outputs = outputs(order, id, &admitted)?;
+    let sinks = (caller.sinks)(id, directories)?;
+    let door = Door::open(&directories.runtime, id, caller.wishes).map_err(|source| AppError::Read {
+        what: "the runtime directory",
+        path: directories.runtime.clone(),
+        source,
+    })?;
+    let lock = OwnerLock::acquire(&directories.state).map_err(|source| AppError::Read {
+        what: "the owners' directory below",
+        path: directories.state.clone(),
+        source,
+    })?;
+    let fence = store.insert(&new_run(id, &prepared, &admitted, lock.owner().clone())).await?;
+    (caller.progress)(Step::Accepted(id));
+    let kept = Image { id: image.id.clone(), repo_digest: image.repo_digests.first().cloned() };
+    if store.start(fence, &kept, now_ms()).await? == Transition::Superseded {
+        return Err(AppError::Superseded(id));
+    }
+    let place = Place {
+        runtime_directory: directories.runtime.clone(),
+        instance: directories.instance.clone(),
+        nofile_max: host.nofile,
+        mapped_uid: enforceable::maps_users(&facts).then_some(enforceable::MAPPED_UID),
+    };
+    let phase = |it| (caller.progress)(Step::Phase(it));
+    let attempt = Attempt {
+        place: &place,
+        task: &prepared.task,
+        admitted: &admitted,
+        image: &image,
+        workspace: prepared.workspace,
+        sinks,
+        stdio: order.terminal.map_or(Stdio::Pipes, |(rows, columns)| Stdio::Terminal { rows, columns }),
+        grace_ms: order.grace_ms,
+        outputs,
+        control: caller.control,
+        begun: caller.begun,
+        progress: &phase,
+    };
+    let end = run_attempt(&engine, &store, fence, attempt).await;
+    door.close().await;
+    let end = end?;
+    store.close().await;
+    Ok(Finished { id, end, admitted })
+}
+
+/// Connects to the engine that the environment names.
+pub async fn connect() -> Result<DockerEngine, AppError> {
+    let docker_host = std::env::var("DOCKER_HOST").ok();
+    let runtime_directory = std::env::var("XDG_RUNTIME_DIR").ok();
+    let socket = address::socket_path(docker_host.as_deref(), runtime_directory.as_deref())?;
+    Ok(DockerEngine::connect(&socket).await?)
+}
+
+async fn image(
+    engine: &DockerEngine,
+    prepared: &Prepared,
+    progress: &(dyn Fn(Step) + Sync),
+) -> Result<ImageFacts, AppError> {
+    let reference = &prepared.task.image;
+    let pull = prepared.resolved.policy.images.pull;
+    let fetch = || async {
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let login_file =
+            credentials::login_file(std::env::var_os("DOCKER_CONFIG").as_deref(), home.as_deref());
+        Ok(engine.pull_image(reference, login_file.as_deref(), |it| progress(Step::Pulling(it))).await?)
+    };
+    if pull == Pull::Always {
+        return fetch().await;
+    }
+    match engine.image(reference).await {
+        Err(crate::container::EngineError::ImageNotFound { .. }) if pull == Pull::Missing => fetch().await,
+        found => Ok(found?),
+    }
+}
+
+fn refuse_unenforceable(facts: &EngineFacts, runtime: &str) -> Result<(), AppError> {
+    let missing = enforceable::missing(facts, host::facts(), runtime);
+    if missing.is_empty() { Ok(()) } else { Err(AppError::Unenforceable(missing)) }
+}
+
+fn new_run(id: RunId, prepared: &Prepared, admitted: &Admitted, owner: Owner) -> NewRun {
+    NewRun {
+        id,
+        name: prepared.task.name.clone(),
+        labels: prepared.task.labels.clone(),
+        task: TaskRecord::of(&prepared.task),
+        policy: PolicyRecord {
+            name: admitted.policy_name().to_owned(),
+            digest: admitted.digest().to_owned(),
+            asked: crate::report::policy::asked(&prepared.resolved),
+            resolved: crate::report::policy::resolved(&prepared.resolved),
+            effective: crate::report::policy::effective(&prepared.resolved),
+        },
+        limits: Limits::of(admitted.policy()),
+        owner,
+        created_ms: now_ms(),
+    }
+}
+
+/// Opens where outputs go, before anything is started.
+fn outputs(order: &RunOrder, id: RunId, admitted: &Admitted) -> Result<Option<Extractor>, AppError> {
+    if order.outputs.is_empty() {
+        return Ok(None);
+    }
+    let destination = match &order.output_directory {
+        Some(directory) => Destination::Named(directory.clone()),
+        None => Destination::Run { base: PathBuf::from("."), run: id },
+    };
+    let limits = OutputLimits::from(&admitted.policy().outputs);
+    let patterns: Vec<String> = order.outputs.iter().map(|it| it.pattern.clone()).collect();
+    Ok(Some(Extractor::new(&destination, Wanted::parse(&patterns, WORKSPACE)?, limits)?))
+}
+
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}

@@ -1,0 +1,216 @@
+//! A run whose streams are this process's own: terminal mode, signals, progress, the end.
+
+use std::io::{IsTerminal, Write};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::termios::{OptionalActions, Termios};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::app::run::{Caller, Finished, Step};
+use crate::app::{AppError, RunOrder};
+use crate::cli::failure::Failure;
+use crate::cli::progress::Progress;
+use crate::cli::run::{SandboxArgs, streams_are_one_terminal};
+use crate::cli::screen::Screen;
+use crate::cli::{CommandResult, ending, talk};
+use crate::config::Directories;
+use crate::executor::control::{Control, QUEUE_MAX};
+use crate::executor::{OutputTap, Sinks};
+use crate::task::{Cancellation, RunId};
+
+/// Rows and columns of a terminal that does not tell.
+const SIZE_DEFAULT: (u16, u16) = (24, 80);
+
+/// What happens to this process's standard streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stdio {
+    /// The command gets pipes and an empty standard input.
+    Output,
+    /// The command gets pipes and this process's standard input.
+    Both,
+    /// The command gets a terminal.
+    Terminal,
+}
+
+impl Stdio {
+    /// What the flags mean here.
+    pub fn of(interactive: bool, tty: bool) -> Self {
+        if tty || (!interactive && streams_are_one_terminal()) {
+            return Self::Terminal;
+        }
+        if interactive { Self::Both } else { Self::Output }
+    }
+
+    /// The size of the command's terminal, where it gets one.
+    pub fn terminal(self) -> Option<(u16, u16)> {
+        match self {
+            Self::Terminal => Some(size()),
+            Self::Output | Self::Both => None,
+        }
+    }
+}
+
+/// Runs an order with this process's streams, and says how it ended.
+pub fn run(args: &SandboxArgs, order: RunOrder, stdio: Stdio) -> CommandResult {
+    let begun = Instant::now();
+    let mut target = ending::Target::open(args.result.as_ref())?;
+    if stdio == Stdio::Output && !args.quiet && input_waits() {
+        talk::hint("standard input is not passed on: give `-i` to pass it");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|it| Failure::of(&it))?;
+    let finished = runtime.block_on(attend(args, &order, stdio, begun));
+    // Signals and progress are over; nothing of the runtime's may hold the exit up.
+    runtime.shutdown_background();
+    ending::report(args, &order, finished, &mut target)
+}
+
+async fn attend(
+    args: &SandboxArgs,
+    order: &RunOrder,
+    stdio: Stdio,
+    begun: Instant,
+) -> Result<(Finished, Directories), AppError> {
+    let directories = Directories::of_this_user()?;
+    let (wishes, control) = mpsc::channel(QUEUE_MAX);
+    let progress = Progress::new(args.quiet);
+    let raw = match stdio {
+        Stdio::Terminal => RawTerminal::enter(),
+        Stdio::Output | Stdio::Both => None,
+    };
+    let told = |step: Step| progress.step(&step);
+    let caller = Caller {
+        sinks: Box::new(|id, directories| sinks(id, directories, stdio)),
+        control,
+        wishes: wishes.clone(),
+        progress: &told,
+        begun,
+    };
+    let signals = forward_signals(wishes, stdio);
+    let finished = tokio::select! {
+        finished = crate::app::run::run(order, &directories, caller) => finished,
+        // Never ends by itself: its wishes reach the run through the channel.
+        () = signals => unreachable_signals(),
+    };
+    drop(raw);
+    progress.clear();
+    finished.map(|it| (it, directories))
+}
+
+/// The signal streams could not be made or ended: the run goes on without them only if it is not waited for here.
+fn unreachable_signals() -> Result<Finished, AppError> {
+    Err(AppError::Read {
+        what: "the signals of",
+        path: std::path::PathBuf::from("this process"),
+        source: std::io::Error::other("the signal streams ended"),
+    })
+}
+
+/// Turns this process's signals into wishes, until it is dropped.
+async fn forward_signals(wishes: mpsc::Sender<Control>, stdio: Stdio) {
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup), Ok(mut resize)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+        signal(SignalKind::hangup()),
+        signal(SignalKind::window_change()),
+    ) else {
+        return;
+    };
+    loop {
+        let wish = tokio::select! {
+            _ = interrupt.recv() => Control::Cancel(Cancellation::Interrupt),
+            _ = terminate.recv() => Control::Cancel(Cancellation::Terminate),
+            _ = hangup.recv() => Control::Cancel(Cancellation::Terminate),
+            _ = resize.recv(), if stdio == Stdio::Terminal => {
+                let (rows, columns) = size();
+                Control::Resize { rows, columns }
+            }
+        };
+        // A full queue holds wishes of the same kind; a closed one means that the run is over.
+        let _ = wishes.try_send(wish);
+    }
+}
+
+fn sinks(id: RunId, directories: &Directories, stdio: Stdio) -> Result<Sinks, AppError> {
+    let stdin = match stdio {
+        Stdio::Output => None,
+        Stdio::Both | Stdio::Terminal => Some(duplicate(rustix::stdio::stdin())?),
+    };
+    let tap: Arc<dyn OutputTap> = crate::app::logs::writer(id, directories)?;
+    // On a terminal that is not the task's own, its escape sequences are shown, not obeyed.
+    let stdout = screened(rustix::stdio::stdout(), stdio, std::io::stdout().is_terminal())?;
+    let stderr = screened(rustix::stdio::stderr(), stdio, std::io::stderr().is_terminal())?;
+    Ok(Sinks { stdout, stderr, stdin, tap })
+}
+
+fn screened(
+    stream: std::os::fd::BorrowedFd<'_>,
+    stdio: Stdio,
+    is_terminal: bool,
+) -> Result<Box<dyn Write + Send>, AppError> {
+    let file = std::fs::File::from(duplicate(stream)?);
+    if is_terminal && stdio != Stdio::Terminal { Ok(Box::new(Screen::new(file))) } else { Ok(Box::new(file)) }
+}
+
+fn duplicate(stream: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd, AppError> {
+    stream.try_clone_to_owned().map_err(|source| AppError::Read {
+        what: "the standard streams of",
+        path: std::path::PathBuf::from("this process"),
+        source,
+    })
+}
+
+/// Whether something other than a terminal or nothing waits on standard input.
+fn input_waits() -> bool {
+    let Ok(stat) = rustix::fs::fstat(rustix::stdio::stdin()) else {
+        return false;
+    };
+    match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
+        rustix::fs::FileType::Fifo | rustix::fs::FileType::Socket => {
+            let stdin = rustix::stdio::stdin();
+            let mut polled = [rustix::event::PollFd::from_borrowed_fd(stdin, rustix::event::PollFlags::IN)];
+            let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+            rustix::event::poll(&mut polled, Some(&now)).is_ok_and(|it| it > 0)
+                && polled[0].revents().contains(rustix::event::PollFlags::IN)
+        }
+        rustix::fs::FileType::RegularFile => stat.st_size > 0,
+        _ => false,
+    }
+}
+
+fn size() -> (u16, u16) {
+    match rustix::termios::tcgetwinsize(rustix::stdio::stdout()) {
+        Ok(size) if size.ws_row > 0 && size.ws_col > 0 => (size.ws_row, size.ws_col),
+        Ok(_) | Err(_) => SIZE_DEFAULT,
+    }
+}
+
+/// This process's terminal in raw mode; dropped, it is as it was.
+#[derive(Debug)]
+struct RawTerminal {
+    before: Termios,
+}
+
+impl RawTerminal {
+    /// Nothing where standard input is no terminal.
+    fn enter() -> Option<Self> {
+        let before = rustix::termios::tcgetattr(rustix::stdio::stdin()).ok()?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &raw).ok()?;
+        Some(Self { before })
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        // A terminal that is gone has no mode.
+        let _ = rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &self.before);
+    }
+}

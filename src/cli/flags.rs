@@ -1,0 +1,102 @@
+//! Values of flags: text in, checked values out. clap puts the flag's name before what these say.
+
+use std::path::PathBuf;
+
+use crate::intake::{cpus, duration, size};
+
+/// Characters of a name or a label at the most.
+const LABEL_CHARS_MAX: usize = 128;
+
+/// Where the result object goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ResultTarget {
+    /// A file, written whole at the end.
+    File(PathBuf),
+    /// A descriptor that the caller opened.
+    Descriptor(u32),
+}
+
+/// A size with its unit, in bytes.
+pub fn size(text: &str) -> Result<u64, String> {
+    size::parse(text).map_err(|it| it.to_string())
+}
+
+/// A duration with its unit, in milliseconds.
+pub fn duration(text: &str) -> Result<u64, String> {
+    duration::parse(text).map_err(|it| it.to_string())
+}
+
+/// CPUs, in thousandths.
+pub fn cpus(text: &str) -> Result<u64, String> {
+    cpus::parse(text).map_err(|it| it.to_string())
+}
+
+/// `NAME=value` of an environment.
+pub fn variable(text: &str) -> Result<(String, String), String> {
+    let Some((name, value)) = text.split_once('=') else {
+        return Err("write NAME=value: the caller's own environment is never passed on".to_owned());
+    };
+    crate::intake::variable::check(name, value).map_err(|it| it.to_string())?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// `KEY=value` of a label.
+pub fn label(text: &str) -> Result<(String, String), String> {
+    let Some((key, value)) = text.split_once('=') else {
+        return Err("write KEY=value".to_owned());
+    };
+    if key.starts_with("aegis.") {
+        return Err("keys below `aegis.` are Aegis's own: choose another".to_owned());
+    }
+    Ok((plain(key)?, if value.is_empty() { String::new() } else { plain(value)? }))
+}
+
+/// A name: letters, digits and `._-/@:+ `, at most 128 characters.
+pub fn plain(text: &str) -> Result<String, String> {
+    let fits = (1..=LABEL_CHARS_MAX).contains(&text.chars().count());
+    if fits && text.chars().all(|it| it.is_alphanumeric() || "._-/@:+ ".contains(it)) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("use 1 to {LABEL_CHARS_MAX} letters, digits, spaces and `._-/@:+`"))
+}
+
+/// `FILE` or `fd:N`.
+pub fn result_target(text: &str) -> Result<ResultTarget, String> {
+    match text.strip_prefix("fd:") {
+        None if text.is_empty() => Err("give a file, or fd:N".to_owned()),
+        None => Ok(ResultTarget::File(PathBuf::from(text))),
+        Some(number) => match number.parse() {
+            Ok(number @ 1..=1023) => Ok(ResultTarget::Descriptor(number)),
+            Ok(_) | Err(_) => Err("give a descriptor that the caller opened, fd:1 to fd:1023".to_owned()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_needs_its_value() {
+        assert!(variable("TOKEN").is_err());
+        assert_eq!(variable("A=b=c"), Ok(("A".to_owned(), "b=c".to_owned())));
+    }
+
+    #[test]
+    fn our_own_labels_cannot_be_given() {
+        assert!(label("aegis.owner=root").is_err());
+    }
+
+    #[test]
+    fn odd_names_are_refused() {
+        for name in ["", "a\nb", "\u{1b}[2J"] {
+            assert!(plain(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_result_goes_to_a_file_or_a_descriptor() {
+        assert_eq!(result_target("fd:3"), Ok(ResultTarget::Descriptor(3)));
+        assert!(result_target("fd:x").is_err());
+    }
+}

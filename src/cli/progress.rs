@@ -1,0 +1,80 @@
+//! What a person waits for: a spinner on a terminal, plain lines elsewhere, nothing when told to be quiet.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::app::run::Step;
+use crate::cli::talk;
+use crate::intake::size;
+use crate::policy::Origin;
+use crate::record::Phase;
+
+/// How often the spinner turns.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Shows steps on stderr.
+#[derive(Debug)]
+pub struct Progress {
+    quiet: bool,
+    spinner: ProgressBar,
+}
+
+impl Progress {
+    /// Progress for this process's stderr.
+    pub fn new(quiet: bool) -> Self {
+        let target = if quiet || !talk::is_lively() {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr()
+        };
+        let spinner = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            spinner.set_style(style);
+        }
+        Self { quiet, spinner }
+    }
+
+    /// Shows a step.
+    pub fn step(&self, step: &Step) {
+        match step {
+            Step::Workspace(summary) => {
+                for note in &summary.notes {
+                    self.line(note);
+                }
+            }
+            Step::Pulling(progress) => {
+                let done = size::display(progress.current_bytes);
+                let total = size::display(progress.total_bytes);
+                self.spin(&format!("fetching the image: {done} of {total} ({})", progress.status));
+            }
+            Step::Accepted(_) => {}
+            // What the host lacks is in the record; a person is told what somebody decided.
+            Step::Clipped(clipped) if clipped.by == Origin::Host => {}
+            Step::Clipped(clipped) => {
+                self.line(&clipped.to_string());
+            }
+            Step::Phase(Phase::Workspace) => self.spin("copying the workspace in"),
+            Step::Phase(Phase::Outputs) => self.spin("copying the outputs out"),
+            Step::Phase(Phase::Start) => self.spin("making the sandbox"),
+            Step::Phase(_) => self.clear(),
+        }
+    }
+
+    /// Takes the spinner away.
+    pub fn clear(&self) {
+        self.spinner.disable_steady_tick();
+        self.spinner.finish_and_clear();
+    }
+
+    fn spin(&self, text: &str) {
+        self.spinner.set_message(text.to_owned());
+        self.spinner.enable_steady_tick(TICK);
+    }
+
+    fn line(&self, text: &str) {
+        if !self.quiet {
+            self.spinner.suspend(|| talk::note(text));
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! `aegis run`: one command in a sandbox.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::app::{self, RunOrder, WorkspaceChoice};
+use crate::cli::failure::Failure;
+use crate::cli::flags::{self, ResultTarget};
+use crate::cli::{CommandResult, attached, ending};
+use crate::intake::variable;
+use crate::policy::{Overrides, Pull};
+use crate::task::OutputRequest;
+
+/// The image where neither flag nor project names one.
+const IMAGE_DEFAULT: &str = "aegis/base";
+/// Milliseconds between SIGTERM and SIGKILL.
+const GRACE_MS_DEFAULT: u64 = 2_000;
+/// Milliseconds of grace at the most.
+const GRACE_MS_MAX: u64 = 10 * 60 * 1000;
+/// Bytes of an environment file at the most.
+const ENV_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Run a command in a sandbox that is proven before the command starts.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub(super) sandbox: SandboxArgs,
+
+    /// Pass standard input and its end; without it standard input is empty
+    #[arg(short = 'i', long)]
+    interactive: bool,
+
+    /// Give the command a terminal; the default when all three streams are one terminal
+    #[arg(short = 't', long)]
+    tty: bool,
+
+    /// Print what would be enforced and where each value comes from, and run nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// With --dry-run: JSON, with the engine's request
+    #[arg(long, requires = "dry_run")]
+    json: bool,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// The flags that say what a sandbox is: shared by `run` and `shell`.
+#[derive(Debug, Args)]
+pub struct SandboxArgs {
+    /// Policy by name, or a policy file (a path with `/` or ending in `.toml`)
+    #[arg(long, value_name = "POLICY|FILE", default_value = "strict")]
+    sandbox: String,
+
+    /// Image; without it `aegis/base`
+    #[arg(long, value_name = "REF")]
+    image: Option<String>,
+
+    /// When the engine may fetch the image
+    #[arg(long, value_name = "missing|never|always", value_parser = pull)]
+    pull: Option<Pull>,
+
+    /// Directory whose copy is the workspace; without it the project around the current directory
+    #[arg(short = 'w', long, value_name = "DIR", conflicts_with = "no_workspace")]
+    workspace: Option<PathBuf>,
+
+    /// Copy nothing in
+    #[arg(long)]
+    no_workspace: bool,
+
+    /// Copy these files out after the end, a glob, relative to the workspace; repeatable
+    #[arg(short = 'o', long = "output", value_name = "PATH")]
+    outputs: Vec<String>,
+
+    /// Where outputs go; without it ./aegis-out/<run>
+    #[arg(long, value_name = "DIR")]
+    output_dir: Option<PathBuf>,
+
+    /// A variable of the command's environment; repeatable
+    #[arg(short = 'e', long = "env", value_name = "K=V", value_parser = flags::variable)]
+    environment: Vec<(String, String)>,
+
+    /// A file of variables, NAME=value a line, taken literally
+    #[arg(long, value_name = "FILE")]
+    env_file: Option<PathBuf>,
+
+    /// Working directory inside; without it the workspace
+    #[arg(long, value_name = "DIR")]
+    workdir: Option<String>,
+
+    /// Wall time of the command, as 90s or 10m
+    #[arg(long, value_name = "DUR", value_parser = flags::duration)]
+    timeout: Option<u64>,
+
+    /// Time between SIGTERM and SIGKILL, as 2s
+    #[arg(long, value_name = "DUR", value_parser = flags::duration)]
+    grace: Option<u64>,
+
+    /// Memory, swap included, as 512MiB or 2GiB
+    #[arg(long, value_name = "SIZE", value_parser = flags::size)]
+    memory: Option<u64>,
+
+    /// CPUs, as 2 or 0.5
+    #[arg(long, value_name = "N", value_parser = flags::cpus)]
+    cpus: Option<u64>,
+
+    /// Processes and threads
+    #[arg(long, value_name = "N")]
+    pids_limit: Option<u64>,
+
+    /// Size of /tmp
+    #[arg(long, value_name = "SIZE", value_parser = flags::size)]
+    tmp_size: Option<u64>,
+
+    /// Size of the workspace
+    #[arg(long, value_name = "SIZE", value_parser = flags::size)]
+    workspace_size: Option<u64>,
+
+    /// Bytes of standard output and error together
+    #[arg(long, value_name = "SIZE", value_parser = flags::size)]
+    output_limit: Option<u64>,
+
+    /// The engine's runtime; the policy must accept it
+    #[arg(long, value_name = "NAME")]
+    runtime: Option<String>,
+
+    /// A name, shown in lists
+    #[arg(long, value_parser = flags::plain)]
+    name: Option<String>,
+
+    /// A label, shown in lists; repeatable
+    #[arg(long = "label", value_name = "K=V", value_parser = flags::label)]
+    labels: Vec<(String, String)>,
+
+    /// Write the result object at the end
+    #[arg(long, value_name = "FILE|fd:N", value_parser = flags::result_target)]
+    pub(super) result: Option<ResultTarget>,
+
+    /// No talk of Aegis on stderr
+    #[arg(short = 'q', long)]
+    pub(super) quiet: bool,
+}
+
+/// Runs the command and gives its exit status.
+pub fn cmd_run(args: &RunArgs) -> CommandResult {
+    let stdio = attached::Stdio::of(args.interactive, args.tty);
+    let order = order(&args.sandbox, command_bytes(&args.command), stdio)?;
+    if args.dry_run {
+        return ending::dry_run(&order, args.json);
+    }
+    attached::run(&args.sandbox, order, stdio)
+}
+
+/// What `run` and `shell` ask of the application.
+pub(super) fn order(
+    args: &SandboxArgs,
+    command: Vec<Vec<u8>>,
+    stdio: attached::Stdio,
+) -> Result<RunOrder, Failure> {
+    let grace_ms = args.grace.unwrap_or(GRACE_MS_DEFAULT);
+    if grace_ms > GRACE_MS_MAX {
+        return Err(Failure::usage("`--grace` is longer than 10m").hint("give 10m or less"));
+    }
+    if let Some(argument) = command.iter().find(|it| it.contains(&0)) {
+        let shown = crate::task::escape::escape(argument);
+        return Err(Failure::usage(format!(
+            "the argument `{shown}` holds a NUL byte, which no program can be given"
+        )));
+    }
+    if command.first().is_none_or(Vec::is_empty) {
+        return Err(Failure::usage("the command is empty").hint("name a program after `--`"));
+    }
+    Ok(RunOrder {
+        policy: args.sandbox.clone(),
+        overrides: overrides(args),
+        name: args.name.clone(),
+        labels: args.labels.clone(),
+        command,
+        image: args.image.clone().unwrap_or_else(|| IMAGE_DEFAULT.to_owned()),
+        workspace: workspace(args),
+        workdir: workdir(args)?,
+        environment: environment(args)?,
+        outputs: args.outputs.iter().map(|it| OutputRequest { pattern: it.clone() }).collect(),
+        output_directory: args.output_dir.clone(),
+        grace_ms,
+        terminal: stdio.terminal(),
+    })
+}
+
+fn overrides(args: &SandboxArgs) -> Overrides {
+    Overrides {
+        memory_bytes: args.memory,
+        cpus_milli: args.cpus,
+        pids: args.pids_limit,
+        tmp_bytes: args.tmp_size,
+        workspace_bytes: args.workspace_size,
+        output_bytes: args.output_limit,
+        wall_time_ms: args.timeout,
+        pull: args.pull,
+        runtime: args.runtime.clone(),
+    }
+}
+
+fn workspace(args: &SandboxArgs) -> WorkspaceChoice {
+    match (&args.workspace, args.no_workspace) {
+        (_, true) => WorkspaceChoice::None,
+        (Some(directory), false) => WorkspaceChoice::Directory(directory.clone()),
+        (None, false) => WorkspaceChoice::Project,
+    }
+}
+
+fn workdir(args: &SandboxArgs) -> Result<Option<String>, Failure> {
+    match &args.workdir {
+        Some(path) if path.is_empty() || path.contains('\0') => Err(Failure::usage("`--workdir` is no path")
+            .hint("give a directory inside the sandbox, as /workspace/src")),
+        Some(path) => Ok(Some(path.clone())),
+        None => Ok(None),
+    }
+}
+
+fn environment(args: &SandboxArgs) -> Result<Vec<(String, String)>, Failure> {
+    let mut variables = Vec::new();
+    if let Some(file) = &args.env_file {
+        let text = app::read_bounded(file, ENV_FILE_BYTES_MAX).map_err(|it| {
+            Failure::of(&it).hint("`--env-file` takes a text file of NAME=value lines, 1 MiB at the most")
+        })?;
+        let parsed = variable::parse_file(&text);
+        variables = parsed.map_err(|it| Failure::usage(format!("`{}`: {it}", file.display())))?;
+    }
+    variables.extend(args.environment.iter().cloned());
+    Ok(variables)
+}
+
+fn pull(text: &str) -> Result<Pull, String> {
+    match text {
+        "never" => Ok(Pull::Never),
+        "missing" => Ok(Pull::Missing),
+        "always" => Ok(Pull::Always),
+        _ => Err("give missing, never or always".to_owned()),
+    }
+}
+
+/// Arguments as bytes, as the kernel gave them.
+pub(super) fn command_bytes(command: &[OsString]) -> Vec<Vec<u8>> {
+    command.iter().map(|it| it.clone().into_vec()).collect()
+}
+
+/// Whether all three standard streams are one terminal.
+pub(super) fn streams_are_one_terminal() -> bool {
+    let all =
+        std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
+    all && {
+        let numbers: Vec<_> = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()]
+            .into_iter()
+            .map(|it| rustix::fs::fstat(it).map(|stat| stat.st_rdev).unwrap_or_default())
+            .collect();
+        numbers.iter().all(|it| *it == numbers[0])
+    }
+}

@@ -1,0 +1,487 @@
+//! One attempt, whole: a proven sandbox, the workspace in, the command, the outputs out, the end.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aegis_init::wire::{Collect, OutDone, Reply, Request, Stdio, Usage};
+use serde_bytes::ByteBuf;
+use tokio::sync::mpsc;
+
+use crate::container::{Engine, ImageFacts};
+use crate::executor::control::{self, Control};
+use crate::executor::request::{self, MAIN};
+use crate::executor::session::{self, MainEnd, Session};
+use crate::executor::starting::{NotStanding, Place, Standing, Timings, now_ms, stand_up};
+use crate::executor::streams::{self, HostEnds, Meter, Pumps, Sinks};
+use crate::executor::verdict::{self, Ended};
+use crate::policy::Admitted;
+use crate::record::{Artifact, Dropped, End, Fence, OutputCounts, Phase, Record, RecordError, Transition};
+use crate::sandbox::channel::{ChannelError, Receiver};
+use crate::sandbox::container_spec::WORKSPACE;
+use crate::sandbox::outputs::{Collected, Extractor};
+use crate::sandbox::workspace;
+use crate::task::outcome::{LostReason, StartFailure};
+use crate::task::{Outcome, TaskSpec, TimeLimit};
+
+/// Time that writing the workspace inside may take after its last byte was sent.
+const WORKSPACE_TIME_MAX: Duration = Duration::from_secs(120);
+/// Time that init may take to start a command.
+const RELEASE_TIME_MAX: Duration = Duration::from_secs(30);
+/// Time that the collection of outputs may take.
+const COLLECT_TIME_MAX: Duration = Duration::from_secs(300);
+/// Time that init may take to end everything.
+const END_TIME_MAX: Duration = Duration::from_secs(10);
+/// Messages of workspace content that wait for init.
+const CONTENT_QUEUE_MAX: usize = 8;
+
+/// Everything that one attempt needs.
+pub struct Attempt<'a> {
+    /// Where this host keeps what a sandbox needs.
+    pub place: &'a Place,
+    /// What is to be run.
+    pub task: &'a TaskSpec,
+    /// What it may do, judged.
+    pub admitted: &'a Admitted,
+    /// The image, looked up.
+    pub image: &'a ImageFacts,
+    /// What is copied in.
+    pub workspace: Option<workspace::Plan>,
+    /// Where the streams lead to.
+    pub sinks: Sinks,
+    /// Pipes or a terminal.
+    pub stdio: Stdio,
+    /// Milliseconds between SIGTERM and SIGKILL.
+    pub grace_ms: u64,
+    /// Takes the outputs; `None` where none are declared.
+    pub outputs: Option<Extractor>,
+    /// The caller's wishes.
+    pub control: mpsc::Receiver<Control>,
+    /// When the whole began, for the total.
+    pub begun: Instant,
+    /// Told of each phase as it begins, for people who wait.
+    pub progress: &'a (dyn Fn(Phase) + Sync),
+}
+
+/// Runs the attempt and records its end. `Err` means that the books could not be kept.
+pub async fn run_attempt<E: Engine, R: Record>(
+    engine: &E,
+    record: &R,
+    fence: Fence,
+    mut attempt: Attempt<'_>,
+) -> Result<End, RecordError> {
+    let mut timings = Timings::since(attempt.begun);
+    timings.ended(Phase::Admission);
+    (attempt.progress)(Phase::Start);
+    let standing =
+        stand_up(engine, record, fence, attempt.place, attempt.admitted, attempt.image, &mut timings).await;
+    let (mut end, attestation) = match standing {
+        Ok(mut standing) => {
+            let end = in_sandbox(engine, record, fence, &mut attempt, &mut standing, &mut timings).await?;
+            (end, None)
+        }
+        Err(NotStanding::Ended { outcome, attestation }) => (End::bare(outcome), attestation),
+        Err(NotStanding::Books(error)) => return Err(error),
+    };
+    end.timings = timings.total();
+    match record.finish(fence, &end, attestation.as_deref(), now_ms()).await? {
+        Transition::Applied => {}
+        Transition::Superseded => end.outcome = Outcome::Lost { reason: LostReason::Owner },
+    }
+    Ok(end)
+}
+
+/// Everything inside a proven sandbox. Whatever happens, the container is ended before this returns or ends by itself
+/// when the connection closes.
+async fn in_sandbox<E: Engine, R: Record>(
+    engine: &E,
+    record: &R,
+    fence: Fence,
+    attempt: &mut Attempt<'_>,
+    standing: &mut Standing,
+    timings: &mut Timings,
+) -> Result<End, RecordError> {
+    let meter = Arc::new(Meter::new(attempt.admitted.policy().resources.output_bytes));
+    let mut end = match released(record, fence, attempt, standing, timings, &meter).await {
+        Ok(released) => {
+            let end = run_to_end(engine, record, fence, attempt, standing, released, timings, &meter).await?;
+            end
+        }
+        Err(Unreleased::Outcome(outcome)) => {
+            destroy(engine, standing).await;
+            End::bare(outcome)
+        }
+        Err(Unreleased::Lost(error)) => {
+            let outcome = lost(engine, standing, &error).await;
+            End::bare(outcome)
+        }
+        Err(Unreleased::Books(error)) => {
+            destroy(engine, standing).await;
+            return Err(error);
+        }
+    };
+    let (stdout_bytes, stderr_bytes) = meter.shown();
+    end.output = OutputCounts { stdout_bytes, stderr_bytes, log_truncated: meter.exceeded() };
+    Ok(end)
+}
+
+/// A task that runs.
+struct Released {
+    pumps: Pumps,
+    master: Option<OwnedFd>,
+    environment: Vec<String>,
+}
+
+enum Unreleased {
+    Outcome(Outcome),
+    Lost(ChannelError),
+    Books(RecordError),
+}
+
+impl From<ChannelError> for Unreleased {
+    fn from(error: ChannelError) -> Self {
+        Self::Lost(error)
+    }
+}
+
+impl From<RecordError> for Unreleased {
+    fn from(error: RecordError) -> Self {
+        Self::Books(error)
+    }
+}
+
+async fn released<R: Record>(
+    record: &R,
+    fence: Fence,
+    attempt: &mut Attempt<'_>,
+    standing: &mut Standing,
+    timings: &mut Timings,
+    meter: &Arc<Meter>,
+) -> Result<Released, Unreleased> {
+    if let Some(plan) = attempt.workspace.take() {
+        (attempt.progress)(Phase::Workspace);
+        tokio::select! {
+            sent = send_workspace(plan, standing) => sent?,
+            by = control::cancelled(&mut attempt.control) => return Err(Unreleased::Outcome(Outcome::Cancelled(by))),
+        }
+    }
+    if let Some(by) = control::cancelled_already(&mut attempt.control) {
+        return Err(Unreleased::Outcome(Outcome::Cancelled(by)));
+    }
+    timings.ended(Phase::Workspace);
+    let sinks = std::mem::replace(&mut attempt.sinks, Sinks::nowhere());
+    if record.release(fence, &standing.attestation, now_ms()).await? == Transition::Superseded {
+        return Err(Unreleased::Outcome(Outcome::Lost { reason: LostReason::Owner }));
+    }
+    let (ends, host) = match attempt.stdio {
+        Stdio::Pipes => {
+            let (child, host) = streams::pipes(sinks.stdin.is_some()).map_err(|it| io_failed(&it.into()))?;
+            (Some(child), Some(host))
+        }
+        Stdio::Terminal { .. } => (None, None),
+    };
+    let environment = request::environment(attempt.image, attempt.task, attempt.stdio);
+    let timeout_ms = attempt.admitted.policy().resources.wall_time_ms;
+    let exec = request::main_command(attempt.task, &environment, attempt.stdio, timeout_ms, attempt.grace_ms);
+    {
+        let descriptors: Vec<_> =
+            ends.iter().flat_map(|it| [it.stdin.as_fd(), it.stdout.as_fd(), it.stderr.as_fd()]).collect();
+        standing.sender.send(&Request::Exec(exec), &descriptors).await?;
+    }
+    // From here on the child's ends are the sandbox's alone: the end of the sandbox is the end of the pipes.
+    drop(ends);
+    let master = started(&mut standing.receiver, attempt.task).await?;
+    let (pumps, master) = start_pumps(host, master, sinks, meter).map_err(|it| io_failed(&it))?;
+    timings.ended(Phase::Release);
+    Ok(Released { pumps, master, environment })
+}
+
+fn start_pumps(
+    host: Option<HostEnds>,
+    master: Option<OwnedFd>,
+    sinks: Sinks,
+    meter: &Arc<Meter>,
+) -> std::io::Result<(Pumps, Option<OwnedFd>)> {
+    match (host, master) {
+        (Some(host), _) => Ok((Pumps::start(host, sinks, meter)?, None)),
+        (None, Some(master)) => {
+            let resized = master.try_clone()?;
+            Ok((Pumps::start_terminal(master, sinks, meter)?, Some(resized)))
+        }
+        (None, None) => Err(std::io::Error::other("init gave no terminal")),
+    }
+}
+
+/// Waits for the command's start.
+async fn started(receiver: &mut Receiver, task: &TaskSpec) -> Result<Option<OwnedFd>, Unreleased> {
+    let received = tokio::time::timeout(RELEASE_TIME_MAX, receiver.receive()).await;
+    let received = received.map_err(|_| ChannelError::NobodyCame { waited: RELEASE_TIME_MAX })??;
+    let program = task.command.first().map(|it| String::from_utf8_lossy(it).into_owned()).unwrap_or_default();
+    match received.message {
+        Reply::Started { exec: MAIN, .. } => {
+            Ok(received.descriptors.into_iter().next().filter(|it| rustix::termios::isatty(it)))
+        }
+        Reply::StartFailed { exec: MAIN, step, errno } => {
+            Err(Unreleased::Outcome(session::not_started(&program, step, errno)))
+        }
+        _ => Err(Unreleased::Lost(unexpected())),
+    }
+}
+
+/// Copies the workspace in: a thread reads files, this task sends them.
+async fn send_workspace(plan: workspace::Plan, standing: &mut Standing) -> Result<(), Unreleased> {
+    let (queue, mut content) = mpsc::channel::<Request>(CONTENT_QUEUE_MAX);
+    let reader = tokio::task::spawn_blocking(move || {
+        workspace::send(&plan, &mut |request| queue.blocking_send(request).map_err(|_| workspace::Stopped))
+    });
+    let mut failed = None;
+    while let Some(request) = content.recv().await {
+        if let Err(error) = standing.sender.send(&request, &[]).await {
+            failed = Some(error);
+            break;
+        }
+    }
+    drop(content);
+    let sent = match reader.await {
+        Ok(sent) => sent,
+        Err(error) => return Err(io_failed(&std::io::Error::other(error))),
+    };
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    if let Err(error) = sent {
+        return Err(infrastructure(told(&error)));
+    }
+    let received = tokio::time::timeout(WORKSPACE_TIME_MAX, standing.receiver.receive()).await;
+    let received = received.map_err(|_| ChannelError::NobodyCame { waited: WORKSPACE_TIME_MAX })??;
+    match received.message {
+        Reply::PutDone { failed: None, .. } => Ok(()),
+        Reply::PutDone { failed: Some((path, errno)), .. } => Err(infrastructure(format!(
+            "the workspace could not be written inside the sandbox: `{}`: {}",
+            crate::task::escape::escape(&path),
+            std::io::Error::from_raw_os_error(errno)
+        ))),
+        _ => Err(unexpected().into()),
+    }
+}
+
+/// From the released command to the end of the sandbox.
+#[allow(clippy::too_many_arguments, reason = "one attempt's whole state; splitting it would only rename it")]
+async fn run_to_end<E: Engine, R: Record>(
+    engine: &E,
+    record: &R,
+    fence: Fence,
+    attempt: &mut Attempt<'_>,
+    standing: &mut Standing,
+    released: Released,
+    timings: &mut Timings,
+    meter: &Arc<Meter>,
+) -> Result<End, RecordError> {
+    (attempt.progress)(Phase::Run);
+    let mut session = Session {
+        sender: &standing.sender,
+        receiver: &mut standing.receiver,
+        control: &mut attempt.control,
+        meter,
+        environment: &released.environment,
+        workdir: attempt.task.workdir.as_deref().unwrap_or(WORKSPACE),
+        grace_ms: attempt.grace_ms,
+        timeout_ms: attempt.admitted.policy().resources.wall_time_ms,
+        master: released.master.as_ref(),
+        cancelled: None,
+        execs: std::collections::BTreeMap::new(),
+        exec_last: MAIN,
+    };
+    let main = session.run().await;
+    let cancelled = session.cancelled;
+    timings.ended(Phase::Run);
+    let end = match main {
+        MainEnd::Exited { status, stopped, usage } => {
+            let finishing = record.finishing(fence, now_ms()).await;
+            let mut end = End::bare(Outcome::Exited(0));
+            let last = collect_and_end(attempt, standing, &mut end, timings).await;
+            // A lost race is told by the last transition.
+            let _: Transition = finishing?;
+            let usage = merged(usage, last);
+            let ended = Ended {
+                status,
+                stopped,
+                usage: &usage,
+                watched: &standing.watched,
+                output_exceeded: meter.exceeded(),
+                cancelled,
+            };
+            end.outcome = verdict::verdict(&ended);
+            end.full_mounts = verdict::full_mounts(&ended).collect();
+            end.usage = Some(usage.into());
+            end
+        }
+        MainEnd::ConnectionLost(error) => End::bare(lost(engine, standing, &error).await),
+        MainEnd::Overdue => End::bare(Outcome::TimedOut(TimeLimit::Wall)),
+    };
+    destroy_unless_ended(engine, standing, end.usage.is_some()).await;
+    // The sandbox is gone, so the pipes end; what is left in them is still shown.
+    released.pumps.finish().await;
+    timings.ended(Phase::Removal);
+    Ok(end)
+}
+
+/// Collects what was declared and ends the sandbox. Gives the last usage, where init still told it.
+async fn collect_and_end(
+    attempt: &mut Attempt<'_>,
+    standing: &mut Standing,
+    end: &mut End,
+    timings: &mut Timings,
+) -> Option<Usage> {
+    if let Some(mut extractor) = attempt.outputs.take() {
+        (attempt.progress)(Phase::Outputs);
+        let collected =
+            tokio::time::timeout(COLLECT_TIME_MAX, collect(attempt, standing, &mut extractor)).await;
+        let (done, failed) = match collected {
+            Ok(Ok(done)) => (Some(done), None),
+            Ok(Err(message)) => (None, Some(message)),
+            Err(_) => (None, Some("the collection took too long".to_owned())),
+        };
+        keep_collected(extractor.finish(done), failed, attempt.task, end);
+    }
+    timings.ended(Phase::Outputs);
+    standing.sender.send(&Request::End, &[]).await.ok()?;
+    tokio::time::timeout(END_TIME_MAX, goodbye(&mut standing.receiver)).await.ok().flatten()
+}
+
+/// Waits for the last message. Further commands that end with the sandbox, and leftovers of a collection that was given
+/// up, come before it.
+async fn goodbye(receiver: &mut Receiver) -> Option<Usage> {
+    loop {
+        if let Reply::Bye { usage } = receiver.receive().await.ok()?.message {
+            return Some(usage);
+        }
+    }
+}
+
+async fn collect(
+    attempt: &Attempt<'_>,
+    standing: &mut Standing,
+    extractor: &mut Extractor,
+) -> Result<OutDone, String> {
+    let limits = &attempt.admitted.policy().outputs;
+    let request = Request::Collect(Collect {
+        patterns: attempt.task.outputs.iter().map(|it| ByteBuf::from(it.pattern.as_bytes())).collect(),
+        entries_max: limits.entries,
+        bytes_max: limits.bytes,
+        depth_max: u32::try_from(limits.depth).unwrap_or(u32::MAX),
+        timeout_ms: COLLECT_TIME_MAX.as_millis() as u64 / 2,
+    });
+    standing.sender.send(&request, &[]).await.map_err(|it| told(&it))?;
+    loop {
+        let received = standing.receiver.receive().await.map_err(|it| told(&it))?;
+        match received.message {
+            Reply::Out(entries) => extractor.entries(entries).map_err(|it| told(&it))?,
+            Reply::OutChunk(bytes) => extractor.chunk(&bytes).map_err(|it| told(&it))?,
+            Reply::OutDone(done) => return Ok(done),
+            // Further commands are killed by the collection and tell their end.
+            Reply::Exited { .. } | Reply::Started { .. } | Reply::StartFailed { .. } => {}
+            Reply::Report(_)
+            | Reply::PutDone { .. }
+            | Reply::FileContent { .. }
+            | Reply::FileWritten { .. }
+            | Reply::Bye { .. } => return Err("init sent what nobody asked for".to_owned()),
+        }
+    }
+}
+
+/// What came out, as the record keeps it.
+fn keep_collected(collected: Collected, failed: Option<String>, task: &TaskSpec, end: &mut End) {
+    end.output_dir = collected.directory;
+    end.dropped_count = collected.dropped_count;
+    end.unmatched = collected
+        .unmatched
+        .iter()
+        .filter_map(|it| task.outputs.get(*it))
+        .map(|it| it.pattern.clone())
+        .collect();
+    end.dropped = collected
+        .dropped
+        .into_iter()
+        .map(|it| Dropped { path: it.path, reason: it.why.to_string() })
+        .collect();
+    if let Some(reason) = failed {
+        end.dropped_count += 1;
+        end.dropped.push(Dropped { path: b".".to_vec(), reason });
+    }
+    for artifact in collected.artifacts {
+        let mut sha256 = [0; 32];
+        // The extractor writes 64 hexadecimal digits.
+        let _ = hex::decode_to_slice(&artifact.sha256, &mut sha256);
+        end.artifacts.push(Artifact {
+            path: artifact.path,
+            bytes: artifact.bytes,
+            sha256,
+            mode: artifact.mode,
+        });
+    }
+}
+
+/// The later of two tellings, which counts what the first could not see yet.
+fn merged(first: Usage, last: Option<Usage>) -> Usage {
+    match last {
+        None => first,
+        Some(last) => {
+            Usage { wall_us: first.wall_us, full_mounts: first.full_mounts | last.full_mounts, ..last }
+        }
+    }
+}
+
+/// What it means that init is gone while nobody had asked it to.
+async fn lost<E: Engine>(engine: &E, standing: &Standing, error: &ChannelError) -> Outcome {
+    let oom = engine.out_of_memory_seen(&standing.container).await;
+    destroy(engine, standing).await;
+    match oom {
+        Ok(true) => Outcome::OutOfMemory,
+        Ok(false) => match error {
+            ChannelError::Closed => Outcome::Lost { reason: LostReason::InitDied },
+            ChannelError::NobodyCame { .. }
+            | ChannelError::Stuck
+            | ChannelError::Frame(_)
+            | ChannelError::Io(_) => Outcome::Lost { reason: LostReason::Engine { message: told(error) } },
+        },
+        Err(error) => Outcome::Lost { reason: LostReason::Engine { message: told(&error) } },
+    }
+}
+
+/// A sandbox that said goodbye is removed by the engine; any other is removed here.
+async fn destroy_unless_ended<E: Engine>(engine: &E, standing: &Standing, ended: bool) {
+    if !ended {
+        destroy(engine, standing).await;
+    }
+}
+
+async fn destroy<E: Engine>(engine: &E, standing: &Standing) {
+    if let Err(error) = engine.destroy(&standing.container).await {
+        tracing::warn!(container.id = %standing.container, %error, "a container could not be removed; the next sweep will");
+    }
+}
+
+fn unexpected() -> ChannelError {
+    ChannelError::Frame(aegis_init::frame::FrameError::Payload)
+}
+
+fn infrastructure(message: String) -> Unreleased {
+    Unreleased::Outcome(Outcome::StartFailed { reason: StartFailure::Infrastructure { message } })
+}
+
+fn io_failed(error: &std::io::Error) -> Unreleased {
+    infrastructure(format!("the streams could not be made: {error}"))
+}
+
+/// An error with its causes, in one line.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(current) = cause {
+        text.push_str(": ");
+        text.push_str(&current.to_string());
+        cause = current.source();
+    }
+    text
+}

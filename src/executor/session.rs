@@ -1,0 +1,277 @@
+//! A released sandbox until its command has ended: one loop that takes init's messages, the caller's wishes and the
+//! clocks, and one place that decides what each means.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aegis_init::wire::{EXECS_MAX, Exec, ExitStatus, Reply, Request, StartStep, Stdio, StopCause, Usage};
+use serde_bytes::ByteBuf;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::executor::control::{Control, ExecEvent, ExecOrder, ExecStdio};
+use crate::executor::request::MAIN;
+use crate::executor::streams::Meter;
+use crate::sandbox::channel::{ChannelError, Received, Receiver, Sender};
+use crate::task::outcome::StartFailure;
+use crate::task::{Cancellation, ExitCode, Outcome};
+
+/// Linux: no such file or directory.
+const ENOENT: i32 = 2;
+/// What the host waits beyond init's own clocks before it ends the container itself.
+const HOST_SLACK: Duration = Duration::from_secs(15);
+
+/// How a released command ended.
+#[derive(Debug)]
+pub enum MainEnd {
+    /// Init told.
+    Exited {
+        /// How its first process ended.
+        status: ExitStatus,
+        /// Whether init was stopping it, and why.
+        stopped: Option<StopCause>,
+        /// What the sandbox had used by then.
+        usage: Usage,
+    },
+    /// Init is gone, or said what it cannot say.
+    ConnectionLost(ChannelError),
+    /// Every clock has run out and init did not act.
+    Overdue,
+}
+
+/// What the loop works with.
+#[derive(Debug)]
+pub struct Session<'a> {
+    /// To init.
+    pub sender: &'a Sender,
+    /// From init.
+    pub receiver: &'a mut Receiver,
+    /// The caller's wishes.
+    pub control: &'a mut mpsc::Receiver<Control>,
+    /// Bytes shown, and the limit.
+    pub meter: &'a Arc<Meter>,
+    /// The environment of the task's command, the ground of further ones.
+    pub environment: &'a [String],
+    /// The task's working directory.
+    pub workdir: &'a str,
+    /// Milliseconds between SIGTERM and SIGKILL.
+    pub grace_ms: u64,
+    /// Milliseconds that the command may run.
+    pub timeout_ms: u64,
+    /// Where a resize goes.
+    pub master: Option<&'a OwnedFd>,
+    /// Who asked for the end; told back to the caller.
+    pub cancelled: Option<Cancellation>,
+    /// Further commands by their number.
+    pub execs: BTreeMap<u32, mpsc::Sender<ExecEvent>>,
+    /// The last number given.
+    pub exec_last: u32,
+}
+
+/// What happened, named and not yet decided.
+enum Event {
+    Message(Result<Received, ChannelError>),
+    Control(Option<Control>),
+    LimitPassed,
+    Interrupted,
+    Overdue,
+}
+
+impl Session<'_> {
+    /// Runs until the task's own command has ended.
+    pub async fn run(&mut self) -> MainEnd {
+        let overdue = Instant::now() + Duration::from_millis(self.timeout_ms + self.grace_ms) + HOST_SLACK;
+        let mut control_open = true;
+        loop {
+            let meter = self.meter.clone();
+            let event = tokio::select! {
+                received = self.receiver.receive() => Event::Message(received),
+                wish = self.control.recv(), if control_open => Event::Control(wish),
+                () = meter.passed.notified() => Event::LimitPassed,
+                () = meter.interrupted.notified() => Event::Interrupted,
+                () = tokio::time::sleep_until(overdue) => Event::Overdue,
+            };
+            let decided = match event {
+                Event::Message(Ok(received)) => self.message(received).await,
+                Event::Message(Err(error)) => Some(MainEnd::ConnectionLost(error)),
+                Event::Control(None) => {
+                    control_open = false;
+                    None
+                }
+                Event::Control(Some(wish)) => self.wish(wish).await,
+                Event::LimitPassed => self.stop(MAIN, 0).await,
+                Event::Interrupted => self.cancel(Cancellation::Interrupt).await,
+                Event::Overdue => Some(MainEnd::Overdue),
+            };
+            if let Some(end) = decided {
+                return end;
+            }
+        }
+    }
+
+    async fn message(&mut self, received: Received) -> Option<MainEnd> {
+        match received.message {
+            Reply::Exited { exec: MAIN, status, stopped, usage } => {
+                return Some(MainEnd::Exited { status, stopped, usage });
+            }
+            Reply::Exited { exec, status, .. } => {
+                self.tell(exec, ExecEvent::Exited { exit_code: exit_code(status) });
+                self.execs.remove(&exec);
+            }
+            Reply::Started { exec, .. } => {
+                self.tell(exec, ExecEvent::Started(received.descriptors.into_iter().next()));
+            }
+            Reply::StartFailed { exec, step, errno } => {
+                let (exit_code, message) = start_failure("", step, errno);
+                self.tell(exec, ExecEvent::StartFailed { exit_code: exit_code.get(), message });
+                self.execs.remove(&exec);
+            }
+            // Nothing else was asked for; an init that says it is not ours any more, and its sandbox ends with it.
+            _ => {
+                return Some(MainEnd::ConnectionLost(ChannelError::Frame(
+                    aegis_init::frame::FrameError::Payload,
+                )));
+            }
+        }
+        None
+    }
+
+    async fn wish(&mut self, wish: Control) -> Option<MainEnd> {
+        match wish {
+            Control::Cancel(by) => self.cancel(by).await,
+            Control::Resize { rows, columns } => {
+                if let Some(master) = self.master {
+                    let size = rustix::termios::Winsize {
+                        ws_row: rows,
+                        ws_col: columns,
+                        ws_xpixel: 0,
+                        ws_ypixel: 0,
+                    };
+                    // A terminal that is gone has no size.
+                    let _ = rustix::termios::tcsetwinsize(master, size);
+                }
+                None
+            }
+            Control::Exec(order) => self.exec(*order).await,
+            Control::EndExec { exec } if self.execs.contains_key(&exec) => {
+                self.stop(exec, self.grace_ms).await
+            }
+            Control::EndExec { .. } => None,
+        }
+    }
+
+    /// The first request gives the task its grace period, every further one kills.
+    async fn cancel(&mut self, by: Cancellation) -> Option<MainEnd> {
+        let grace_ms = if self.cancelled.is_some() { 0 } else { self.grace_ms };
+        self.cancelled.get_or_insert(by);
+        self.stop(MAIN, grace_ms).await
+    }
+
+    async fn stop(&self, exec: u32, grace_ms: u64) -> Option<MainEnd> {
+        self.send(&Request::Stop { exec, grace_ms }).await
+    }
+
+    async fn send(&self, request: &Request) -> Option<MainEnd> {
+        self.sender.send(request, &[]).await.err().map(MainEnd::ConnectionLost)
+    }
+
+    fn tell(&self, exec: u32, event: ExecEvent) {
+        if let Some(events) = self.execs.get(&exec) {
+            // A command has at most three events, and the channel room for them; a caller that is gone does not need
+            // to know.
+            let _ = events.try_send(event);
+        }
+    }
+
+    async fn exec(&mut self, order: ExecOrder) -> Option<MainEnd> {
+        if self.execs.len() + 1 >= EXECS_MAX {
+            let _ = order
+                .taken
+                .send(Err("as many commands as may run in one sandbox are running: end one first"));
+            return None;
+        }
+        self.exec_last += 1;
+        let id = self.exec_last;
+        let (stdio, descriptors) = match &order.stdio {
+            ExecStdio::Pipes(ends) => (Stdio::Pipes, ends.iter().map(AsFd::as_fd).collect()),
+            ExecStdio::Terminal { rows, columns } => {
+                (Stdio::Terminal { rows: *rows, columns: *columns }, Vec::new())
+            }
+        };
+        let request = Request::Exec(Exec {
+            id,
+            argv: order.argv.iter().map(|it| ByteBuf::from(it.clone())).collect(),
+            env: self.environment_with(&order.environment, stdio),
+            cwd: ByteBuf::from(order.workdir.as_deref().unwrap_or(self.workdir).as_bytes()),
+            stdio,
+            timeout_ms: order.timeout_ms,
+            grace_ms: self.grace_ms,
+        });
+        if let Err(error) = self.sender.send(&request, &descriptors).await {
+            let _ = order.taken.send(Err("the sandbox is gone"));
+            return Some(MainEnd::ConnectionLost(error));
+        }
+        self.execs.insert(id, order.events);
+        let _ = order.taken.send(Ok(id));
+        None
+    }
+
+    fn environment_with(&self, given: &[(String, String)], stdio: Stdio) -> Vec<ByteBuf> {
+        let mut variables: Vec<String> = self.environment.to_vec();
+        let mut given = given.to_vec();
+        if matches!(stdio, Stdio::Terminal { .. }) && !given.iter().any(|(name, _)| name == "TERM") {
+            given.push(("TERM".to_owned(), crate::executor::request::TERM_DEFAULT.to_owned()));
+        }
+        for (name, value) in &given {
+            let prefix = format!("{name}=");
+            variables.retain(|it| !it.starts_with(&prefix));
+            variables.push(format!("{name}={value}"));
+        }
+        variables.into_iter().map(|it| ByteBuf::from(it.into_bytes())).collect()
+    }
+}
+
+/// The exit status that tells how a process ended.
+fn exit_code(status: ExitStatus) -> u8 {
+    match status {
+        ExitStatus::Code(code) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
+        ExitStatus::Signal(signal) => 128u8.saturating_add(u8::try_from(signal).unwrap_or(127)),
+    }
+}
+
+/// A failed start, as exit status and words.
+pub fn start_failure(program: &str, step: StartStep, errno: i32) -> (ExitCode, String) {
+    let cause = std::io::Error::from_raw_os_error(errno);
+    match step {
+        StartStep::Execute if errno == ENOENT => {
+            (ExitCode::NOT_FOUND, format!("the image has no program `{program}`"))
+        }
+        StartStep::Execute => (ExitCode::NOT_EXECUTABLE, format!("`{program}` cannot be executed: {cause}")),
+        StartStep::WorkDir => (ExitCode::AEGIS, format!("the working directory cannot be entered: {cause}")),
+        StartStep::Request => (ExitCode::AEGIS, format!("init did not take the command: {cause}")),
+        StartStep::Terminal => {
+            (ExitCode::AEGIS, format!("no terminal could be made in the sandbox: {cause}"))
+        }
+        StartStep::Fork => (ExitCode::AEGIS, format!("the sandbox could not fork: {cause}")),
+        StartStep::Confine => (ExitCode::AEGIS, format!("the command could not be confined: {cause}")),
+    }
+}
+
+/// The outcome of a task whose own command could not be started.
+pub fn not_started(program: &str, step: StartStep, errno: i32) -> Outcome {
+    let (_, message) = start_failure(program, step, errno);
+    let cause = std::io::Error::from_raw_os_error(errno).to_string();
+    let program = program.to_owned();
+    let reason = match step {
+        StartStep::Execute if errno == ENOENT => StartFailure::NotFound { program },
+        StartStep::Execute => StartFailure::NotExecutable { program, cause },
+        StartStep::Request
+        | StartStep::Terminal
+        | StartStep::Fork
+        | StartStep::Confine
+        | StartStep::WorkDir => StartFailure::Infrastructure { message },
+    };
+    Outcome::StartFailed { reason }
+}

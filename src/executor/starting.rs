@@ -1,0 +1,298 @@
+//! From nothing to a proven sandbox: slot, container, init's report, comparison. Nothing of the task is in it yet.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use aegis_init::wire::{self, Reply, Request};
+
+use crate::container::{ContainerSpec, Engine, EngineError, ImageFacts};
+use crate::policy::Admitted;
+use crate::record::{Fence, Phase, Record, RecordError, Transition};
+use crate::sandbox::attestation::json::AttestationReport;
+use crate::sandbox::attestation::outside::{self, OutsideView};
+use crate::sandbox::attestation::{self, Difference, Expectation};
+use crate::sandbox::channel::{self, ChannelError, Receiver, Sender};
+use crate::sandbox::container_spec::{self, Shape};
+use crate::sandbox::masks;
+use crate::sandbox::seccomp::{Filter, Profile};
+use crate::sandbox::slot::{Slot, SlotError};
+use crate::task::Outcome;
+use crate::task::outcome::{LostReason, StartFailure};
+
+/// Time from the engine's start call until init must have come.
+const ARRIVAL_TIME_MAX: Duration = Duration::from_secs(60);
+/// Time that init may take for its report.
+const REPORT_TIME_MAX: Duration = Duration::from_secs(10);
+/// What init lives longer than the task's wall time at the most: workspace in, grace, outputs out.
+const LIFETIME_SLACK_MS: u64 = 15 * 60 * 1000;
+
+/// Where this host keeps what a sandbox needs.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The instance's runtime directory, 0700.
+    pub runtime_directory: PathBuf,
+    /// The instance's id.
+    pub instance: String,
+    /// Open files that this host grants at the most.
+    pub nofile_max: u64,
+    /// The user id inside, where the engine maps user ids; else each slot has its own.
+    pub mapped_uid: Option<u32>,
+}
+
+/// A sandbox that is proven and waits for its task.
+#[derive(Debug)]
+pub struct Standing {
+    /// To init.
+    pub sender: Sender,
+    /// From init.
+    pub receiver: Receiver,
+    /// The engine's id of the container.
+    pub container: String,
+    /// Its mount points in memory, in the order in which init watches them.
+    pub watched: Vec<String>,
+    /// What was compared, as JSON.
+    pub attestation: String,
+    // Held as long as the sandbox lives.
+    _slot: Slot,
+}
+
+/// Why there is no sandbox.
+#[derive(Debug)]
+pub enum NotStanding {
+    /// This is the run's outcome, with what the kernel showed where it was asked.
+    Ended {
+        /// The outcome.
+        outcome: Outcome,
+        /// What was compared, as JSON.
+        attestation: Option<String>,
+    },
+    /// The books could not be kept.
+    Books(RecordError),
+}
+
+impl From<RecordError> for NotStanding {
+    fn from(error: RecordError) -> Self {
+        Self::Books(error)
+    }
+}
+
+/// How long each phase took, in order.
+#[derive(Debug)]
+pub struct Timings {
+    begun: Instant,
+    last: Instant,
+    phases: Vec<(Phase, u64)>,
+}
+
+impl Timings {
+    /// A clock that starts at `begun`.
+    pub fn since(begun: Instant) -> Self {
+        Self { begun, last: Instant::now(), phases: Vec::new() }
+    }
+
+    /// The phase that ends now.
+    pub fn ended(&mut self, phase: Phase) {
+        let now = Instant::now();
+        self.phases.push((phase, micros(now.duration_since(self.last))));
+        self.last = now;
+    }
+
+    /// All phases with the total.
+    pub fn total(mut self) -> Vec<(Phase, u64)> {
+        self.phases.push((Phase::Total, micros(self.begun.elapsed())));
+        self.phases
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Makes a sandbox and proves it.
+pub async fn stand_up<E: Engine, R: Record>(
+    engine: &E,
+    record: &R,
+    fence: Fence,
+    place: &Place,
+    admitted: &Admitted,
+    image: &ImageFacts,
+    timings: &mut Timings,
+) -> Result<Standing, NotStanding> {
+    let mut slot = Slot::make(&place.runtime_directory).map_err(|it| unstarted_slot(&it))?;
+    let filter = Filter::new(Profile::of(admitted.policy()));
+    let spec = spec_for(place, admitted, image, &slot, &filter)?;
+    let listener = slot.take_listener().ok_or_else(|| infrastructure("the slot has no socket", &[]))?;
+
+    let container = engine.create(&spec).await.map_err(|it| engine_failed(&it))?;
+    timings.ended(Phase::Create);
+    let bound = crate::record::Slot { number: slot.number, container_id: container.clone() };
+    let attest = attest_request(admitted, &spec, &filter);
+    let (started, bound) = tokio::join!(
+        start_and_report(engine, &container, listener, &slot, attest),
+        record.bind(fence, &bound, now_ms())
+    );
+    let up = match (started, bound) {
+        (Ok(up), Ok(Transition::Applied)) => up,
+        (Err(not), Ok(_)) => return Err(destroyed(engine, &container, not).await),
+        (_, Ok(Transition::Superseded)) => return Err(destroyed(engine, &container, superseded()).await),
+        (_, Err(error)) => return Err(destroyed(engine, &container, error.into()).await),
+    };
+    timings.ended(Phase::Start);
+
+    let judged = judge(&up, &spec, &filter, engine);
+    timings.ended(Phase::Attestation);
+    if let Err(not) = judged {
+        return Err(destroyed(engine, &container, not).await);
+    }
+    let attestation = judged.unwrap_or_default();
+    let watched = spec.tmpfs.iter().map(|it| it.point.clone()).collect();
+    Ok(Standing { sender: up.sender, receiver: up.receiver, container, watched, attestation, _slot: slot })
+}
+
+/// Init's side of a start.
+struct Up {
+    sender: Sender,
+    receiver: Receiver,
+    peer: Option<i32>,
+    report: Box<wire::Report>,
+    settings: std::collections::BTreeMap<String, String>,
+}
+
+async fn start_and_report<E: Engine>(
+    engine: &E,
+    container: &str,
+    listener: std::os::fd::OwnedFd,
+    slot: &Slot,
+    attest: Request,
+) -> Result<Up, NotStanding> {
+    let start = async { engine.start(container).await.map_err(|it| engine_failed(&it)) };
+    let report = async {
+        let (sender, mut receiver, peer) =
+            channel::accept(listener, ARRIVAL_TIME_MAX).await.map_err(|it| channel_failed(&it))?;
+        slot.close_door();
+        sender.send(&attest, &[]).await.map_err(|it| channel_failed(&it))?;
+        let received = tokio::time::timeout(REPORT_TIME_MAX, receiver.receive()).await;
+        let received = received.map_err(|_| infrastructure("init did not report in time", &[]))?;
+        match received.map_err(|it| channel_failed(&it))?.message {
+            Reply::Report(report) => Ok((sender, receiver, peer, report)),
+            _ => Err(infrastructure("init's first message is no report", &[])),
+        }
+    };
+    let ((), (sender, receiver, peer, report)) = tokio::try_join!(start, report)?;
+    let inspected = engine.inspect(container).await.map_err(|it| engine_failed(&it))?;
+    Ok(Up { sender, receiver, peer, report, settings: inspected.settings })
+}
+
+fn spec_for(
+    place: &Place,
+    admitted: &Admitted,
+    image: &ImageFacts,
+    slot: &Slot,
+    filter: &Filter,
+) -> Result<ContainerSpec, NotStanding> {
+    let inner = slot.inner_directory();
+    let shape = Shape {
+        policy: admitted.policy(),
+        policy_digest: admitted.digest(),
+        image,
+        instance: &place.instance,
+        slot: slot.number,
+        uid: place.mapped_uid.unwrap_or_else(|| slot.uid()),
+        slot_directory: &inner,
+        runtime: admitted.runtime(),
+        seccomp: &filter.document(),
+        masked_paths: &paths(masks::MASKED),
+        readonly_paths: &paths(masks::READ_ONLY),
+        nofile_max: place.nofile_max,
+    };
+    container_spec::container_spec(&shape)
+        .map_err(|refusal| ended(Outcome::Refused { differences: vec![refusal.to_string()] }))
+}
+
+fn attest_request(admitted: &Admitted, spec: &ContainerSpec, filter: &Filter) -> Request {
+    let lifetime_ms = admitted.policy().resources.wall_time_ms.saturating_add(LIFETIME_SLACK_MS);
+    Request::Attest(wire::Attest {
+        version: wire::VERSION,
+        probes: filter.probes().into_iter().map(|it| it.probe).collect(),
+        workspace: container_spec::WORKSPACE.as_bytes().to_vec().into(),
+        watched: spec.tmpfs.iter().map(|it| it.point.as_bytes().to_vec().into()).collect(),
+        lifetime_ms,
+    })
+}
+
+/// Compares what init, the host's `/proc` and the engine show with what was asked. Gives the report as JSON.
+fn judge<E: Engine>(
+    up: &Up,
+    spec: &ContainerSpec,
+    filter: &Filter,
+    engine: &E,
+) -> Result<String, NotStanding> {
+    let seen = up.peer.map(OutsideView::read);
+    let named: Vec<String> = spec.masked_paths.iter().chain(&spec.readonly_paths).cloned().collect();
+    let expected = Expectation { spec, filter, existing_paths: &outside::existing(&named) };
+    let mut differences = attestation::compare(expected, &up.report, seen.as_ref());
+    differences.extend(attestation::engine::compare(&engine.settings(spec), &up.settings));
+    let report = AttestationReport::of(expected, &up.report, seen.as_ref(), &differences);
+    let attestation = serde_json::to_string(&report).unwrap_or_default();
+    if differences.is_empty() {
+        return Ok(attestation);
+    }
+    let differences = differences.iter().map(Difference::to_string).collect();
+    Err(NotStanding::Ended { outcome: Outcome::Refused { differences }, attestation: Some(attestation) })
+}
+
+/// Ends a container that is of no use, and says in the outcome if that failed too.
+async fn destroyed<E: Engine>(engine: &E, container: &str, not: NotStanding) -> NotStanding {
+    if let Err(error) = engine.destroy(container).await {
+        tracing::warn!(container.id = container, %error, "a container could not be removed; the next sweep will");
+    }
+    not
+}
+
+fn superseded() -> NotStanding {
+    ended(Outcome::Lost { reason: LostReason::Owner })
+}
+
+fn ended(outcome: Outcome) -> NotStanding {
+    NotStanding::Ended { outcome, attestation: None }
+}
+
+fn infrastructure(message: &str, causes: &[String]) -> NotStanding {
+    let mut message = message.to_owned();
+    for cause in causes {
+        message.push_str(": ");
+        message.push_str(cause);
+    }
+    ended(Outcome::StartFailed { reason: StartFailure::Infrastructure { message } })
+}
+
+fn engine_failed(error: &EngineError) -> NotStanding {
+    infrastructure(&error.to_string(), &causes(error))
+}
+
+fn channel_failed(error: &ChannelError) -> NotStanding {
+    infrastructure(&error.to_string(), &causes(error))
+}
+
+fn unstarted_slot(error: &SlotError) -> NotStanding {
+    infrastructure(&error.to_string(), &causes(error))
+}
+
+fn causes(error: &dyn std::error::Error) -> Vec<String> {
+    let mut causes = Vec::new();
+    let mut cause = error.source();
+    while let Some(current) = cause {
+        causes.push(current.to_string());
+        cause = current.source();
+    }
+    causes
+}
+
+fn paths(list: &'static [masks::Masked]) -> Vec<&'static str> {
+    list.iter().map(|it| it.path).collect()
+}
+
+/// Milliseconds since the epoch.
+pub(super) fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}

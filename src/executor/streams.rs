@@ -1,0 +1,381 @@
+//! The standard streams of a task, between the caller and the sandbox.
+//!
+//! Every stream has a thread of its own that moves bytes with blocking calls: no bytes are relayed by init, none are
+//! kept in memory beyond one buffer a stream, and a slow reader slows its task. A thread ends when its pipe does,
+//! which the end of the sandbox makes certain, or when it is told to stop.
+
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+use tokio::sync::Notify;
+
+/// Bytes of a buffer.
+const BUFFER_BYTES: usize = 256 * 1024;
+/// Bytes that a pipe holds, where the system allows it.
+const PIPE_BYTES: usize = 1024 * 1024;
+/// What Ctrl-C sends through a raw terminal.
+const CTRL_C: u8 = 3;
+/// So many of them within a second are a cancel.
+const CTRL_C_CANCEL: usize = 3;
+
+/// Which stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output; of a terminal, everything.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Sees every byte that is shown, in the order of its stream. Called from two threads.
+pub trait OutputTap: Send + Sync {
+    /// Bytes of one stream.
+    fn saw(&self, stream: Stream, bytes: &[u8]);
+}
+
+/// Where a task's streams lead to on the caller's side.
+pub struct Sinks {
+    /// Takes standard output.
+    pub stdout: Box<dyn Write + Send>,
+    /// Takes standard error.
+    pub stderr: Box<dyn Write + Send>,
+    /// Gives standard input; `None` is empty.
+    pub stdin: Option<OwnedFd>,
+    /// Sees what is shown.
+    pub tap: Arc<dyn OutputTap>,
+}
+
+impl Sinks {
+    /// Streams that lead nowhere.
+    pub fn nowhere() -> Self {
+        struct Nobody;
+        impl OutputTap for Nobody {
+            fn saw(&self, _stream: Stream, _bytes: &[u8]) {}
+        }
+        Self {
+            stdout: Box::new(std::io::sink()),
+            stderr: Box::new(std::io::sink()),
+            stdin: None,
+            tap: Arc::new(Nobody),
+        }
+    }
+}
+
+/// Counts what went through, and holds it to a limit.
+#[derive(Debug)]
+pub struct Meter {
+    limit_bytes: u64,
+    total: AtomicU64,
+    stdout: AtomicU64,
+    stderr: AtomicU64,
+    exceeded: AtomicBool,
+    /// Told once, when the limit is passed.
+    pub passed: Notify,
+    /// Told when the caller typed Ctrl-C three times within a second.
+    pub interrupted: Notify,
+}
+
+impl Meter {
+    /// A meter with a limit over both streams together.
+    pub fn new(limit_bytes: u64) -> Self {
+        Self {
+            limit_bytes,
+            total: AtomicU64::new(0),
+            stdout: AtomicU64::new(0),
+            stderr: AtomicU64::new(0),
+            exceeded: AtomicBool::new(false),
+            passed: Notify::new(),
+            interrupted: Notify::new(),
+        }
+    }
+
+    /// How many of `count` more bytes are within the limit.
+    fn admit(&self, stream: Stream, count: usize) -> usize {
+        let count_before = self.total.fetch_add(count as u64, Ordering::Relaxed);
+        let admitted = self.limit_bytes.saturating_sub(count_before).min(count as u64);
+        let counter = match stream {
+            Stream::Stdout => &self.stdout,
+            Stream::Stderr => &self.stderr,
+        };
+        counter.fetch_add(admitted, Ordering::Relaxed);
+        if admitted < count as u64 {
+            self.exceeded.store(true, Ordering::Release);
+            self.passed.notify_one();
+        }
+        admitted as usize
+    }
+
+    /// Whether the limit was passed.
+    pub fn exceeded(&self) -> bool {
+        self.exceeded.load(Ordering::Acquire)
+    }
+
+    /// Bytes shown: standard output, standard error.
+    pub fn shown(&self) -> (u64, u64) {
+        (self.stdout.load(Ordering::Relaxed), self.stderr.load(Ordering::Relaxed))
+    }
+}
+
+/// The child's ends of three pipes.
+#[derive(Debug)]
+pub struct ChildEnds {
+    /// Standard input.
+    pub stdin: OwnedFd,
+    /// Standard output.
+    pub stdout: OwnedFd,
+    /// Standard error.
+    pub stderr: OwnedFd,
+}
+
+/// The host's ends of three pipes.
+#[derive(Debug)]
+pub struct HostEnds {
+    stdin: Option<OwnedFd>,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+/// Makes the pipes of a command. Without `input` its standard input is at its end at once.
+pub fn pipes(input: bool) -> rustix::io::Result<(ChildEnds, HostEnds)> {
+    let (stdin, to_stdin) = pipe()?;
+    let (from_stdout, stdout) = pipe()?;
+    let (from_stderr, stderr) = pipe()?;
+    let to_stdin = if input { Some(to_stdin) } else { None };
+    Ok((
+        ChildEnds { stdin, stdout, stderr },
+        HostEnds { stdin: to_stdin, stdout: from_stdout, stderr: from_stderr },
+    ))
+}
+
+fn pipe() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+    let ends = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    // A user near the limit of pipe pages gets a small pipe, which is only slower.
+    let _ = rustix::pipe::fcntl_setpipe_size(&ends.0, PIPE_BYTES);
+    Ok(ends)
+}
+
+/// The running threads. [`Pumps::finish`] joins them.
+pub struct Pumps {
+    outputs: Vec<JoinHandle<()>>,
+    input: Option<JoinHandle<()>>,
+    // Closing it tells the input thread to stop.
+    stop_input: Option<OwnedFd>,
+}
+
+impl Pumps {
+    /// Starts the threads for pipes.
+    pub fn start(ends: HostEnds, sinks: Sinks, meter: &Arc<Meter>) -> std::io::Result<Self> {
+        let Sinks { stdout, stderr, stdin, tap } = sinks;
+        let outputs = vec![
+            output(ends.stdout, stdout, Stream::Stdout, meter.clone(), tap.clone())?,
+            output(ends.stderr, stderr, Stream::Stderr, meter.clone(), tap)?,
+        ];
+        let (input, stop_input) = match (stdin, ends.stdin) {
+            (Some(from), Some(into)) => start_input(from, into, Keyboard::No, meter.clone())?,
+            (Some(_) | None, Some(_) | None) => (None, None),
+        };
+        Ok(Self { outputs, input, stop_input })
+    }
+
+    /// Starts the threads for a terminal, whose `master` side carries both directions.
+    pub fn start_terminal(master: OwnedFd, sinks: Sinks, meter: &Arc<Meter>) -> std::io::Result<Self> {
+        let Sinks { stdout, stderr: _, stdin, tap } = sinks;
+        let (input, stop_input) = match stdin {
+            Some(from) => start_input(from, master.try_clone()?, Keyboard::Yes, meter.clone())?,
+            None => (None, None),
+        };
+        let outputs = vec![output(master, stdout, Stream::Stdout, meter.clone(), tap)?];
+        Ok(Self { outputs, input, stop_input })
+    }
+
+    /// Waits until everything that the task wrote is shown. The sandbox must be ended or ending: then the pipes end.
+    /// A caller that does not read its own streams is waited for.
+    pub async fn finish(mut self) {
+        drop(self.stop_input.take());
+        let threads: Vec<JoinHandle<()>> = self.outputs.drain(..).chain(self.input.take()).collect();
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                // A panic in a pump has been reported by its own thread; the others are joined all the same.
+                let _ = thread.join();
+            }
+        });
+        let _ = joined.await;
+    }
+}
+
+/// Whether an input is a person's keyboard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keyboard {
+    Yes,
+    No,
+}
+
+fn output(
+    from: OwnedFd,
+    into: Box<dyn Write + Send>,
+    stream: Stream,
+    meter: Arc<Meter>,
+    tap: Arc<dyn OutputTap>,
+) -> std::io::Result<JoinHandle<()>> {
+    let name = match stream {
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+    };
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || pump_output(&from, into, stream, &meter, &*tap))
+}
+
+/// Ends at the end of the pipe, at the limit, or when nobody takes the bytes any more; dropping the pipe's end then
+/// tells the task with SIGPIPE, as a pipe of the caller's own would.
+fn pump_output(
+    from: &OwnedFd,
+    mut into: Box<dyn Write + Send>,
+    stream: Stream,
+    meter: &Meter,
+    tap: &dyn OutputTap,
+) {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let count = match rustix::io::read(from, &mut buffer[..]) {
+            Ok(0) => return,
+            Ok(count) => count,
+            Err(Errno::INTR) => continue,
+            // A terminal whose other side is closed answers EIO.
+            Err(_) => return,
+        };
+        let admitted = meter.admit(stream, count);
+        tap.saw(stream, &buffer[..admitted]);
+        if into.write_all(&buffer[..admitted]).and_then(|()| into.flush()).is_err() || admitted < count {
+            return;
+        }
+    }
+}
+
+type Input = (Option<JoinHandle<()>>, Option<OwnedFd>);
+
+fn start_input(
+    from: OwnedFd,
+    into: OwnedFd,
+    keyboard: Keyboard,
+    meter: Arc<Meter>,
+) -> std::io::Result<Input> {
+    let (stop, stopper) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&into, true)?;
+    let thread = std::thread::Builder::new()
+        .name("stdin".to_owned())
+        .spawn(move || pump_input(&from, &into, &stop, keyboard, &meter))?;
+    Ok((Some(thread), Some(stopper)))
+}
+
+fn pump_input(from: &OwnedFd, into: &OwnedFd, stop: &OwnedFd, keyboard: Keyboard, meter: &Meter) {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut interrupts: Vec<std::time::Instant> = Vec::new();
+    while wait(from.as_fd(), PollFlags::IN, stop.as_fd()) {
+        let count = match rustix::io::read(from, &mut buffer[..]) {
+            Ok(0) => return,
+            Ok(count) => count,
+            Err(Errno::INTR | Errno::AGAIN) => continue,
+            Err(_) => return,
+        };
+        if keyboard == Keyboard::Yes && typed_cancel(&buffer[..count], &mut interrupts) {
+            meter.interrupted.notify_one();
+        }
+        if !write_all(into, &buffer[..count], stop) {
+            return;
+        }
+    }
+}
+
+fn typed_cancel(bytes: &[u8], interrupts: &mut Vec<std::time::Instant>) -> bool {
+    let now = std::time::Instant::now();
+    interrupts.extend(bytes.iter().filter(|it| **it == CTRL_C).map(|_| now));
+    interrupts.retain(|it| now.duration_since(*it).as_secs() < 1);
+    interrupts.len() >= CTRL_C_CANCEL
+}
+
+fn write_all(into: &OwnedFd, mut bytes: &[u8], stop: &OwnedFd) -> bool {
+    while !bytes.is_empty() {
+        match rustix::io::write(into, bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                if !wait(into.as_fd(), PollFlags::OUT, stop.as_fd()) {
+                    return false;
+                }
+            }
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// Waits until `fd` is ready; false if the stop came first.
+fn wait(fd: BorrowedFd<'_>, flags: PollFlags, stop: BorrowedFd<'_>) -> bool {
+    loop {
+        let mut polled = [PollFd::from_borrowed_fd(fd, flags), PollFd::from_borrowed_fd(stop, PollFlags::IN)];
+        match rustix::event::poll(&mut polled, None) {
+            Ok(_) if !polled[1].revents().is_empty() => return false,
+            Ok(_) if !polled[0].revents().is_empty() => return true,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    struct Kept(Mutex<Vec<(Stream, Vec<u8>)>>);
+
+    impl OutputTap for Kept {
+        fn saw(&self, stream: Stream, bytes: &[u8]) {
+            self.0.lock().expect("no panic").push((stream, bytes.to_vec()));
+        }
+    }
+
+    async fn shown(limit_bytes: u64, written: &[u8]) -> (Vec<u8>, Arc<Meter>) {
+        let (child, host) = pipes(false).expect("pipes");
+        let meter = Arc::new(Meter::new(limit_bytes));
+        let kept = Arc::new(Kept(Mutex::new(Vec::new())));
+        let sinks = Sinks {
+            stdout: Box::new(std::io::sink()),
+            stderr: Box::new(std::io::sink()),
+            stdin: None,
+            tap: kept.clone(),
+        };
+        let pumps = Pumps::start(host, sinks, &meter).expect("started");
+        rustix::io::write(&child.stdout, written).expect("written");
+        drop(child);
+        pumps.finish().await;
+        let bytes = kept.0.lock().expect("no panic").iter().flat_map(|(_, bytes)| bytes.clone()).collect();
+        (bytes, meter)
+    }
+
+    #[tokio::test]
+    async fn everything_below_the_limit_is_shown() {
+        let (bytes, meter) = shown(5, b"hello").await;
+        assert_eq!((bytes.as_slice(), meter.exceeded(), meter.shown()), (&b"hello"[..], false, (5, 0)));
+    }
+
+    #[tokio::test]
+    async fn what_passes_the_limit_is_cut_exactly_and_told() {
+        let (bytes, meter) = shown(4, b"hello").await;
+        assert_eq!((bytes.as_slice(), meter.exceeded(), meter.shown()), (&b"hell"[..], true, (4, 0)));
+    }
+
+    #[test]
+    fn three_interrupts_within_a_second_are_a_cancel() {
+        let mut interrupts = Vec::new();
+        assert!(!typed_cancel(b"a\x03b\x03", &mut interrupts));
+        assert!(typed_cancel(b"\x03", &mut interrupts));
+    }
+}

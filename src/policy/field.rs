@@ -1,0 +1,327 @@
+//! The fields of a policy and the key of each: one table that drives the reader of files, the nearest key, the ranges,
+//! the flags, the origins and the reference page.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::policy::amount::{Amount, Unit};
+use crate::policy::{
+    Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, WorkspaceMedium,
+};
+
+/// One field of a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "each is documented where its key is, in `Field::key`")]
+pub enum Field {
+    Amount(Amount),
+    Workspace,
+    Ptrace,
+    Egress,
+    Pull,
+    Allow,
+    RequireDigest,
+    Pins,
+    Runtimes,
+}
+
+/// A field with a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is documented where its key is, in `Field::key`")]
+pub enum Setting {
+    Amount(Amount, u64),
+    Workspace(WorkspaceMedium),
+    Ptrace(bool),
+    Egress(Egress),
+    Pull(Pull),
+    Allow(BTreeSet<BTreeSet<String>>),
+    RequireDigest(bool),
+    Pins(BTreeMap<String, BTreeSet<String>>),
+    Runtimes(BTreeSet<String>),
+}
+
+/// How a field is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Its dotted path in a file.
+    pub path: &'static str,
+    /// The flag that overrides it.
+    pub flag: Option<&'static str>,
+    /// What it is, in one line.
+    pub doc: &'static str,
+}
+
+/// Every field, in the order in which they are shown and hashed.
+pub const FIELDS: [Field; 24] = [
+    Field::Workspace,
+    Field::Amount(Amount::WorkspaceSize),
+    Field::Amount(Amount::WorkspaceFiles),
+    Field::Amount(Amount::TmpSize),
+    Field::Amount(Amount::HomeSize),
+    Field::Amount(Amount::RunSize),
+    Field::Amount(Amount::ShmSize),
+    Field::Ptrace,
+    Field::Amount(Amount::Memory),
+    Field::Amount(Amount::Cpus),
+    Field::Amount(Amount::Pids),
+    Field::Amount(Amount::NofileSoft),
+    Field::Amount(Amount::NofileHard),
+    Field::Amount(Amount::WallTime),
+    Field::Amount(Amount::OutputSize),
+    Field::Amount(Amount::CollectedSize),
+    Field::Amount(Amount::CollectedEntries),
+    Field::Amount(Amount::CollectedDepth),
+    Field::Egress,
+    Field::Pull,
+    Field::Allow,
+    Field::RequireDigest,
+    Field::Pins,
+    Field::Runtimes,
+];
+
+impl Field {
+    /// How it is written.
+    pub fn key(self) -> Key {
+        let (path, flag, doc) = match self {
+            Self::Amount(amount) => return amount_key(amount),
+            Self::Workspace => {
+                ("filesystem.workspace", None, "What carries the workspace; `none` admits no workspace.")
+            }
+            Self::Ptrace => ("process.ptrace", None, "Whether the task's processes may trace each other."),
+            Self::Egress => ("network.egress", None, "Which names the task may reach."),
+            Self::Pull => ("images.pull", Some("--pull"), "When the engine may fetch an image."),
+            Self::Allow => {
+                ("images.allow", None, "Globs; an image needs one that matches. An empty list allows none.")
+            }
+            Self::RequireDigest => {
+                ("images.require_digest", None, "Whether a reference must carry a digest.")
+            }
+            Self::Pins => ("images.pins", None, "References and the image id each must still have."),
+            Self::Runtimes => {
+                ("runtimes", Some("--runtime"), "The engine's runtimes that are accepted; `*` is any.")
+            }
+        };
+        Key { path, flag, doc }
+    }
+
+    /// The field with this dotted path.
+    pub fn of_path(path: &str) -> Option<Self> {
+        FIELDS.into_iter().find(|it| it.key().path == path)
+    }
+
+    /// Its values in words: unit, words or shape, and the range.
+    pub fn values(self) -> String {
+        match self {
+            Self::Amount(amount) => {
+                let (min, max) = amount.range();
+                let shape = match amount.unit() {
+                    Unit::Bytes => "a size",
+                    Unit::Time => "a duration",
+                    Unit::Cpus => "a number of CPUs",
+                    Unit::Count => "a whole number",
+                };
+                format!("{shape}, {} to {}", amount.display(min), amount.display(max))
+            }
+            Self::Ptrace | Self::RequireDigest => "true or false".to_owned(),
+            Self::Workspace => either(&WorkspaceMedium::ALL.map(WorkspaceMedium::word)),
+            Self::Egress => either(&Egress::ALL.map(Egress::word)),
+            Self::Pull => either(&Pull::ALL.map(Pull::word)),
+            Self::Allow => "a list of globs".to_owned(),
+            Self::Pins => {
+                "a table of references and image ids (`sha256:` and 64 hexadecimal digits)".to_owned()
+            }
+            Self::Runtimes => "a list of runtime names".to_owned(),
+        }
+    }
+}
+
+fn amount_key(amount: Amount) -> Key {
+    let (path, flag, doc) = match amount {
+        Amount::WorkspaceSize => (
+            "filesystem.workspace_size",
+            Some("--workspace-size"),
+            "Size of the workspace, beside the memory limit.",
+        ),
+        Amount::WorkspaceFiles => {
+            ("filesystem.workspace_files", None, "Entries that a workspace may have on the way in.")
+        }
+        Amount::TmpSize => {
+            ("filesystem.tmp_size", Some("--tmp-size"), "Size of `/tmp`, beside the memory limit.")
+        }
+        Amount::HomeSize => {
+            ("filesystem.home_size", None, "Size of the home directory, beside the memory limit.")
+        }
+        Amount::RunSize => ("filesystem.run_size", None, "Size of `/run`, beside the memory limit."),
+        Amount::ShmSize => ("filesystem.shm_size", None, "Size of `/dev/shm`, beside the memory limit."),
+        Amount::Memory => {
+            ("resources.memory", Some("--memory"), "Memory of the task's processes; there is no swap.")
+        }
+        Amount::Cpus => {
+            ("resources.cpus", Some("--cpus"), "CPUs; more than the host has is clamped to what it has.")
+        }
+        Amount::Pids => ("resources.pids", Some("--pids-limit"), "Processes and threads."),
+        Amount::NofileSoft => {
+            ("resources.nofile_soft", None, "Open files per process, where the limit starts.")
+        }
+        Amount::NofileHard => {
+            ("resources.nofile_hard", None, "Open files per process, where a process may raise it to.")
+        }
+        Amount::WallTime => {
+            ("resources.wall_time", Some("--timeout"), "Wall time from the release of the command.")
+        }
+        Amount::OutputSize => {
+            ("resources.output_size", Some("--output-limit"), "Standard output and error together.")
+        }
+        Amount::CollectedSize => ("outputs.size", None, "Content of what is collected, by apparent size."),
+        Amount::CollectedEntries => {
+            ("outputs.entries", None, "Files, directories and links that are collected.")
+        }
+        Amount::CollectedDepth => ("outputs.depth", None, "Directory levels of what is collected."),
+    };
+    Key { path, flag, doc }
+}
+
+impl WorkspaceMedium {
+    /// Every value.
+    pub const ALL: [Self; 2] = [Self::None, Self::Memory];
+
+    /// Its word in a policy file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+impl Egress {
+    /// Every value.
+    pub const ALL: [Self; 1] = [Self::None];
+
+    /// Its word in a policy file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+        }
+    }
+}
+
+impl Pull {
+    /// Every value.
+    pub const ALL: [Self; 3] = [Self::Never, Self::Missing, Self::Always];
+
+    /// Its word in a policy file and after `--pull`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Missing => "missing",
+            Self::Always => "always",
+        }
+    }
+}
+
+fn either(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|it| format!("\"{it}\"")).collect();
+    quoted.join(" or ")
+}
+
+impl Setting {
+    /// Its field.
+    pub fn field(&self) -> Field {
+        match self {
+            Self::Amount(amount, _) => Field::Amount(*amount),
+            Self::Workspace(_) => Field::Workspace,
+            Self::Ptrace(_) => Field::Ptrace,
+            Self::Egress(_) => Field::Egress,
+            Self::Pull(_) => Field::Pull,
+            Self::Allow(_) => Field::Allow,
+            Self::RequireDigest(_) => Field::RequireDigest,
+            Self::Pins(_) => Field::Pins,
+            Self::Runtimes(_) => Field::Runtimes,
+        }
+    }
+
+    /// Writes it into a policy.
+    pub fn apply(&self, policy: &mut Policy) {
+        match self {
+            Self::Amount(amount, value) => *amount.slot(policy) = *value,
+            Self::Workspace(medium) => policy.filesystem.workspace = *medium,
+            Self::Ptrace(allowed) => policy.process.ptrace = *allowed,
+            Self::Egress(egress) => policy.network.egress = *egress,
+            Self::Pull(pull) => policy.images.pull = *pull,
+            Self::Allow(sets) => policy.images.allow = sets.clone(),
+            Self::RequireDigest(required) => policy.images.require_digest = *required,
+            Self::Pins(pins) => policy.images.pins = pins.clone(),
+            Self::Runtimes(names) => policy.runtimes = names.clone(),
+        }
+    }
+
+    /// The value as its flag takes it; of several runtimes, the first.
+    pub fn as_flag(&self) -> String {
+        match self {
+            Self::Amount(amount, value) => amount.display(*value),
+            Self::Pull(pull) => pull.word().to_owned(),
+            Self::Runtimes(names) => names.first().cloned().unwrap_or_default(),
+            Self::Workspace(_)
+            | Self::Ptrace(_)
+            | Self::Egress(_)
+            | Self::Allow(_)
+            | Self::RequireDigest(_)
+            | Self::Pins(_) => self.to_string(),
+        }
+    }
+}
+
+impl Policy {
+    /// Every field with its value, in the order of [`FIELDS`].
+    pub fn settings(&self) -> [Setting; FIELDS.len()] {
+        // Taken apart by name: a new field stops the build here.
+        let Policy { filesystem, process, resources, outputs, network, images, runtimes } = self;
+        let Filesystem {
+            workspace,
+            workspace_bytes,
+            workspace_files,
+            tmp_bytes,
+            home_bytes,
+            run_bytes,
+            shm_bytes,
+        } = filesystem;
+        let Process { ptrace } = process;
+        let Resources {
+            memory_bytes,
+            cpus_milli,
+            pids,
+            nofile_soft,
+            nofile_hard,
+            wall_time_ms,
+            output_bytes,
+        } = resources;
+        let Outputs { bytes, entries, depth } = outputs;
+        let Network { egress } = network;
+        let Images { pull, allow, require_digest, pins } = images;
+        [
+            Setting::Workspace(*workspace),
+            Setting::Amount(Amount::WorkspaceSize, *workspace_bytes),
+            Setting::Amount(Amount::WorkspaceFiles, *workspace_files),
+            Setting::Amount(Amount::TmpSize, *tmp_bytes),
+            Setting::Amount(Amount::HomeSize, *home_bytes),
+            Setting::Amount(Amount::RunSize, *run_bytes),
+            Setting::Amount(Amount::ShmSize, *shm_bytes),
+            Setting::Ptrace(*ptrace),
+            Setting::Amount(Amount::Memory, *memory_bytes),
+            Setting::Amount(Amount::Cpus, *cpus_milli),
+            Setting::Amount(Amount::Pids, *pids),
+            Setting::Amount(Amount::NofileSoft, *nofile_soft),
+            Setting::Amount(Amount::NofileHard, *nofile_hard),
+            Setting::Amount(Amount::WallTime, *wall_time_ms),
+            Setting::Amount(Amount::OutputSize, *output_bytes),
+            Setting::Amount(Amount::CollectedSize, *bytes),
+            Setting::Amount(Amount::CollectedEntries, *entries),
+            Setting::Amount(Amount::CollectedDepth, *depth),
+            Setting::Egress(*egress),
+            Setting::Pull(*pull),
+            Setting::Allow(allow.clone()),
+            Setting::RequireDigest(*require_digest),
+            Setting::Pins(pins.clone()),
+            Setting::Runtimes(runtimes.clone()),
+        ]
+    }
+}

@@ -1,0 +1,82 @@
+//! What stays outside without being asked: outputs of earlier runs and caches that a build makes again. A `!` line in
+//! `.aegisignore` takes one back in. `node_modules` goes in: there is no network inside to make it again.
+
+/// A directory that is left out, with the reason.
+#[derive(Debug, Clone, Copy)]
+pub struct Exclude {
+    /// Its name.
+    pub name: &'static str,
+    /// Where it must lie.
+    pub place: Place,
+    /// Why it may be left out.
+    pub reason: &'static str,
+}
+
+/// Where an excluded directory lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// At the root of the workspace.
+    Root,
+    /// Anywhere.
+    Anywhere,
+    /// Beside a file of this name.
+    Beside(&'static str),
+}
+
+/// Every built-in rule.
+pub const EXCLUDES: [Exclude; 8] = [
+    Exclude { name: "aegis-out", place: Place::Root, reason: "outputs of earlier runs" },
+    Exclude { name: "target", place: Place::Beside("Cargo.toml"), reason: "cargo builds it again" },
+    Exclude { name: "__pycache__", place: Place::Anywhere, reason: "Python compiles it again" },
+    Exclude { name: ".pytest_cache", place: Place::Anywhere, reason: "pytest's memory of earlier runs" },
+    Exclude { name: ".mypy_cache", place: Place::Anywhere, reason: "mypy checks again" },
+    Exclude { name: ".ruff_cache", place: Place::Anywhere, reason: "ruff checks again" },
+    Exclude { name: ".tox", place: Place::Anywhere, reason: "environments with absolute paths of this host" },
+    Exclude { name: ".gradle", place: Place::Anywhere, reason: "Gradle's caches and locks of this host" },
+];
+
+/// The rule that leaves the directory `name` out, if any. `parent` is the path of the directory it lies in, empty at
+/// the root; `has_sibling` tells whether that directory holds an entry of a name.
+pub fn excluded(parent: &[u8], name: &[u8], has_sibling: impl Fn(&[u8]) -> bool) -> Option<&'static Exclude> {
+    EXCLUDES.iter().find(|it| {
+        it.name.as_bytes() == name
+            && match it.place {
+                Place::Root => parent.is_empty(),
+                Place::Anywhere => true,
+                Place::Beside(sibling) => has_sibling(sibling.as_bytes()),
+            }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(parent: &str, name: &str, siblings: &[&str], expected: bool) {
+        let rule =
+            excluded(parent.as_bytes(), name.as_bytes(), |it| siblings.iter().any(|s| s.as_bytes() == it));
+        assert_eq!(rule.is_some(), expected);
+    }
+
+    #[test]
+    fn outputs_stay_outside_at_the_root_only() {
+        check("", "aegis-out", &[], true);
+        check("docs", "aegis-out", &[], false);
+    }
+
+    #[test]
+    fn a_target_directory_is_a_cache_only_beside_a_manifest() {
+        check("crates/a", "target", &["Cargo.toml"], true);
+        check("", "target", &["pom.xml"], false);
+    }
+
+    #[test]
+    fn caches_of_python_stay_outside_anywhere() {
+        check("a/b", "__pycache__", &[], true);
+    }
+
+    #[test]
+    fn installed_node_modules_go_in() {
+        check("", "node_modules", &["package.json"], false);
+    }
+}

@@ -1,0 +1,265 @@
+//! Copies of worktrees and submodules, looked at by the real git while the originals are out of reach.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::sandbox::workspace::round_trip::Place;
+
+/// Runs git as in a sandbox: nobody's configuration, a name for commits, local transports for submodules.
+fn git(directory: &Path, args: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(["-c", "protocol.file.allow=always", "-c", "init.defaultBranch=main"])
+        .args(args)
+        .current_dir(directory)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", "/nonexistent")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_AUTHOR_NAME", "A")
+        .env("GIT_AUTHOR_EMAIL", "a@example.test")
+        .env("GIT_COMMITTER_NAME", "A")
+        .env("GIT_COMMITTER_EMAIL", "a@example.test")
+        .output()
+        .expect("git runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "git {args:?} in {}: {text}{errors}", directory.display());
+    text.trim_end().to_owned()
+}
+
+/// A repository `main` with two commits, in the directory of that name.
+fn repository(place: &Place, name: &str) -> std::path::PathBuf {
+    let path = place.path(name);
+    fs::create_dir_all(&path).expect("a directory");
+    git(&path, &["init", "-q"]);
+    for content in ["one", "two"] {
+        fs::write(path.join("file"), content).expect("a file");
+        git(&path, &["add", "file"]);
+        git(&path, &["commit", "-qm", content]);
+    }
+    path
+}
+
+/// Copies `name`, puts everything else out of reach, and asks git in the copy whether all is well.
+fn check(place: &Place, name: &str, submodules: &[&str]) -> std::path::PathBuf {
+    let (summary, _) = place.copy(name);
+    assert_eq!(summary.notes, Vec::<String>::new());
+    for entry in fs::read_dir(place.path("")).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path != place.path("copy") {
+            fs::rename(&path, path.with_extension("away")).expect("it moves");
+        }
+    }
+    let copy = place.path("copy");
+    for part in std::iter::once("").chain(submodules.iter().copied()) {
+        let part = copy.join(part);
+        assert_eq!(git(&part, &["status", "--porcelain"]), "");
+        assert_eq!(
+            git(&part, &["rev-parse", "--show-toplevel"]),
+            part.to_str().expect("utf-8").trim_end_matches('/')
+        );
+        git(&part, &["fsck", "--no-progress"]);
+        fs::write(part.join("new"), "new").expect("a file");
+        assert_eq!(git(&part, &["status", "--porcelain", "--", "new"]), "?? new");
+        git(&part, &["add", "new"]);
+        git(&part, &["commit", "-qm", "inside"]);
+    }
+    copy
+}
+
+#[test]
+fn a_plain_repository_works_inside() {
+    let place = Place::new();
+    repository(&place, "main");
+    check(&place, "main", &[]);
+}
+
+#[test]
+fn a_linked_worktree_works_inside_on_its_own_branch() {
+    let place = Place::new();
+    let main = repository(&place, "main");
+    git(&main, &["worktree", "add", "-q", "-b", "feature/x", "../tree"]);
+    let tree = place.path("tree");
+    fs::write(tree.join("file"), "three").expect("a file");
+    git(&tree, &["commit", "-qam", "three"]);
+    let copy = check(&place, "tree", &[]);
+    assert_eq!(git(&copy, &["branch", "--show-current"]), "feature/x");
+    assert_eq!(git(&copy, &["log", "--format=%s"]), "inside\nthree\ntwo\none");
+    assert_eq!(git(&copy, &["rev-parse", "main"]), git(&copy, &["rev-parse", "HEAD~2"]));
+    assert_eq!(git(&copy, &["reflog", "--format=%gs", "-1"]), "commit: inside");
+    assert_eq!(git(&copy, &["worktree", "list"]).lines().count(), 1);
+}
+
+#[test]
+fn what_is_staged_in_a_worktree_is_staged_inside() {
+    let place = Place::new();
+    let main = repository(&place, "main");
+    git(&main, &["worktree", "add", "-q", "--detach", "../tree"]);
+    fs::write(main.join("only-main"), "x").expect("a file");
+    git(&main, &["add", "only-main"]);
+    fs::write(place.path("tree/staged"), "x").expect("a file");
+    git(&place.path("tree"), &["add", "staged"]);
+    place.copy("tree");
+    assert_eq!(git(&place.path("copy"), &["status", "--porcelain"]), "A  staged");
+}
+
+#[test]
+fn a_worktree_of_a_bare_repository_works_inside() {
+    let place = Place::new();
+    repository(&place, "main");
+    git(&place.path(""), &["clone", "-q", "--bare", "main", "bare"]);
+    git(&place.path("bare"), &["worktree", "add", "-q", "../tree", "main"]);
+    check(&place, "tree", &[]);
+}
+
+#[test]
+fn a_sparse_worktree_with_its_own_configuration_works_inside() {
+    let place = Place::new();
+    let main = repository(&place, "main");
+    fs::create_dir(main.join("left-out")).expect("a directory");
+    fs::write(main.join("left-out/x"), "x").expect("a file");
+    git(&main, &["add", "."]);
+    git(&main, &["commit", "-qm", "three"]);
+    git(&main, &["worktree", "add", "-q", "../tree", "-b", "sparse"]);
+    git(&place.path("tree"), &["sparse-checkout", "set", "--cone"]);
+    assert!(!place.path("tree/left-out").exists());
+    check(&place, "tree", &[]);
+}
+
+#[test]
+fn a_repository_with_submodules_works_inside() {
+    let place = Place::new();
+    repository(&place, "library");
+    let main = repository(&place, "main");
+    git(&main, &["submodule", "add", "-q", "../library", "deps/library"]);
+    git(&main, &["commit", "-qm", "three"]);
+    let copy = check(&place, "main", &[]);
+    assert_eq!(git(&copy.join("deps/library"), &["status", "--porcelain"]), "");
+}
+
+#[test]
+fn a_submodule_alone_works_inside() {
+    let place = Place::new();
+    repository(&place, "library");
+    let main = repository(&place, "main");
+    git(&main, &["submodule", "add", "-q", "../library", "deps/library"]);
+    git(&main, &["commit", "-qm", "three"]);
+    check(&place, "main/deps/library", &[]);
+}
+
+#[test]
+fn a_submodule_in_a_submodule_works_inside() {
+    let place = Place::new();
+    repository(&place, "inner");
+    let library = repository(&place, "library");
+    git(&library, &["submodule", "add", "-q", "../inner", "in ner"]);
+    git(&library, &["commit", "-qm", "three"]);
+    let main = repository(&place, "main");
+    git(&main, &["submodule", "add", "-q", "../library", "library"]);
+    git(&main, &["submodule", "update", "-q", "--init", "--recursive"]);
+    git(&main, &["commit", "-qm", "three"]);
+    let copy = check(&place, "main/library", &[]);
+    assert_eq!(git(&copy.join("in ner"), &["status", "--porcelain"]), "");
+    assert_eq!(git(&copy.join("in ner"), &["log", "--format=%s"]), "two\none");
+}
+
+#[test]
+fn a_submodule_in_a_linked_worktree_works_inside() {
+    let place = Place::new();
+    repository(&place, "library");
+    let main = repository(&place, "main");
+    git(&main, &["submodule", "add", "-q", "../library", "deps/library"]);
+    git(&main, &["commit", "-qm", "three"]);
+    git(&main, &["worktree", "add", "-q", "../tree", "-b", "other"]);
+    git(&place.path("tree"), &["submodule", "update", "-q", "--init"]);
+    let copy = check(&place, "tree", &[]);
+    assert_eq!(git(&copy.join("deps/library"), &["status", "--porcelain"]), "");
+    assert_eq!(git(&copy.join("deps/library"), &["log", "--format=%s"]), "two\none");
+}
+
+#[test]
+fn a_worktree_inside_its_repository_works_inside() {
+    let place = Place::new();
+    let main = repository(&place, "main");
+    fs::write(main.join(".git/info/exclude"), "/trees\n").expect("a file");
+    git(&main, &["worktree", "add", "-q", "trees/one", "-b", "one"]);
+    let copy = check(&place, "main", &[]);
+    assert_eq!(git(&copy.join("trees/one"), &["status", "--porcelain"]), "");
+    assert_eq!(git(&copy.join("trees/one"), &["branch", "--show-current"]), "one");
+}
+
+/// A `.git` file that the tree's author wrote, naming the directory `target` beside the project.
+fn check_not_followed(target: &str, prepare: impl Fn(&Place)) {
+    let place = Place::new();
+    fs::create_dir_all(place.path("secret")).expect("a directory");
+    fs::write(place.path("secret/key"), "canary").expect("a file");
+    fs::write(place.path("project/.git"), format!("gitdir: {}\n", place.path(target).display()))
+        .expect("a file");
+    prepare(&place);
+    let (summary, _) = place.copy("project");
+    assert!(place.path("copy/.git").is_file(), "nothing was copied for it");
+    assert!(
+        summary.notes.iter().all(|it| it.starts_with("git does not work inside: ")),
+        "{:?}",
+        summary.notes
+    );
+    let found =
+        Command::new("grep").args(["-r", "canary"]).arg(place.path("copy")).output().expect("grep runs");
+    assert!(found.stdout.is_empty());
+}
+
+#[test]
+fn a_git_file_cannot_name_a_directory_that_does_not_point_back() {
+    check_not_followed("secret", |_| {});
+}
+
+#[test]
+fn a_git_file_cannot_name_another_repository() {
+    check_not_followed("other/.git", |place| {
+        let other = repository(place, "other");
+        fs::write(other.join(".git/canary"), "canary").expect("a file");
+    });
+}
+
+#[test]
+fn a_git_file_cannot_name_another_repositorys_worktree() {
+    check_not_followed("other/.git/worktrees/tree", |place| {
+        let other = repository(place, "other");
+        fs::write(other.join(".git/hooks/canary"), "canary").expect("a file");
+        git(&other, &["worktree", "add", "-q", "../tree", "-b", "x"]);
+    });
+}
+
+#[test]
+fn a_common_directory_named_from_inside_the_tree_is_not_copied() {
+    check_not_followed("project/worktrees/x", |place| {
+        fs::create_dir_all(place.path("project/worktrees/x")).expect("directories");
+        let back = format!("{}\n", place.path("project/.git").display());
+        fs::write(place.path("project/worktrees/x/gitdir"), back).expect("a file");
+        let common = format!("{}\n", place.path("secret").display());
+        fs::write(place.path("project/worktrees/x/commondir"), common).expect("a file");
+    });
+}
+
+#[test]
+fn a_git_file_that_names_nothing_is_told() {
+    let place = Place::new();
+    fs::write(place.path("project/.git"), "gitdir: ../absent\n").expect("a file");
+    let (summary, _) = place.copy("project");
+    assert_eq!(summary.notes, ["git does not work inside: `.git` names `../absent`, which is not there"]);
+}
+
+#[test]
+fn borrowed_objects_are_told_and_the_advice_helps() {
+    let place = Place::new();
+    repository(&place, "main");
+    git(&place.path(""), &["clone", "-q", "--shared", "main", "borrower"]);
+    let (summary, _) = place.copy("borrower");
+    assert_eq!(summary.notes.len(), 1);
+    assert!(summary.notes[0].contains("`git repack -a -d`"));
+    fs::remove_dir_all(place.path("copy")).expect("it is gone");
+    git(&place.path("borrower"), &["repack", "-a", "-d", "-q"]);
+    fs::remove_file(place.path("borrower/.git/objects/info/alternates")).expect("it is gone");
+    check(&place, "borrower", &[]);
+}

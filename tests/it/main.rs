@@ -1,0 +1,8 @@
+//! The tests that need the real things: one program, one module per subject.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod images;
+mod run;
+mod scans;
+mod support;
