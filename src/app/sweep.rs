@@ -50,14 +50,16 @@ pub struct Swept {
     pub bytes_freed: u64,
 }
 
-/// Removes what dead owners left of the instance's sandboxes. Cheap where there is nothing.
-pub async fn leftovers<E: Engine>(engine: &E, directories: &Directories) -> Result<Swept, AppError> {
+/// Removes what dead owners left of the instance's sandboxes, and ends their runs. Cheap where there is nothing.
+pub async fn leftovers<E: Engine>(engine: &E, store: &Store, directories: &Directories) -> Result<Swept, AppError> {
     let dead = dead_slots(directories)?;
     if dead.is_empty() {
         return Ok(Swept::default());
     }
     let mut swept = Swept::default();
     sandboxes(engine, directories, Mode::Remove, &mut swept).await?;
+    sockets(&directories.runtime.join("runs"), Mode::Remove, &mut swept);
+    orphans(store, Mode::Remove, &mut swept).await?;
     Ok(swept)
 }
 
@@ -157,16 +159,8 @@ async fn runs(
     mode: Mode,
     swept: &mut Swept,
 ) -> Result<(), AppError> {
-    let now_ms = jiff::Timestamp::now().as_millisecond();
-    for orphan in store.orphans().await? {
-        if mode == Mode::Remove {
-            let lost = End::bare(Outcome::Lost { reason: LostReason::Owner });
-            if store.finish(orphan.fence, &lost, None, now_ms).await? == Transition::Superseded {
-                continue;
-            }
-        }
-        swept.runs_ended.push(orphan.fence.run);
-    }
+    orphans(store, mode, swept).await?;
+    let now_ms = now_ms();
     let logs = Logs::new(&directories.state);
     for run in store.ended_before(retention.horizon_ms(now_ms), FORGOTTEN_MAX).await? {
         swept.bytes_freed += logs.bytes(run).unwrap_or(0);
@@ -182,6 +176,24 @@ async fn runs(
         let _ = owner::sweep(&directories.state);
     }
     Ok(())
+}
+
+/// Ends runs whose owner is gone.
+async fn orphans(store: &Store, mode: Mode, swept: &mut Swept) -> Result<(), AppError> {
+    for orphan in store.orphans().await? {
+        if mode == Mode::Remove {
+            let lost = End::bare(Outcome::Lost { reason: LostReason::Owner });
+            if store.finish(orphan.fence, &lost, None, now_ms()).await? == Transition::Superseded {
+                continue;
+            }
+        }
+        swept.runs_ended.push(orphan.fence.run);
+    }
+    Ok(())
+}
+
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
 }
 
 /// Images of ours that no tag names, and the oldest of the rest above the quota. The engine keeps what a container uses.
