@@ -46,12 +46,20 @@ mod tests {
 
     #[test]
     fn a_setting_that_was_lost_is_named() {
-        check(&[("HostConfig.PidsLimit", "256")], &[], &["engine setting `HostConfig.PidsLimit` is nothing, expected 256"]);
+        check(
+            &[("HostConfig.PidsLimit", "256")],
+            &[],
+            &["engine setting `HostConfig.PidsLimit` is nothing, expected 256"],
+        );
     }
 
     #[test]
     fn a_setting_that_nobody_asked_for_is_named() {
-        check(&[], &[("HostConfig.Privileged", "true")], &["engine setting `HostConfig.Privileged` is true, expected nothing"]);
+        check(
+            &[],
+            &[("HostConfig.Privileged", "true")],
+            &["engine setting `HostConfig.Privileged` is true, expected nothing"],
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::sandbox::attestation::fixture::{self, Fixture};
 use crate::sandbox::attestation::json::AttestationReport;
 use crate::sandbox::attestation::{Difference, compare};
 
-/// The fields that differ after a change, as init saw them; what the host saw of the same is left out.
+/// What differs after a change of what init reported.
 fn check(change: impl FnOnce(&mut Fixture), expected: &[&str]) {
     let mut fixture = Fixture::recorded();
     change(&mut fixture);
@@ -15,7 +15,7 @@ fn check(change: impl FnOnce(&mut Fixture), expected: &[&str]) {
     assert_eq!(differences.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
 }
 
-/// The fields that differ after a change, as both saw them.
+/// The fields that differ after a change of what either saw.
 fn check_both(change: impl FnOnce(&mut Fixture), expected: &[&str]) {
     let mut fixture = Fixture::recorded();
     change(&mut fixture);
@@ -407,6 +407,11 @@ fn another_port_start_is_named() {
 #[test]
 fn another_protocol_is_named() {
     check(|it| it.inside.version = 0, &["init's protocol version is 0, expected 1"]);
+}
+
+#[test]
+fn what_both_see_is_told_once() {
+    check_both(|it| it.replace("mountinfo", " / / ro,", " / / rw,"), &["mount `/`"]);
 }
 
 #[test]
