@@ -5,6 +5,7 @@ mod process;
 mod surroundings;
 
 use aegis_init::wire::ProbeResult;
+use proptest::prelude::*;
 use serde_bytes::ByteBuf;
 
 use crate::sandbox::attestation::fixture::{self, Fixture};
@@ -170,6 +171,34 @@ fn the_proof_in_short_reads_as_json() {
     );
     let text = serde_json::to_string(&report).expect("it serialises");
     assert_eq!(serde_json::from_str::<AttestationReport>(&text).expect("it reads back"), report);
+}
+
+proptest! {
+    #[test]
+    fn no_evidence_makes_the_comparison_panic(
+        text in prop::collection::vec(any::<u8>(), 0..2_000), lines in "([a-zA-Z/0:,\\\\ \\t-]{0,40}\n){0,20}", which in 0_usize..9,
+    ) {
+        for bytes in [text, lines.into_bytes()] {
+            let mut fixture = Fixture::recorded();
+            let inside = &mut fixture.inside;
+            let field = match which {
+                0 => &mut inside.status,
+                1 => &mut inside.mountinfo,
+                2 => &mut inside.limits,
+                3 => &mut inside.cgroup,
+                4 => &mut inside.net_dev,
+                5 => &mut inside.net_route,
+                6 => &mut inside.net_ipv6_route,
+                7 => &mut inside.uid_map,
+                _ => &mut inside.hostname,
+            };
+            *field = ByteBuf::from(bytes.clone());
+            fixture.outside.mountinfo = Some(bytes);
+            let differences = fixture.differences();
+            AttestationReport::of(fixture.expectation(), &fixture.inside, Some(&fixture.outside), &differences);
+            prop_assert!(!differences.is_empty());
+        }
+    }
 }
 
 fn replaced(text: &[u8], from: &str, to: &str) -> Vec<u8> {
