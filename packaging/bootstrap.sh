@@ -8,12 +8,14 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly NEXTEST=0.9.143
 readonly DENY=0.20.2
+pinned=$(packaging/cargo.sh --pinned)
 
-packages=() # from the distribution
-tools=()    # crates, as name@version
-lines=()    # what will be done, for a person
-rust=''     # install, update, or nothing
-engine=''   # install, start, or nothing
+packages=()   # from the distribution
+tools=()      # crates, as name@version
+lines=()      # what will be done, for a person
+rust=''       # install (rustup too), add (a toolchain), or nothing
+components='' # yes where rustfmt or clippy is missing
+engine=''     # install, start, or nothing
 
 say() { printf '%s\n' "$1" >&2; }
 
@@ -33,7 +35,7 @@ need_build() {
     has make || packages+=(make)
     packaging/cargo.sh --check && return
     export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
-    if has rustup; then rust=update; else rust=install; fi
+    if has rustup; then rust=add; else rust=install; fi
     if [ "$rust" = install ] && ! has curl; then packages+=(curl ca-certificates); fi
 }
 
@@ -66,16 +68,19 @@ need_test() {
     has cargo-nextest || [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo-nextest" ] || tools+=("cargo-nextest@$NEXTEST")
 }
 
+components_are_here() { packaging/cargo.sh fmt --version && packaging/cargo.sh clippy --version; } >/dev/null 2>&1
+
 need_lint() {
     has git || packages+=(git)
     has cargo-deny || [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo-deny" ] || tools+=("cargo-deny@$DENY")
-    has cargo-fmt && has cargo-clippy || lines+=('rustfmt and clippy, through rustup')
+    [ -n "$rust" ] || components_are_here || components=yes
 }
 
 plan() {
     [ ${#packages[@]} = 0 ] || lines+=("packages of this distribution: ${packages[*]}")
-    [ "$rust" != install ] || lines+=('Rust (stable) through rustup, from static.rust-lang.org, into the home directory')
-    [ "$rust" != update ] || lines+=("the toolchain \`stable\` of the rustup that is here")
+    [ "$rust" != install ] || lines+=("Rust $pinned through rustup, from static.rust-lang.org, into the home directory")
+    [ "$rust" != add ] || lines+=("Rust $pinned, beside the toolchains that rustup has here")
+    [ -z "$components" ] || lines+=('rustfmt and clippy, through rustup')
     [ ${#tools[@]} = 0 ] || lines+=("programs built by cargo install: ${tools[*]}")
     [ -z "$engine" ] || lines+=('the engine (dockerd) is started')
 }
@@ -121,10 +126,18 @@ install_rust() {
     case $rust in
         install)
             curl --proto '=https' --tlsv1.2 -fsS https://static.rust-lang.org/rustup/rustup-init.sh |
-                sh -s -- -y --profile minimal --default-toolchain stable --component clippy,rustfmt >&2 ;;
-        update) rustup toolchain install stable --profile minimal --component clippy,rustfmt >&2 ;;
+                sh -s -- -y --no-modify-path --default-toolchain "$pinned" --profile minimal --component clippy,rustfmt >&2 ;;
+        add) rustup toolchain install "$pinned" --profile minimal --component clippy,rustfmt >&2 ;;
     esac
     packaging/cargo.sh --check || fail 'there is still no Rust that is new enough' 'see https://rustup.rs'
+}
+
+install_components() {
+    export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
+    has rustup || fail 'rustfmt and clippy are missing, and this Rust is not from rustup' \
+        'install them the way this Rust was installed (on Debian: apt-get install rustfmt rust-clippy)'
+    # The compiler that is used is the pinned one, where it is here.
+    rustup component add --toolchain "$(packaging/cargo.sh --toolchain)" rustfmt clippy >&2
 }
 
 install_tools() {
@@ -145,7 +158,7 @@ main() {
     ask
     [ ${#packages[@]} = 0 ] || install_packages
     [ -z "$rust" ] || install_rust
-    case " ${lines[*]} " in *clippy,*) rustup component add rustfmt clippy >&2 ;; esac
+    [ -z "$components" ] || install_components
     [ ${#tools[@]} = 0 ] || install_tools
     if [ -n "$engine" ] && ! packaging/engine.sh answers && ! packaging/engine.sh locked; then
         # The package may have started it a moment ago.

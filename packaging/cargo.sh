@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Runs the cargo that can build Aegis: the one of this shell, rustup's where the shell has not heard of it yet, or rustup's
-# stable toolchain where the default one is too old. `cargo.sh --check` only says whether there is one.
+# Runs the cargo that builds Aegis: rustup's of the version that CI uses, where it is here; else the shell's own, where it is
+# new enough. `cargo.sh --check` only says whether there is one, `cargo.sh --pinned` which version CI uses, `cargo.sh
+# --toolchain` which toolchain of rustup that is.
 set -euo pipefail
+
+readonly PINNED=1.95.0
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
@@ -12,14 +15,22 @@ enough() {
     [ -n "$found" ] && [ "$(printf '%s\n%s\n' "$wanted" "${found%%-*}" | sort -V | head -n 1)" = "$wanted" ]
 }
 
-command -v cargo >/dev/null || PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
-if ! enough; then
-    export RUSTUP_TOOLCHAIN=stable
+if [ "${1:-}" = --pinned ]; then
+    echo "$PINNED"
+    exit 0
+fi
+# A shell that is older than the installation does not have rustup's programs on its path.
+command -v rustup >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+if rustup toolchain list 2>/dev/null | grep -q "^$PINNED-"; then
+    export RUSTUP_TOOLCHAIN=$PINNED
     PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
 fi
 if ! enough; then
     [ "${1:-}" = --check ] || printf 'cargo %s or newer is not here\nhint: packaging/bootstrap.sh build\n' "$wanted" >&2
     exit 1
 fi
-[ "${1:-}" != --check ] || exit 0
+case ${1:-} in
+    --check) exit 0 ;;
+    --toolchain) rustup show active-toolchain | cut -d' ' -f1; exit ;;
+esac
 exec cargo "$@"

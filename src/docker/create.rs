@@ -148,11 +148,23 @@ pub fn settings(body: &ContainerCreateBody) -> BTreeMap<String, String> {
 
 /// Fields of the container's own configuration that an inspection gives back as they were set.
 pub(super) const COMPARED_CONFIG: [&str; 10] = [
-    "Hostname", "Domainname", "User", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin",
-    "Entrypoint", "WorkingDir",
+    "Hostname",
+    "Domainname",
+    "User",
+    "AttachStdin",
+    "AttachStdout",
+    "AttachStderr",
+    "Tty",
+    "OpenStdin",
+    "Entrypoint",
+    "WorkingDir",
 ];
 
-pub(super) fn gather(into: &mut BTreeMap<String, String>, prefix: &str, fields: serde_json::Map<String, Value>) {
+pub(super) fn gather(
+    into: &mut BTreeMap<String, String>,
+    prefix: &str,
+    fields: serde_json::Map<String, Value>,
+) {
     for (name, value) in fields {
         if let Some(value) = normalised(value) {
             into.insert(format!("{prefix}.{name}"), value.to_string());

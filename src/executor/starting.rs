@@ -13,11 +13,11 @@ use crate::sandbox::attestation::outside::{self, OutsideView};
 use crate::sandbox::attestation::{self, Difference, Expectation};
 use crate::sandbox::channel::{self, ChannelError, Receiver, Sender};
 use crate::sandbox::container_spec::{self, Shape};
+use crate::sandbox::masks;
 use crate::sandbox::seccomp::{Filter, Profile};
 use crate::sandbox::slot::{Slot, SlotError};
-use crate::sandbox::masks;
-use crate::task::outcome::{LostReason, StartFailure};
 use crate::task::Outcome;
+use crate::task::outcome::{LostReason, StartFailure};
 
 /// Time from the engine's start call until init must have come.
 const ARRIVAL_TIME_MAX: Duration = Duration::from_secs(60);
@@ -205,9 +205,8 @@ fn spec_for(
         readonly_paths: &paths(masks::READ_ONLY),
         nofile_max: place.nofile_max,
     };
-    container_spec::container_spec(&shape).map_err(|refusal| {
-        ended(Outcome::Refused { differences: vec![refusal.to_string()] })
-    })
+    container_spec::container_spec(&shape)
+        .map_err(|refusal| ended(Outcome::Refused { differences: vec![refusal.to_string()] }))
 }
 
 fn attest_request(admitted: &Admitted, spec: &ContainerSpec, filter: &Filter) -> Request {
@@ -222,7 +221,12 @@ fn attest_request(admitted: &Admitted, spec: &ContainerSpec, filter: &Filter) ->
 }
 
 /// Compares what init, the host's `/proc` and the engine show with what was asked. Gives the report as JSON.
-fn judge<E: Engine>(up: &Up, spec: &ContainerSpec, filter: &Filter, engine: &E) -> Result<String, NotStanding> {
+fn judge<E: Engine>(
+    up: &Up,
+    spec: &ContainerSpec,
+    filter: &Filter,
+    engine: &E,
+) -> Result<String, NotStanding> {
     let seen = up.peer.map(OutsideView::read);
     let named: Vec<String> = spec.masked_paths.iter().chain(&spec.readonly_paths).cloned().collect();
     let expected = Expectation { spec, filter, existing_paths: &outside::existing(&named) };

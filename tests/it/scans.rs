@@ -1,0 +1,29 @@
+//! The scans that `SECURITY.md` names are the scans that CI runs.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+#[test]
+fn scans_of_security_md_are_those_of_make_lint() {
+    let security = read("SECURITY.md");
+    let (_, block) = security.split_once("```scans\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    let named: BTreeSet<_> =
+        block.lines().filter_map(|it| it.strip_prefix("make ")?.split(' ').next()).collect();
+    let makefile = read("Makefile");
+    let rule = makefile.lines().find_map(|it| it.strip_prefix("lint: ")).unwrap();
+    let run: BTreeSet<_> = rule.split("##").next().unwrap().split_whitespace().collect();
+    assert_eq!(named, run);
+}
+
+#[test]
+fn ci_runs_make_lint_and_make_test() {
+    let script = read(".ci/run");
+    let run: Vec<_> = script.lines().filter(|it| it.starts_with("make ")).collect();
+    assert_eq!(run.len(), 2, "{run:?}");
+    assert!(run[0].starts_with("make test ") && run[1].starts_with("make lint "), "{run:?}");
+}
