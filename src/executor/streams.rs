@@ -254,6 +254,14 @@ fn pump_output(
             Ok(0) => return,
             Ok(count) => count,
             Err(Errno::INTR) => continue,
+            // A terminal is one open file in both directions, and its input side must not block.
+            Err(Errno::AGAIN) => {
+                let mut polled = [PollFd::from_borrowed_fd(from.as_fd(), PollFlags::IN)];
+                match rustix::event::poll(&mut polled, None) {
+                    Ok(_) | Err(Errno::INTR) => continue,
+                    Err(_) => return,
+                }
+            }
             // A terminal whose other side is closed answers EIO.
             Err(_) => return,
         };
