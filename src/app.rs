@@ -2,6 +2,7 @@
 
 pub mod host;
 pub mod logs;
+pub mod owner;
 pub mod prepare;
 pub mod run;
 
@@ -89,6 +90,9 @@ pub enum AppError {
     /// The records cannot be written.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// Somebody ended it before it was accepted.
+    #[error("cancelled before anything was started")]
+    Cancelled(crate::task::Cancellation),
     /// A sweep took the run for a dead owner's.
     #[error("run {} was taken over by another process before it began: run it again", .0.short())]
     Superseded(crate::task::RunId),

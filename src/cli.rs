@@ -16,7 +16,13 @@ use crate::task::ExitCode;
 
 /// Run a task in a sandbox that proves itself.
 #[derive(Debug, Parser)]
-#[command(name = "aegis", version, propagate_version = true, disable_help_subcommand = true, max_term_width = 100)]
+#[command(
+    name = "aegis",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

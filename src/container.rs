@@ -236,7 +236,10 @@ pub trait Engine: Send + Sync {
     /// Starts it.
     fn start(&self, container: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
     /// What the engine says it made.
-    fn inspect(&self, container: &str) -> impl Future<Output = Result<InspectedContainer, EngineError>> + Send;
+    fn inspect(
+        &self,
+        container: &str,
+    ) -> impl Future<Output = Result<InspectedContainer, EngineError>> + Send;
     /// Kills and removes it, whatever its state; gone already is success.
     fn destroy(&self, container: &str) -> impl Future<Output = Result<(), EngineError>> + Send;
     /// Every container that carries this label.

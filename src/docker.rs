@@ -3,8 +3,8 @@
 //! No exec, attach, archive or log call stands here: what happens inside a sandbox goes through `aegis-init`.
 
 pub mod address;
-pub mod credentials;
 pub mod create;
+pub mod credentials;
 pub mod engine;
 pub mod failure;
 pub mod image_facts;

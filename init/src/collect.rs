@@ -6,8 +6,6 @@ mod outbox;
 mod pattern;
 mod walk;
 
-use std::collections::HashSet;
-
 use serde_bytes::ByteBuf;
 
 use aegis_init::wire::{Collect, DropReason, Reply};
@@ -40,8 +38,6 @@ pub struct Collection {
     walk: Option<Walk>,
     outbox: Outbox,
     deadline: Moment,
-    /// Paths that were sent from the workspace, kept only where paths of the root could be the same.
-    sent: Option<HashSet<Vec<u8>>>,
     unmatched: Vec<u32>,
 }
 
@@ -72,9 +68,8 @@ impl Collection {
             patterns,
             waiting,
             walk: None,
-            outbox: Outbox::new(collect),
+            outbox: Outbox::new(collect, of_root && of_workspace),
             deadline: now.after_ms(collect.timeout_ms),
-            sent: (of_root && of_workspace).then(HashSet::new),
             unmatched,
         }
     }
@@ -89,7 +84,7 @@ impl Collection {
                 self.give_up();
             }
             if let Some(walk) = &mut self.walk {
-                if !walk.step(&mut self.patterns, &mut self.outbox, self.sent.as_mut()) {
+                if !walk.step(&mut self.patterns, &mut self.outbox) {
                     self.walk = None;
                 }
             } else if let Some((base, root)) = self.waiting.pop() {

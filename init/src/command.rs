@@ -22,7 +22,7 @@ use crate::tree::{self, Target};
 /// Where tags start: the limit that the kernel gives, or its usual one where there is none.
 const TAG_BASE_MAX: u64 = 819_200;
 /// Killing one command's tree takes at most this long before everything is killed.
-const KILL_MS_MAX: u64 = 1_000;
+const KILL_MS_MAX: u64 = 500;
 const KILL_PASSES_MAX: u32 = 1_000;
 /// How long a killed first process may take to be gone before it is killed again.
 const KILL_AGAIN_MS: u64 = 100;

@@ -120,8 +120,21 @@ pub fn launch(plan: Plan, oom_score_adj: Option<&mut File>) -> Result<Launched, 
     Ok(Launched { pid: child.as_raw(), status, master })
 }
 
-/// Marks every descriptor above the standard three as closed on exec.
-pub fn seal_descriptors() {
+/// Closes every descriptor above the standard three: what an engine may have left open is nobody's business here.
+pub fn close_descriptors() {
+    // SAFETY: closes numbers that nothing in this process owns; it has opened none yet.
+    if unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) } == 0 {
+        return;
+    }
+    for descriptor in 3..DESCRIPTORS_MAX {
+        // SAFETY: as above.
+        unsafe { libc::close(descriptor) };
+    }
+}
+
+/// Marks every descriptor above the standard three as closed on exec. All of init's are made so; this is the second
+/// lock of that door.
+fn seal_descriptors() {
     // SAFETY: changes a flag of descriptors, touches no memory.
     if unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } == 0 {
         return;

@@ -56,6 +56,7 @@ fn main() {
 
 /// Everything before the first message. On failure nobody can be told but by the exit status.
 fn start(born: Moment) -> std::io::Result<Session> {
+    launch::close_descriptors();
     // Opened before the process becomes non-dumpable, which gives its files in `/proc` to root.
     let oom_score_adj = open_oom_score_adj();
     prctl::set_dumpable(false)?;

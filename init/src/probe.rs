@@ -26,7 +26,7 @@ pub const PROBES_MAX: usize = 4096;
 /// Kernel results from -4095 to -1 are errors.
 const ERRNO_MAX: i64 = 4095;
 
-const UNTRIED: u32 = 0;
+/// States of a slot; new memory is zero, which is neither.
 const BEGUN: u32 = 1;
 const ANSWERED: u32 = 2;
 
@@ -111,13 +111,9 @@ fn try_in_child(
         Ok(ForkResult::Child) => try_all(probes, indices, board),
         Err(_) => return None,
     };
-    let mut end = wait_for(child, child_ended, limit);
-    for dead in kill_and_reap_everything() {
-        if dead.pid == child && end.is_none() {
-            end = Some(ChildEnd::TimedOut);
-        }
-    }
-    Some(end.unwrap_or(ChildEnd::TimedOut))
+    let end = wait_for(child, child_ended, limit);
+    kill_and_reap_everything();
+    Some(end)
 }
 
 fn try_all(probes: &[Probe], indices: &[usize], board: &Board) -> ! {
@@ -131,17 +127,17 @@ fn try_all(probes: &[Probe], indices: &[usize], board: &Board) -> ! {
     unsafe { libc::_exit(0) }
 }
 
-fn wait_for(child: i32, child_ended: &SignalFd, limit: Moment) -> Option<ChildEnd> {
+fn wait_for(child: i32, child_ended: &SignalFd, limit: Moment) -> ChildEnd {
     loop {
         while let Ok(Some(_)) = child_ended.read_signal() {}
         while let Found::Dead(dead) = reap_one() {
             if dead.pid == child {
-                return Some(ChildEnd::Ended(dead.status));
+                return ChildEnd::Ended(dead.status);
             }
         }
         let left_ms = limit.since(Moment::now()).as_millis();
         if left_ms == 0 {
-            return None;
+            return ChildEnd::TimedOut;
         }
         let timeout = PollTimeout::try_from(left_ms).unwrap_or(PollTimeout::ZERO);
         let _ = poll(&mut [PollFd::new(child_ended.as_fd(), PollFlags::POLLIN)], timeout);
@@ -173,7 +169,6 @@ impl Board {
 
     fn answer(&self, index: usize) -> Option<ProbeResult> {
         if !self.answered(index) {
-            debug_assert!(self.begun(index) || self.slot(index).state.load(Ordering::Acquire) == UNTRIED);
             return None;
         }
         let answer = self.slot(index).answer.load(Ordering::Relaxed);

@@ -35,7 +35,7 @@ pub enum Request {
     Put(Vec<Entry>),
     /// The next bytes of the last file of the last [`Request::Put`].
     PutChunk(ByteBuf),
-    /// Ends the content. `root` is the directory that the entries were made in.
+    /// Ends the content: directories get their modes and times. Answered by [`Reply::PutDone`].
     PutEnd,
     /// Start a command. With [`Stdio::Pipes`] the message carries three descriptors: the child's
     /// standard input, output and error. Answered by [`Reply::Started`] or [`Reply::StartFailed`].

@@ -13,7 +13,8 @@ pub fn amounts(state_directory: &Path) -> HostAmounts {
     let system = rustix::system::sysinfo();
     let unit = u64::from(system.mem_unit.max(1));
     let pids = std::fs::read_to_string("/proc/sys/kernel/pid_max").ok().and_then(|it| it.trim().parse().ok());
-    let disk = rustix::fs::statvfs(state_directory).map(|it| it.f_blocks.saturating_mul(it.f_frsize)).unwrap_or(0);
+    let disk =
+        rustix::fs::statvfs(state_directory).map(|it| it.f_blocks.saturating_mul(it.f_frsize)).unwrap_or(0);
     HostAmounts {
         memory_bytes: system.totalram.saturating_mul(unit),
         cpus_milli: std::thread::available_parallelism().map_or(1, |it| it.get() as u64) * 1000,

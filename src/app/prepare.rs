@@ -57,7 +57,8 @@ fn choose(policy: &str) -> Result<Chosen, AppError> {
     match select(policy)? {
         Selection::Shipped(name) => Ok(shipped(name)?),
         Selection::File(path) => {
-            let failed = |source| AppError::Read { what: "the policy file", path: PathBuf::from(&path), source };
+            let failed =
+                |source| AppError::Read { what: "the policy file", path: PathBuf::from(&path), source };
             let bytes = read_bytes(Path::new(&path), POLICY_BYTES_MAX).map_err(failed)?;
             Ok(Chosen::from_file(&path, &bytes)?)
         }
@@ -78,8 +79,11 @@ fn workspace_root(choice: &WorkspaceChoice) -> Result<Option<PathBuf>, AppError>
         WorkspaceChoice::None => Ok(None),
         WorkspaceChoice::Directory(directory) => Ok(Some(workspace::accept(directory, home.as_deref())?)),
         WorkspaceChoice::Project => {
-            let here = std::env::current_dir()
-                .map_err(|source| AppError::Read { what: "the current directory", path: PathBuf::from("."), source })?;
+            let here = std::env::current_dir().map_err(|source| AppError::Read {
+                what: "the current directory",
+                path: PathBuf::from("."),
+                source,
+            })?;
             Ok(workspace::find_project(&here, home.as_deref())?)
         }
     }

@@ -6,15 +6,17 @@ use std::time::Instant;
 use aegis_init::wire::Stdio;
 use tokio::sync::mpsc;
 
+use crate::app::owner::service::Door;
 use crate::app::prepare::{Prepared, prepare};
 use crate::app::{AppError, RunOrder, host};
 use crate::config::Directories;
 use crate::container::{Engine, EngineFacts, ImageFacts};
 use crate::docker::{DockerEngine, address, credentials};
 use crate::executor::starting::Place;
-use crate::executor::{Attempt, Control, Sinks, run_attempt};
+use crate::executor::{Attempt, Control, Sinks, control, run_attempt};
 use crate::policy::{Admitted, Pull, admit};
 use crate::record::{End, Image, Limits, NewRun, Owner, Phase, PolicyRecord, Record, TaskRecord, Transition};
+use crate::sandbox::container_spec::WORKSPACE;
 use crate::sandbox::enforceable;
 use crate::sandbox::outputs::{Destination, Extractor, OutputLimits, Wanted};
 use crate::store::{OwnerLock, Store};
@@ -24,8 +26,10 @@ use crate::task::RunId;
 pub struct Caller<'a> {
     /// Makes the sinks, once the run's id is known.
     pub sinks: Box<dyn FnOnce(RunId, &Directories) -> Result<Sinks, AppError> + 'a>,
-    /// The caller's wishes.
+    /// The caller's wishes, from whoever has the other end.
     pub control: mpsc::Receiver<Control>,
+    /// That other end, for the owner's door.
+    pub wishes: mpsc::Sender<Control>,
     /// Told what a person waits for.
     pub progress: &'a (dyn Fn(Step) + Sync),
     /// When the program began.
@@ -59,7 +63,11 @@ pub struct Finished {
 }
 
 /// Runs an order to its outcome.
-pub async fn run(order: &RunOrder, directories: &Directories, caller: Caller<'_>) -> Result<Finished, AppError> {
+pub async fn run(
+    order: &RunOrder,
+    directories: &Directories,
+    mut caller: Caller<'_>,
+) -> Result<Finished, AppError> {
     let host = host::amounts(&directories.state);
     let prepared = prepare(order, &host)?;
     if let Some(plan) = &prepared.workspace {
@@ -67,7 +75,11 @@ pub async fn run(order: &RunOrder, directories: &Directories, caller: Caller<'_>
     }
     let (engine, store) = tokio::join!(connect(), Store::open(&directories.state));
     let (engine, store) = (engine?, store?);
-    let (facts, image) = tokio::join!(engine.facts(), image(&engine, &prepared, caller.progress));
+    let looked_up = async { tokio::join!(engine.facts(), image(&engine, &prepared, caller.progress)) };
+    let (facts, image) = tokio::select! {
+        both = looked_up => both,
+        by = control::cancelled(&mut caller.control) => return Err(AppError::Cancelled(by)),
+    };
     let (facts, image) = (facts?, image?);
     refuse_unenforceable(&facts, &prepared.runtime)?;
     let admitted =
@@ -76,8 +88,15 @@ pub async fn run(order: &RunOrder, directories: &Directories, caller: Caller<'_>
         (caller.progress)(Step::Clipped(clipped.clone()));
     }
 
+    // Everything that can fail on this host comes before the run is accepted: from then on it has an outcome.
     let id = RunId::generate();
     let outputs = outputs(order, id, &admitted)?;
+    let sinks = (caller.sinks)(id, directories)?;
+    let door = Door::open(&directories.runtime, id, caller.wishes).map_err(|source| AppError::Read {
+        what: "the runtime directory",
+        path: directories.runtime.clone(),
+        source,
+    })?;
     let lock = OwnerLock::acquire(&directories.state).map_err(|source| AppError::Read {
         what: "the owners' directory below",
         path: directories.state.clone(),
@@ -102,7 +121,7 @@ pub async fn run(order: &RunOrder, directories: &Directories, caller: Caller<'_>
         admitted: &admitted,
         image: &image,
         workspace: prepared.workspace,
-        sinks: (caller.sinks)(id, directories)?,
+        sinks,
         stdio: order.terminal.map_or(Stdio::Pipes, |(rows, columns)| Stdio::Terminal { rows, columns }),
         grace_ms: order.grace_ms,
         outputs,
@@ -110,7 +129,9 @@ pub async fn run(order: &RunOrder, directories: &Directories, caller: Caller<'_>
         begun: caller.begun,
         progress: &phase,
     };
-    let end = run_attempt(&engine, &store, fence, attempt).await?;
+    let end = run_attempt(&engine, &store, fence, attempt).await;
+    door.close().await;
+    let end = end?;
     store.close().await;
     Ok(Finished { id, end, admitted })
 }
@@ -132,7 +153,8 @@ async fn image(
     let pull = prepared.resolved.policy.images.pull;
     let fetch = || async {
         let home = std::env::var_os("HOME").map(PathBuf::from);
-        let login_file = credentials::login_file(std::env::var_os("DOCKER_CONFIG").as_deref(), home.as_deref());
+        let login_file =
+            credentials::login_file(std::env::var_os("DOCKER_CONFIG").as_deref(), home.as_deref());
         Ok(engine.pull_image(reference, login_file.as_deref(), |it| progress(Step::Pulling(it))).await?)
     };
     if pull == Pull::Always {
@@ -175,12 +197,11 @@ fn outputs(order: &RunOrder, id: RunId, admitted: &Admitted) -> Result<Option<Ex
     }
     let destination = match &order.output_directory {
         Some(directory) => Destination::Named(directory.clone()),
-        None => Destination::Run { base: PathBuf::from("."), run: id.short() },
+        None => Destination::Run { base: PathBuf::from("."), run: id },
     };
-    let limits = &admitted.policy().outputs;
-    let limits = OutputLimits { bytes: limits.bytes, entries: limits.entries, depth: limits.depth };
+    let limits = OutputLimits::from(&admitted.policy().outputs);
     let patterns: Vec<String> = order.outputs.iter().map(|it| it.pattern.clone()).collect();
-    Ok(Some(Extractor::new(&destination, Wanted::parse(&patterns)?, limits)?))
+    Ok(Some(Extractor::new(&destination, Wanted::parse(&patterns, WORKSPACE)?, limits)?))
 }
 
 fn now_ms() -> i64 {

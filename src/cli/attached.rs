@@ -71,7 +71,12 @@ pub fn run(args: &SandboxArgs, order: RunOrder, stdio: Stdio) -> CommandResult {
     ending::report(args, &order, finished, &mut target)
 }
 
-async fn attend(args: &SandboxArgs, order: &RunOrder, stdio: Stdio, begun: Instant) -> Result<(Finished, Directories), AppError> {
+async fn attend(
+    args: &SandboxArgs,
+    order: &RunOrder,
+    stdio: Stdio,
+    begun: Instant,
+) -> Result<(Finished, Directories), AppError> {
     let directories = Directories::of_this_user()?;
     let (wishes, control) = mpsc::channel(QUEUE_MAX);
     let progress = Progress::new(args.quiet);
@@ -83,6 +88,7 @@ async fn attend(args: &SandboxArgs, order: &RunOrder, stdio: Stdio, begun: Insta
     let caller = Caller {
         sinks: Box::new(|id, directories| sinks(id, directories, stdio)),
         control,
+        wishes: wishes.clone(),
         progress: &told,
         begun,
     };

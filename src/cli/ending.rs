@@ -33,7 +33,12 @@ pub fn dry_run(_order: &RunOrder, _json: bool) -> CommandResult {
 }
 
 /// Says how a run ended, and gives its exit status.
-pub fn report(args: &SandboxArgs, _order: &RunOrder, finished: Result<(Finished, Directories), AppError>, _target: &mut Target) -> CommandResult {
+pub fn report(
+    args: &SandboxArgs,
+    _order: &RunOrder,
+    finished: Result<(Finished, Directories), AppError>,
+    _target: &mut Target,
+) -> CommandResult {
     let (finished, _) = finished.map_err(Failure::from)?;
     if !args.quiet {
         talk::note(&format!("run {}: {}", finished.id.short(), finished.end.outcome));

@@ -65,15 +65,22 @@ impl Failure {
             EngineError::NotRunning { .. } => failure
                 .hint("start it: `systemctl start docker`, or `dockerd` as root")
                 .hint("or point DOCKER_HOST at the socket of a running one: `unix:///path/to/docker.sock`"),
-            EngineError::PermissionDenied { .. } => failure
-                .hint("run as root, or as a member of the group that owns the socket")
-                .hint("membership of the `docker` group is root on this host: SECURITY.md says what that means"),
+            EngineError::PermissionDenied { .. } => {
+                failure.hint("run as root, or as a member of the group that owns the socket").hint(
+                    "membership of the `docker` group is root on this host: SECURITY.md says what that means",
+                )
+            }
             EngineError::ImageNotFound { image } => match image.strip_prefix("aegis/") {
-                Some(name) => failure.hint(format!("build it: `aegis image build {}`", name.trim_end_matches(":latest"))),
+                Some(name) => failure
+                    .hint(format!("build it: `aegis image build {}`", name.trim_end_matches(":latest"))),
                 None => failure.hint("allow the engine to fetch it: `--pull missing`"),
             },
-            EngineError::TimedOut { .. } => failure.hint("the engine is overloaded or stuck: look at its log"),
-            EngineError::Unsupported { .. } | EngineError::ContainerNotFound { .. } | EngineError::Refused { .. } => failure,
+            EngineError::TimedOut { .. } => {
+                failure.hint("the engine is overloaded or stuck: look at its log")
+            }
+            EngineError::Unsupported { .. }
+            | EngineError::ContainerNotFound { .. }
+            | EngineError::Refused { .. } => failure,
         }
     }
 }
@@ -89,6 +96,9 @@ impl From<AppError> for Failure {
                     failure.hints.push(denial.hint.clone());
                 }
                 failure
+            }
+            AppError::Cancelled(by) => {
+                Self::of(&error).with_exit_code(ExitCode::of(&crate::task::Outcome::Cancelled(*by)))
             }
             AppError::Unenforceable(missing) => Self { causes: missing.clone(), ..Self::of(&error) },
             AppError::Policy(_)

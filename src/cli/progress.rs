@@ -23,7 +23,11 @@ pub struct Progress {
 impl Progress {
     /// Progress for this process's stderr.
     pub fn new(quiet: bool) -> Self {
-        let target = if quiet || !talk::is_lively() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let target = if quiet || !talk::is_lively() {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr()
+        };
         let spinner = ProgressBar::with_draw_target(None, target);
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
             spinner.set_style(style);

@@ -158,14 +158,20 @@ pub fn cmd_run(args: &RunArgs) -> CommandResult {
 }
 
 /// What `run` and `shell` ask of the application.
-pub(super) fn order(args: &SandboxArgs, command: Vec<Vec<u8>>, stdio: attached::Stdio) -> Result<RunOrder, Failure> {
+pub(super) fn order(
+    args: &SandboxArgs,
+    command: Vec<Vec<u8>>,
+    stdio: attached::Stdio,
+) -> Result<RunOrder, Failure> {
     let grace_ms = args.grace.unwrap_or(GRACE_MS_DEFAULT);
     if grace_ms > GRACE_MS_MAX {
         return Err(Failure::usage("`--grace` is longer than 10m").hint("give 10m or less"));
     }
     if let Some(argument) = command.iter().find(|it| it.contains(&0)) {
         let shown = crate::task::escape::escape(argument);
-        return Err(Failure::usage(format!("the argument `{shown}` holds a NUL byte, which no program can be given")));
+        return Err(Failure::usage(format!(
+            "the argument `{shown}` holds a NUL byte, which no program can be given"
+        )));
     }
     if command.first().is_none_or(Vec::is_empty) {
         return Err(Failure::usage("the command is empty").hint("name a program after `--`"));
@@ -211,9 +217,8 @@ fn workspace(args: &SandboxArgs) -> WorkspaceChoice {
 
 fn workdir(args: &SandboxArgs) -> Result<Option<String>, Failure> {
     match &args.workdir {
-        Some(path) if path.is_empty() || path.contains('\0') => {
-            Err(Failure::usage("`--workdir` is no path").hint("give a directory inside the sandbox, as /workspace/src"))
-        }
+        Some(path) if path.is_empty() || path.contains('\0') => Err(Failure::usage("`--workdir` is no path")
+            .hint("give a directory inside the sandbox, as /workspace/src")),
         Some(path) => Ok(Some(path.clone())),
         None => Ok(None),
     }
@@ -222,8 +227,9 @@ fn workdir(args: &SandboxArgs) -> Result<Option<String>, Failure> {
 fn environment(args: &SandboxArgs) -> Result<Vec<(String, String)>, Failure> {
     let mut variables = Vec::new();
     if let Some(file) = &args.env_file {
-        let text = app::read_bounded(file, ENV_FILE_BYTES_MAX)
-            .map_err(|it| Failure::of(&it).hint("`--env-file` takes a text file of NAME=value lines, 1 MiB at the most"))?;
+        let text = app::read_bounded(file, ENV_FILE_BYTES_MAX).map_err(|it| {
+            Failure::of(&it).hint("`--env-file` takes a text file of NAME=value lines, 1 MiB at the most")
+        })?;
         let parsed = variable::parse_file(&text);
         variables = parsed.map_err(|it| Failure::usage(format!("`{}`: {it}", file.display())))?;
     }
@@ -247,7 +253,8 @@ pub(super) fn command_bytes(command: &[OsString]) -> Vec<Vec<u8>> {
 
 /// Whether all three standard streams are one terminal.
 pub(super) fn streams_are_one_terminal() -> bool {
-    let all = std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
+    let all =
+        std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
     all && {
         let numbers: Vec<_> = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()]
             .into_iter()

@@ -35,7 +35,6 @@ pub fn body(spec: &ContainerSpec) -> ContainerCreateBody {
         image: Some(spec.image_id.clone()),
         working_dir: Some("/".to_owned()),
         entrypoint: Some(spec.entrypoint.clone()),
-        network_disabled: Some(true),
         labels: Some(spec.labels.clone().into_iter().collect()),
         stop_signal: Some("SIGKILL".to_owned()),
         stop_timeout: Some(0),
@@ -149,11 +148,23 @@ pub fn settings(body: &ContainerCreateBody) -> BTreeMap<String, String> {
 
 /// Fields of the container's own configuration that an inspection gives back as they were set.
 pub(super) const COMPARED_CONFIG: [&str; 10] = [
-    "Hostname", "Domainname", "User", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin",
-    "Entrypoint", "WorkingDir",
+    "Hostname",
+    "Domainname",
+    "User",
+    "AttachStdin",
+    "AttachStdout",
+    "AttachStderr",
+    "Tty",
+    "OpenStdin",
+    "Entrypoint",
+    "WorkingDir",
 ];
 
-pub(super) fn gather(into: &mut BTreeMap<String, String>, prefix: &str, fields: serde_json::Map<String, Value>) {
+pub(super) fn gather(
+    into: &mut BTreeMap<String, String>,
+    prefix: &str,
+    fields: serde_json::Map<String, Value>,
+) {
     for (name, value) in fields {
         if let Some(value) = normalised(value) {
             into.insert(format!("{prefix}.{name}"), value.to_string());

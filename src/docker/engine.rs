@@ -46,8 +46,10 @@ impl DockerEngine {
             Ok(version) => (docker, version),
             // An engine too new for the oldest API that we speak, or too old for it: agree on another.
             Err(error) if failure::status_of(&error) == Some(400) => {
-                let docker = docker.negotiate_version().await.map_err(|it| failure::told(it, "connect", &address))?;
-                let version = docker.version().await.map_err(|it| failure::told(it, "tell its version", &address))?;
+                let docker =
+                    docker.negotiate_version().await.map_err(|it| failure::told(it, "connect", &address))?;
+                let version =
+                    docker.version().await.map_err(|it| failure::told(it, "tell its version", &address))?;
                 (docker, version)
             }
             Err(error) => return Err(failure::told(error, "tell its version", &address)),
@@ -70,7 +72,12 @@ impl DockerEngine {
         failure::told(error, verb, &self.address)
     }
 
-    fn told_of_container(&self, error: bollard::errors::Error, verb: &'static str, container: &str) -> EngineError {
+    fn told_of_container(
+        &self,
+        error: bollard::errors::Error,
+        verb: &'static str,
+        container: &str,
+    ) -> EngineError {
         if failure::status_of(&error) == Some(404) {
             return EngineError::ContainerNotFound { container: container.to_owned() };
         }
@@ -142,7 +149,8 @@ impl Engine for DockerEngine {
 
     async fn inspect(&self, container: &str) -> Result<InspectedContainer, EngineError> {
         let inspected = self.docker.inspect_container(container, None).await;
-        let inspected = inspected.map_err(|it| self.told_of_container(it, "inspect a container", container))?;
+        let inspected =
+            inspected.map_err(|it| self.told_of_container(it, "inspect a container", container))?;
         Ok(inspected_of(inspected))
     }
 

@@ -15,10 +15,16 @@ pub(super) fn told(error: Error, verb: &'static str, address: &str) -> EngineErr
         Error::DockerResponseServerError { message, .. } => {
             EngineError::Refused { verb, message: bounded(&message) }
         }
-        Error::RequestTimeoutError => EngineError::TimedOut { verb, seconds: super::engine::CALL_SECONDS_MAX },
-        Error::SocketNotFoundError(_) => EngineError::NotRunning { address: address.to_owned(), source: None },
+        Error::RequestTimeoutError => {
+            EngineError::TimedOut { verb, seconds: super::engine::CALL_SECONDS_MAX }
+        }
+        Error::SocketNotFoundError(_) => {
+            EngineError::NotRunning { address: address.to_owned(), source: None }
+        }
         other => match kind_of(&other) {
-            Some(ErrorKind::PermissionDenied) => EngineError::PermissionDenied { address: address.to_owned() },
+            Some(ErrorKind::PermissionDenied) => {
+                EngineError::PermissionDenied { address: address.to_owned() }
+            }
             Some(ErrorKind::ConnectionRefused | ErrorKind::NotFound) => {
                 EngineError::NotRunning { address: address.to_owned(), source: Some(Box::new(other)) }
             }

@@ -7,7 +7,11 @@ use crate::container::{EngineError, ImageFacts};
 use crate::docker::failure;
 
 /// Looks an image up by reference or id.
-pub(super) async fn inspect(docker: &Docker, reference: &str, address: &str) -> Result<ImageFacts, EngineError> {
+pub(super) async fn inspect(
+    docker: &Docker,
+    reference: &str,
+    address: &str,
+) -> Result<ImageFacts, EngineError> {
     match docker.inspect_image(reference).await {
         Ok(image) => Ok(facts(image)),
         Err(error) if failure::status_of(&error) == Some(404) => {

@@ -9,7 +9,7 @@ use serde_bytes::ByteBuf;
 use tokio::sync::mpsc;
 
 use crate::container::{Engine, ImageFacts};
-use crate::executor::control::Control;
+use crate::executor::control::{self, Control};
 use crate::executor::request::{self, MAIN};
 use crate::executor::session::{self, MainEnd, Session};
 use crate::executor::starting::{NotStanding, Place, Standing, Timings, now_ms, stand_up};
@@ -160,7 +160,13 @@ async fn released<R: Record>(
 ) -> Result<Released, Unreleased> {
     if let Some(plan) = attempt.workspace.take() {
         (attempt.progress)(Phase::Workspace);
-        send_workspace(plan, standing).await?;
+        tokio::select! {
+            sent = send_workspace(plan, standing) => sent?,
+            by = control::cancelled(&mut attempt.control) => return Err(Unreleased::Outcome(Outcome::Cancelled(by))),
+        }
+    }
+    if let Some(by) = control::cancelled_already(&mut attempt.control) {
+        return Err(Unreleased::Outcome(Outcome::Cancelled(by)));
     }
     timings.ended(Phase::Workspace);
     let sinks = std::mem::replace(&mut attempt.sinks, Sinks::nowhere());
@@ -329,7 +335,8 @@ async fn collect_and_end(
 ) -> Option<Usage> {
     if let Some(mut extractor) = attempt.outputs.take() {
         (attempt.progress)(Phase::Outputs);
-        let collected = tokio::time::timeout(COLLECT_TIME_MAX, collect(attempt, standing, &mut extractor)).await;
+        let collected =
+            tokio::time::timeout(COLLECT_TIME_MAX, collect(attempt, standing, &mut extractor)).await;
         let (done, failed) = match collected {
             Ok(Ok(done)) => (Some(done), None),
             Ok(Err(message)) => (None, Some(message)),
@@ -387,8 +394,12 @@ async fn collect(
 fn keep_collected(collected: Collected, failed: Option<String>, task: &TaskSpec, end: &mut End) {
     end.output_dir = collected.directory;
     end.dropped_count = collected.dropped_count;
-    end.unmatched =
-        collected.unmatched.iter().filter_map(|it| task.outputs.get(*it)).map(|it| it.pattern.clone()).collect();
+    end.unmatched = collected
+        .unmatched
+        .iter()
+        .filter_map(|it| task.outputs.get(*it))
+        .map(|it| it.pattern.clone())
+        .collect();
     end.dropped = collected
         .dropped
         .into_iter()
@@ -402,7 +413,12 @@ fn keep_collected(collected: Collected, failed: Option<String>, task: &TaskSpec,
         let mut sha256 = [0; 32];
         // The extractor writes 64 hexadecimal digits.
         let _ = hex::decode_to_slice(&artifact.sha256, &mut sha256);
-        end.artifacts.push(Artifact { path: artifact.path, bytes: artifact.bytes, sha256, mode: artifact.mode });
+        end.artifacts.push(Artifact {
+            path: artifact.path,
+            bytes: artifact.bytes,
+            sha256,
+            mode: artifact.mode,
+        });
     }
 }
 
@@ -410,7 +426,9 @@ fn keep_collected(collected: Collected, failed: Option<String>, task: &TaskSpec,
 fn merged(first: Usage, last: Option<Usage>) -> Usage {
     match last {
         None => first,
-        Some(last) => Usage { wall_us: first.wall_us, full_mounts: first.full_mounts | last.full_mounts, ..last },
+        Some(last) => {
+            Usage { wall_us: first.wall_us, full_mounts: first.full_mounts | last.full_mounts, ..last }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::task::Cancellation;
 
@@ -44,7 +44,7 @@ pub struct ExecOrder {
     /// Its standard streams.
     pub stdio: ExecStdio,
     /// Where its life is told.
-    pub events: tokio::sync::mpsc::Sender<ExecEvent>,
+    pub events: mpsc::Sender<ExecEvent>,
     /// Whether it was taken.
     pub taken: oneshot::Sender<Result<u32, &'static str>>,
 }
@@ -80,4 +80,36 @@ pub enum ExecEvent {
         /// As `aegis run` would say it.
         exit_code: u8,
     },
+}
+
+/// Returns when somebody cancels. Wishes that need a running command are refused meanwhile.
+pub async fn cancelled(control: &mut mpsc::Receiver<Control>) -> Cancellation {
+    loop {
+        match control.recv().await {
+            Some(Control::Cancel(by)) => return by,
+            Some(wish) => refuse(wish),
+            // Nobody is left who could.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Whether somebody has cancelled already.
+pub fn cancelled_already(control: &mut mpsc::Receiver<Control>) -> Option<Cancellation> {
+    loop {
+        match control.try_recv() {
+            Ok(Control::Cancel(by)) => return Some(by),
+            Ok(wish) => refuse(wish),
+            Err(_) => return None,
+        }
+    }
+}
+
+fn refuse(wish: Control) {
+    match wish {
+        Control::Exec(order) => {
+            let _ = order.taken.send(Err("its command has not started yet: try again"));
+        }
+        Control::Cancel(_) | Control::Resize { .. } | Control::EndExec { .. } => {}
+    }
 }

@@ -129,7 +129,11 @@ impl Session<'_> {
                 self.execs.remove(&exec);
             }
             // Nothing else was asked for; an init that says it is not ours any more, and its sandbox ends with it.
-            _ => return Some(MainEnd::ConnectionLost(ChannelError::Frame(aegis_init::frame::FrameError::Payload))),
+            _ => {
+                return Some(MainEnd::ConnectionLost(ChannelError::Frame(
+                    aegis_init::frame::FrameError::Payload,
+                )));
+            }
         }
         None
     }
@@ -139,15 +143,21 @@ impl Session<'_> {
             Control::Cancel(by) => self.cancel(by).await,
             Control::Resize { rows, columns } => {
                 if let Some(master) = self.master {
-                    let size =
-                        rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+                    let size = rustix::termios::Winsize {
+                        ws_row: rows,
+                        ws_col: columns,
+                        ws_xpixel: 0,
+                        ws_ypixel: 0,
+                    };
                     // A terminal that is gone has no size.
                     let _ = rustix::termios::tcsetwinsize(master, size);
                 }
                 None
             }
             Control::Exec(order) => self.exec(*order).await,
-            Control::EndExec { exec } if self.execs.contains_key(&exec) => self.stop(exec, self.grace_ms).await,
+            Control::EndExec { exec } if self.execs.contains_key(&exec) => {
+                self.stop(exec, self.grace_ms).await
+            }
             Control::EndExec { .. } => None,
         }
     }
@@ -177,7 +187,9 @@ impl Session<'_> {
 
     async fn exec(&mut self, order: ExecOrder) -> Option<MainEnd> {
         if self.execs.len() + 1 >= EXECS_MAX {
-            let _ = order.taken.send(Err("as many commands as may run in one sandbox are running: end one first"));
+            let _ = order
+                .taken
+                .send(Err("as many commands as may run in one sandbox are running: end one first"));
             return None;
         }
         self.exec_last += 1;
@@ -239,7 +251,9 @@ pub fn start_failure(program: &str, step: StartStep, errno: i32) -> (ExitCode, S
         StartStep::Execute => (ExitCode::NOT_EXECUTABLE, format!("`{program}` cannot be executed: {cause}")),
         StartStep::WorkDir => (ExitCode::AEGIS, format!("the working directory cannot be entered: {cause}")),
         StartStep::Request => (ExitCode::AEGIS, format!("init did not take the command: {cause}")),
-        StartStep::Terminal => (ExitCode::AEGIS, format!("no terminal could be made in the sandbox: {cause}")),
+        StartStep::Terminal => {
+            (ExitCode::AEGIS, format!("no terminal could be made in the sandbox: {cause}"))
+        }
         StartStep::Fork => (ExitCode::AEGIS, format!("the sandbox could not fork: {cause}")),
         StartStep::Confine => (ExitCode::AEGIS, format!("the command could not be confined: {cause}")),
     }
@@ -253,9 +267,11 @@ pub fn not_started(program: &str, step: StartStep, errno: i32) -> Outcome {
     let reason = match step {
         StartStep::Execute if errno == ENOENT => StartFailure::NotFound { program },
         StartStep::Execute => StartFailure::NotExecutable { program, cause },
-        StartStep::Request | StartStep::Terminal | StartStep::Fork | StartStep::Confine | StartStep::WorkDir => {
-            StartFailure::Infrastructure { message }
-        }
+        StartStep::Request
+        | StartStep::Terminal
+        | StartStep::Fork
+        | StartStep::Confine
+        | StartStep::WorkDir => StartFailure::Infrastructure { message },
     };
     Outcome::StartFailed { reason }
 }

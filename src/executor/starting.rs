@@ -8,14 +8,16 @@ use aegis_init::wire::{self, Reply, Request};
 use crate::container::{ContainerSpec, Engine, EngineError, ImageFacts};
 use crate::policy::Admitted;
 use crate::record::{Fence, Phase, Record, RecordError, Transition};
-use crate::sandbox::attestation::Difference;
+use crate::sandbox::attestation::json::AttestationReport;
+use crate::sandbox::attestation::outside::{self, OutsideView};
+use crate::sandbox::attestation::{self, Difference, Expectation};
 use crate::sandbox::channel::{self, ChannelError, Receiver, Sender};
 use crate::sandbox::container_spec::{self, Shape};
+use crate::sandbox::masks;
 use crate::sandbox::seccomp::{Filter, Profile};
 use crate::sandbox::slot::{Slot, SlotError};
-use crate::sandbox::masks;
-use crate::task::outcome::{LostReason, StartFailure};
 use crate::task::Outcome;
+use crate::task::outcome::{LostReason, StartFailure};
 
 /// Time from the engine's start call until init must have come.
 const ARRIVAL_TIME_MAX: Duration = Duration::from_secs(60);
@@ -203,9 +205,8 @@ fn spec_for(
         readonly_paths: &paths(masks::READ_ONLY),
         nofile_max: place.nofile_max,
     };
-    container_spec::container_spec(&shape).map_err(|refusal| {
-        ended(Outcome::Refused { differences: vec![refusal.to_string()] })
-    })
+    container_spec::container_spec(&shape)
+        .map_err(|refusal| ended(Outcome::Refused { differences: vec![refusal.to_string()] }))
 }
 
 fn attest_request(admitted: &Admitted, spec: &ContainerSpec, filter: &Filter) -> Request {
@@ -219,14 +220,25 @@ fn attest_request(admitted: &Admitted, spec: &ContainerSpec, filter: &Filter) ->
     })
 }
 
-fn judge<E: Engine>(up: &Up, spec: &ContainerSpec, filter: &Filter, engine: &E) -> Result<String, NotStanding> {
-    let _ = (&up.peer, spec, engine, &up.settings);
-    let differences = filter.judge(&up.report.probes);
+/// Compares what init, the host's `/proc` and the engine show with what was asked. Gives the report as JSON.
+fn judge<E: Engine>(
+    up: &Up,
+    spec: &ContainerSpec,
+    filter: &Filter,
+    engine: &E,
+) -> Result<String, NotStanding> {
+    let seen = up.peer.map(OutsideView::read);
+    let named: Vec<String> = spec.masked_paths.iter().chain(&spec.readonly_paths).cloned().collect();
+    let expected = Expectation { spec, filter, existing_paths: &outside::existing(&named) };
+    let mut differences = attestation::compare(expected, &up.report, seen.as_ref());
+    differences.extend(attestation::engine::compare(&engine.settings(spec), &up.settings));
+    let report = AttestationReport::of(expected, &up.report, seen.as_ref(), &differences);
+    let attestation = serde_json::to_string(&report).unwrap_or_default();
     if differences.is_empty() {
-        return Ok("{}".to_owned());
+        return Ok(attestation);
     }
     let differences = differences.iter().map(Difference::to_string).collect();
-    Err(NotStanding::Ended { outcome: Outcome::Refused { differences }, attestation: None })
+    Err(NotStanding::Ended { outcome: Outcome::Refused { differences }, attestation: Some(attestation) })
 }
 
 /// Ends a container that is of no use, and says in the outcome if that failed too.

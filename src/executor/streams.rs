@@ -147,7 +147,10 @@ pub fn pipes(input: bool) -> rustix::io::Result<(ChildEnds, HostEnds)> {
     let (from_stdout, stdout) = pipe()?;
     let (from_stderr, stderr) = pipe()?;
     let to_stdin = if input { Some(to_stdin) } else { None };
-    Ok((ChildEnds { stdin, stdout, stderr }, HostEnds { stdin: to_stdin, stdout: from_stdout, stderr: from_stderr }))
+    Ok((
+        ChildEnds { stdin, stdout, stderr },
+        HostEnds { stdin: to_stdin, stdout: from_stdout, stderr: from_stderr },
+    ))
 }
 
 fn pipe() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
@@ -224,12 +227,20 @@ fn output(
         Stream::Stdout => "stdout",
         Stream::Stderr => "stderr",
     };
-    std::thread::Builder::new().name(name.to_owned()).spawn(move || pump_output(&from, into, stream, &meter, &*tap))
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || pump_output(&from, into, stream, &meter, &*tap))
 }
 
 /// Ends at the end of the pipe, at the limit, or when nobody takes the bytes any more; dropping the pipe's end then
 /// tells the task with SIGPIPE, as a pipe of the caller's own would.
-fn pump_output(from: &OwnedFd, mut into: Box<dyn Write + Send>, stream: Stream, meter: &Meter, tap: &dyn OutputTap) {
+fn pump_output(
+    from: &OwnedFd,
+    mut into: Box<dyn Write + Send>,
+    stream: Stream,
+    meter: &Meter,
+    tap: &dyn OutputTap,
+) {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let count = match rustix::io::read(from, &mut buffer[..]) {
@@ -249,7 +260,12 @@ fn pump_output(from: &OwnedFd, mut into: Box<dyn Write + Send>, stream: Stream, 
 
 type Input = (Option<JoinHandle<()>>, Option<OwnedFd>);
 
-fn start_input(from: OwnedFd, into: OwnedFd, keyboard: Keyboard, meter: Arc<Meter>) -> std::io::Result<Input> {
+fn start_input(
+    from: OwnedFd,
+    into: OwnedFd,
+    keyboard: Keyboard,
+    meter: Arc<Meter>,
+) -> std::io::Result<Input> {
     let (stop, stopper) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&into, true)?;
     let thread = std::thread::Builder::new()

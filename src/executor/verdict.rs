@@ -58,7 +58,11 @@ pub fn verdict(ended: &Ended<'_>) -> Outcome {
 pub fn full_mounts<'a>(ended: &Ended<'a>) -> impl Iterator<Item = String> + use<'a> {
     let bits = ended.usage.full_mounts;
     let watched = ended.watched;
-    watched.iter().enumerate().filter(move |(index, _)| *index < 64 && bits & (1 << index) != 0).map(|(_, it)| it.clone())
+    watched
+        .iter()
+        .enumerate()
+        .filter(move |(index, _)| *index < 64 && bits & (1 << index) != 0)
+        .map(|(_, it)| it.clone())
 }
 
 /// Whether a process ended by this signal, or a shell says that its child did.

@@ -5,6 +5,7 @@ mod agreement;
 mod cgroup;
 mod devices;
 mod difference;
+pub mod engine;
 mod id_map;
 pub mod json;
 mod limits;
@@ -68,7 +69,13 @@ pub fn compare(expected: Expectation<'_>, inside: &Report, outside: Option<&Outs
     findings.into_list()
 }
 
-fn check_inside(findings: &mut Findings, expected: Expectation<'_>, report: &Report, uids: &IdMap, gids: &IdMap) {
+fn check_inside(
+    findings: &mut Findings,
+    expected: Expectation<'_>,
+    report: &Report,
+    uids: &IdMap,
+    gids: &IdMap,
+) {
     let spec = expected.spec;
     for (name, text) in texts(report) {
         if text.len() >= TEXT_BYTES_MAX {
@@ -120,7 +127,9 @@ fn check_outside(
 fn check_mounts(findings: &mut Findings, expected: Expectation<'_>, text: &[u8], uids: &IdMap, gids: &IdMap) {
     let Expectation { spec, existing_paths: existing, .. } = expected;
     match mounts::parse(&String::from_utf8_lossy(text)) {
-        Ok(table) => mount_table::check(findings, &table, mount_table::Expected { spec, existing, uids, gids }),
+        Ok(table) => {
+            mount_table::check(findings, &table, mount_table::Expected { spec, existing, uids, gids })
+        }
         Err(line) => findings.add("mount table", "lines of mountinfo", line),
     }
 }

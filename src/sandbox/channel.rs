@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use aegis_init::frame::{self, FrameError, HEADER_BYTES};
 use aegis_init::wire::{Reply, Request};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::Interest;
@@ -84,7 +87,10 @@ pub struct Receiver<M = Reply> {
 
 /// Waits for the one connection of a sandbox. Gives both halves and the peer's process id as this host sees it, where
 /// it is visible.
-pub async fn accept(listener: OwnedFd, wait_max: Duration) -> Result<(Sender, Receiver, Option<i32>), ChannelError> {
+pub async fn accept(
+    listener: OwnedFd,
+    wait_max: Duration,
+) -> Result<(Sender, Receiver, Option<i32>), ChannelError> {
     let listener = UnixListener::from_std(listener.into())?;
     let accepted = tokio::time::timeout(wait_max, listener.accept()).await;
     let (socket, _) = accepted.map_err(|_| ChannelError::NobodyCame { waited: wait_max })??;
@@ -128,7 +134,11 @@ impl<M: Serialize> Sender<M> {
     }
 }
 
-fn send_some(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> rustix::io::Result<usize> {
+fn send_some(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> rustix::io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(frame::DESCRIPTORS_MAX))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() {
@@ -194,8 +204,12 @@ impl<M: DeserializeOwned> Receiver<M> {
             };
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(frame::DESCRIPTORS_MAX))];
             let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-            let received =
-                rustix::net::recvmsg(socket.as_fd(), &mut [IoSliceMut::new(into)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+            let received = rustix::net::recvmsg(
+                socket.as_fd(),
+                &mut [IoSliceMut::new(into)],
+                &mut ancillary,
+                RecvFlags::CMSG_CLOEXEC,
+            )?;
             for message in ancillary.drain() {
                 if let RecvAncillaryMessage::ScmRights(arrived) = message {
                     // What is too many is closed here.
@@ -261,7 +275,8 @@ mod tests {
     #[tokio::test]
     async fn a_descriptor_that_was_not_announced_ends_the_connection() {
         let (peer, mut receiver) = pair();
-        let bytes = frame::encode(&Reply::Started { exec: 0, pid: 7 }, 0, frame::REPLY_BYTES_MAX).expect("encoded");
+        let bytes =
+            frame::encode(&Reply::Started { exec: 0, pid: 7 }, 0, frame::REPLY_BYTES_MAX).expect("encoded");
         write(&peer, &bytes, &[peer.as_fd()]);
         assert!(matches!(receiver.receive().await, Err(ChannelError::Frame(FrameError::Descriptors(1)))));
     }

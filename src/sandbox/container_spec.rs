@@ -71,7 +71,9 @@ pub struct Shape<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImageRefusal {
     /// A volume in the way of the sandbox's own places.
-    #[error("image: it declares the volume `{volume}`, a place of the sandbox itself; build one that does not")]
+    #[error(
+        "image: it declares the volume `{volume}`, a place of the sandbox itself; build one that does not"
+    )]
     ReservedVolume {
         /// The path.
         volume: String,
@@ -83,7 +85,9 @@ pub enum ImageRefusal {
         count: usize,
     },
     /// Not for this machine.
-    #[error("image: it is made for {os}/{architecture}, and sandboxes here run linux/amd64; use one for that")]
+    #[error(
+        "image: it is made for {os}/{architecture}, and sandboxes here run linux/amd64; use one for that"
+    )]
     OtherArchitecture {
         /// As the engine names it.
         os: String,
@@ -140,7 +144,12 @@ fn labels(shape: &Shape<'_>) -> BTreeMap<String, String> {
 
 fn tmpfs(policy: &Policy, image: &ImageFacts) -> Result<Vec<Tmpfs>, ImageRefusal> {
     let files = &policy.filesystem;
-    let place = |point: &str, bytes: u64, inodes: u64, exec: bool| Tmpfs { point: point.to_owned(), bytes, inodes, exec };
+    let place = |point: &str, bytes: u64, inodes: u64, exec: bool| Tmpfs {
+        point: point.to_owned(),
+        bytes,
+        inodes,
+        exec,
+    };
     let mut places = vec![
         place("/dev/shm", files.shm_bytes, INODES_MEDIUM, false),
         place("/run", files.run_bytes, INODES_SMALL, true),
@@ -189,7 +198,9 @@ mod tests {
 
     #[test]
     fn a_volume_over_a_place_of_the_sandbox_is_refused() {
-        for volume in ["", "/proc", "/proc/sys", "/sys", "/dev", "/.aegis", "/a/../proc", "/run/x", "relative", "/a,b"] {
+        for volume in
+            ["", "/proc", "/proc/sys", "/sys", "/dev", "/.aegis", "/a/../proc", "/run/x", "relative", "/a,b"]
+        {
             check_volume(volume, true);
         }
     }

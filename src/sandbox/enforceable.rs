@@ -21,10 +21,22 @@ pub fn missing(facts: &EngineFacts, host: HostFacts, runtime: &str) -> Vec<Strin
             missing.push(format!("engine: {text}"));
         }
     };
-    need(has(facts, "seccomp"), "it has no seccomp, so no system call would be refused; use a kernel and an engine with seccomp");
-    need(facts.limits_pids, "it has no pids controller, so a fork bomb would not be stopped; enable the `pids` cgroup controller (rootless: delegate it)");
-    need(facts.limits_memory, "it has no memory controller; enable the `memory` cgroup controller (rootless: delegate it)");
-    need(facts.limits_cpu, "it cannot limit CPU time; enable the `cpu` cgroup controller (rootless: delegate it)");
+    need(
+        has(facts, "seccomp"),
+        "it has no seccomp, so no system call would be refused; use a kernel and an engine with seccomp",
+    );
+    need(
+        facts.limits_pids,
+        "it has no pids controller, so a fork bomb would not be stopped; enable the `pids` cgroup controller (rootless: delegate it)",
+    );
+    need(
+        facts.limits_memory,
+        "it has no memory controller; enable the `memory` cgroup controller (rootless: delegate it)",
+    );
+    need(
+        facts.limits_cpu,
+        "it cannot limit CPU time; enable the `cpu` cgroup controller (rootless: delegate it)",
+    );
     need(
         facts.limits_swap || host.swap_bytes == 0,
         "it cannot limit swap and this host has some, so memory would not be held; boot with `swapaccount=1` or turn swap off",
@@ -45,7 +57,10 @@ pub fn maps_users(facts: &EngineFacts) -> bool {
 
 /// Docker writes its options as `name=seccomp,profile=default`.
 fn has(facts: &EngineFacts, option: &str) -> bool {
-    facts.security_options.iter().any(|it| it.split(',').any(|part| part.strip_prefix("name=").unwrap_or(part) == option))
+    facts
+        .security_options
+        .iter()
+        .any(|it| it.split(',').any(|part| part.strip_prefix("name=").unwrap_or(part) == option))
 }
 
 #[cfg(test)]
@@ -98,7 +113,11 @@ mod tests {
 
     #[test]
     fn a_runtime_that_is_not_there_is_named_with_those_that_are() {
-        check(&EngineFacts { runtimes: vec!["crun".to_owned()], ..sound() }, 0, &["no runtime `runc` (it has crun)"]);
+        check(
+            &EngineFacts { runtimes: vec!["crun".to_owned()], ..sound() },
+            0,
+            &["no runtime `runc` (it has crun)"],
+        );
     }
 
     #[test]

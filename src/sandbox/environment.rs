@@ -4,8 +4,19 @@
 /// Names that glibc's loader drops for setuid programs, because they redirect what a program loads or looks up.
 /// Source: glibc, `sysdeps/generic/unsecvars.h`. Every `LD_…` is dropped besides.
 const LOADER_NAMES: [&str; 13] = [
-    "GCONV_PATH", "GETCONF_DIR", "GLIBC_TUNABLES", "HOSTALIASES", "LOCALDOMAIN", "LOCPATH", "MALLOC_TRACE",
-    "NIS_PATH", "NLSPATH", "RESOLV_HOST_CONF", "RES_OPTIONS", "TMPDIR", "TZDIR",
+    "GCONV_PATH",
+    "GETCONF_DIR",
+    "GLIBC_TUNABLES",
+    "HOSTALIASES",
+    "LOCALDOMAIN",
+    "LOCPATH",
+    "MALLOC_TRACE",
+    "NIS_PATH",
+    "NLSPATH",
+    "RESOLV_HOST_CONF",
+    "RES_OPTIONS",
+    "TMPDIR",
+    "TZDIR",
 ];
 /// Beginnings of names of services' credentials and addresses.
 const CREDENTIAL_PREFIXES: [&str; 9] =
@@ -81,7 +92,8 @@ mod tests {
 
     fn check(image: &[&str], given: &[(&str, &str)], expected_part: &str, present: bool) {
         let image: Vec<String> = image.iter().map(|it| (*it).to_owned()).collect();
-        let given: Vec<(String, String)> = given.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        let given: Vec<(String, String)> =
+            given.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
         let place = Place { home: "/run/home", hostname: "sandbox", terminal: None };
         let made = environment(&image, place, &given);
         assert_eq!(made.iter().any(|it| it == expected_part), present, "{made:?}");
@@ -94,7 +106,9 @@ mod tests {
 
     #[test]
     fn loader_proxy_and_credential_names_are_dropped() {
-        for variable in ["LD_PRELOAD=/x", "https_proxy=http://x", "NPM_TOKEN=x", "AWS_REGION=x", "DB_PASSWORD=x"] {
+        for variable in
+            ["LD_PRELOAD=/x", "https_proxy=http://x", "NPM_TOKEN=x", "AWS_REGION=x", "DB_PASSWORD=x"]
+        {
             check(&[variable], &[], variable, false);
         }
     }

@@ -57,7 +57,10 @@ pub const MASKED: &[Masked] = &[
     mask("/proc/iomem", "the layout of physical memory"),
     mask("/proc/ioports", "the layout of the hardware"),
     mask("/proc/mtrr", "the layout of physical memory"),
-    mask("/sys/devices/virtual/powercap", "energy counters: a side channel to other tasks' keys (CVE-2020-8694)"),
+    mask(
+        "/sys/devices/virtual/powercap",
+        "energy counters: a side channel to other tasks' keys (CVE-2020-8694)",
+    ),
     mask("/sys/class/powercap", "the same by another way"),
     mask("/sys/devices/virtual/dmi", "serial numbers of the host"),
     mask("/sys/kernel/debug", "debugfs, where the host mounts it"),
@@ -90,7 +93,9 @@ mod tests {
 
     #[test]
     fn what_the_engine_masks_by_itself_stays_masked() {
-        for path in ["asound", "acpi", "kcore", "keys", "latency_stats", "timer_list", "timer_stats", "sched_debug"] {
+        for path in
+            ["asound", "acpi", "kcore", "keys", "latency_stats", "timer_list", "timer_stats", "sched_debug"]
+        {
             check(&format!("/proc/{path}"));
         }
         check("/proc/scsi");
@@ -116,6 +121,9 @@ mod tests {
 
     #[test]
     fn what_the_engine_makes_read_only_stays_so() {
-        assert_eq!(readonly_paths(), ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]);
+        assert_eq!(
+            readonly_paths(),
+            ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+        );
     }
 }

@@ -9,6 +9,7 @@ pub mod wanted;
 mod draft;
 #[cfg(test)]
 mod hostile;
+mod place;
 
 use std::fmt;
 use std::io;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use aegis_init::wire;
 use rustix::io::Errno;
 
+use crate::policy;
 use crate::task::escape::escape;
 
 pub use destination::{DEFAULT_DIRECTORY, Destination};
@@ -34,8 +36,15 @@ pub struct OutputLimits {
     pub bytes: u64,
     /// Files, directories and links, directories that only lead to them included.
     pub entries: u64,
-    /// Directory levels below the output directory.
+    /// Directory levels below what a pattern matches.
     pub depth: u64,
+}
+
+impl From<&policy::Outputs> for OutputLimits {
+    fn from(policy: &policy::Outputs) -> Self {
+        let policy::Outputs { bytes, entries, depth } = *policy;
+        Self { bytes, entries, depth }
+    }
 }
 
 /// A file that came out whole.
@@ -93,6 +102,41 @@ pub enum Why {
     ReservedName,
     /// The host could not write it: the name does not suit its file system, or its disk is full.
     Host(Errno),
+}
+
+impl From<Errno> for Why {
+    fn from(cause: Errno) -> Self {
+        match cause {
+            Errno::NOTDIR | Errno::LOOP => Self::PathBlocked,
+            _ => Self::Host(cause),
+        }
+    }
+}
+
+impl Why {
+    /// The word for it in records and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Inside(wire::DropReason::NotAFile) => "not_a_file",
+            Self::Inside(wire::DropReason::EntryLimit) | Self::EntryLimit => "entry_limit",
+            Self::Inside(wire::DropReason::ByteLimit) | Self::ByteLimit => "byte_limit",
+            Self::Inside(wire::DropReason::DepthLimit) | Self::DepthLimit => "depth_limit",
+            Self::Inside(wire::DropReason::TimeLimit) => "time_limit",
+            Self::Inside(wire::DropReason::Unreadable) => "unreadable",
+            Self::Inside(wire::DropReason::Foreign) => "foreign",
+            Self::Path(_) => "bad_path",
+            Self::NotWanted => "not_wanted",
+            Self::Git => "git_directory",
+            Self::LinkLeadsOut => "link_leads_out",
+            Self::HardLink => "hard_link",
+            Self::Duplicate => "duplicate",
+            Self::PathBlocked => "path_blocked",
+            Self::NameIsDirectory => "name_is_directory",
+            Self::SizeDiffers => "size_differs",
+            Self::ReservedName => "reserved_name",
+            Self::Host(_) => "host",
+        }
+    }
 }
 
 impl fmt::Display for Why {

@@ -2,6 +2,7 @@
 //! what a call gets ([`Filter::decide`]) and what the probes must see ([`Filter::judge`]) come from the same tables.
 
 pub mod conditions;
+mod edges;
 pub mod groups;
 mod json;
 pub mod numbers;
@@ -9,11 +10,14 @@ pub mod probes;
 
 use std::collections::BTreeMap;
 
+use aegis_init::wire::ProbeResult;
 use sha2::{Digest, Sha256};
 
 use crate::policy::{Egress, Policy};
-use crate::sandbox::seccomp::conditions::{Conditional, Rule};
-use crate::sandbox::seccomp::groups::{EPERM, Group, GroupTreatment};
+use crate::sandbox::attestation::Difference;
+use crate::sandbox::seccomp::conditions::Rule;
+use crate::sandbox::seccomp::groups::{EPERM, GroupTreatment};
+use crate::sandbox::seccomp::probes::PlannedProbe;
 
 /// What a policy decides about the filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,12 +51,18 @@ pub enum Verdict {
 #[derive(Debug, Clone)]
 pub struct Filter {
     profile: Profile,
-    groups: Vec<Group>,
-    conditional: Vec<Conditional>,
-    calls: BTreeMap<u32, Treatment>,
+    calls: BTreeMap<u32, Call>,
+    document: String,
+    probes: Vec<PlannedProbe>,
 }
 
 /// What the filter holds for one number.
+#[derive(Debug, Clone)]
+struct Call {
+    group: &'static str,
+    treatment: Treatment,
+}
+
 #[derive(Debug, Clone)]
 enum Treatment {
     Always(Verdict),
@@ -64,19 +74,23 @@ impl Filter {
     pub fn new(profile: Profile) -> Self {
         let groups = groups::groups(profile);
         let conditional = conditions::conditional(profile);
-        let mut by_name = BTreeMap::new();
+        let mut calls = BTreeMap::new();
         for group in &groups {
             let verdict = match group.treatment {
                 GroupTreatment::Allow => Verdict::Allow,
                 GroupTreatment::Deny(errno) => Verdict::Errno(errno),
             };
-            by_name.extend(group.calls().map(|call| (call, Treatment::Always(verdict))));
+            let call = Call { group: group.name, treatment: Treatment::Always(verdict) };
+            calls.extend(group.calls().filter_map(numbers::number).map(|number| (number, call.clone())));
         }
         for it in &conditional {
-            by_name.insert(it.call, Treatment::When(it.rules.clone()));
+            let call = Call { group: it.call, treatment: Treatment::When(it.rules.clone()) };
+            calls.extend(numbers::number(it.call).map(|number| (number, call)));
         }
-        let calls = numbers::all().filter_map(|(number, name)| Some((number, by_name.remove(name)?))).collect();
-        Self { profile, groups, conditional, calls }
+        let document = json::document(&groups, &conditional);
+        let mut filter = Self { profile, calls, document, probes: Vec::new() };
+        filter.probes = probes::plan(&filter);
+        filter
     }
 
     /// The profile that it was made for.
@@ -86,7 +100,7 @@ impl Filter {
 
     /// What a call on the one ABI gets. A number that the tables lack gets the default answer.
     pub fn decide(&self, number: u32, args: [u64; 6]) -> Verdict {
-        match self.calls.get(&number) {
+        match self.calls.get(&number).map(|it| &it.treatment) {
             None => Verdict::Errno(EPERM),
             Some(Treatment::Always(verdict)) => *verdict,
             Some(Treatment::When(rules)) if rules.iter().any(|rule| holds(rule, args)) => Verdict::Allow,
@@ -94,25 +108,34 @@ impl Filter {
         }
     }
 
-    /// Whether a number is allowed whatever its arguments are.
-    pub fn always_allowed(&self, number: u32) -> bool {
-        matches!(self.calls.get(&number), Some(Treatment::Always(Verdict::Allow)))
+    /// Whether its arguments decide.
+    fn is_conditional(&self, number: u32) -> bool {
+        matches!(self.calls.get(&number), Some(Call { treatment: Treatment::When(_), .. }))
+    }
+
+    /// The group of a call, or the call's own name where its arguments decide.
+    fn group_of(&self, number: u32) -> &'static str {
+        self.calls.get(&number).map_or("unnamed numbers", |it| it.group)
     }
 
     /// The document that the engine takes in its `seccomp=` option, one line of JSON.
-    pub fn document(&self) -> String {
-        json::document(&self.groups, &self.conditional)
+    pub fn document(&self) -> &str {
+        &self.document
     }
 
     /// SHA-256 of the document, in hexadecimal.
     pub fn digest(&self) -> String {
-        hex::encode(Sha256::digest(self.document()))
+        hex::encode(Sha256::digest(&self.document))
     }
 
-    /// The denied group of a call, or the call's own name where its arguments decide.
-    pub(crate) fn group_of(&self, number: u32) -> &'static str {
-        let Some(name) = numbers::name(number) else { return "unnamed numbers" };
-        self.groups.iter().find(|group| group.calls().any(|call| call == name)).map_or(name, |group| group.name)
+    /// Every call that must be refused, in the order in which init tries them.
+    pub fn probes(&self) -> &[PlannedProbe] {
+        &self.probes
+    }
+
+    /// Holds the answers against the profile: one difference for each group that is not as it must be.
+    pub fn judge(&self, results: &[ProbeResult]) -> Vec<Difference> {
+        probes::judge(&self.probes, results)
     }
 }
 

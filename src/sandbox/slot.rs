@@ -50,7 +50,9 @@ pub enum SlotError {
         path: PathBuf,
     },
     /// Every number is taken.
-    #[error("all {SLOTS_MAX} slots of this instance are taken: wait for runs to end, or end some with `aegis cancel`")]
+    #[error(
+        "all {SLOTS_MAX} slots of this instance are taken: wait for runs to end, or end some with `aegis cancel`"
+    )]
     Exhausted,
     /// The directory could not be made.
     #[error("the slot directory below `{}` cannot be made", path.display())]
@@ -148,7 +150,8 @@ pub fn dead_slots(runtime_directory: &Path) -> std::io::Result<Vec<DeadSlot>> {
     };
     for entry in entries.take(SLOTS_MAX as usize) {
         let directory = entry?.path();
-        let Some(number) = directory.file_name().and_then(|it| it.to_str()).and_then(|it| it.parse().ok()) else {
+        let Some(number) = directory.file_name().and_then(|it| it.to_str()).and_then(|it| it.parse().ok())
+        else {
             continue;
         };
         if is_free(&directory) {

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Stat;
 
 use crate::intake::project::Refusal;
+use crate::policy;
 use crate::task::escape::escape;
 
 pub use find::{accept, find_project};
@@ -34,6 +35,12 @@ pub struct Limits {
     pub bytes: u64,
     /// Files, directories and links.
     pub files: u64,
+}
+
+impl From<&policy::Filesystem> for Limits {
+    fn from(policy: &policy::Filesystem) -> Self {
+        Self { bytes: policy.workspace_bytes, files: policy.workspace_files }
+    }
 }
 
 /// What is copied, looked at once and held by open directories; [`send`] reads the contents.

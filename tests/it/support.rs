@@ -1,4 +1,5 @@
 //! What the tests share: the real engine and a real registry.
 
+pub mod aegis;
 pub mod engine;
 pub mod registry;

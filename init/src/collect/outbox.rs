@@ -1,7 +1,7 @@
 //! What a collection sends: entries in batches, large files in pieces, and an account of what was left out. The
 //! limits of number and bytes are kept here.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io::Read;
 
@@ -21,6 +21,8 @@ pub struct Outbox {
     pub depth_max: u32,
     entries_left: u64,
     bytes_left: u64,
+    /// Paths that were sent, kept only where two bases could give the same.
+    sent: Option<HashSet<Vec<u8>>>,
     batch: Vec<Entry>,
     batch_bytes: usize,
     ready: VecDeque<Reply>,
@@ -31,12 +33,13 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Empty, with the limits of the request.
-    pub fn new(collect: &Collect) -> Self {
+    /// Empty, with the limits of the request. Whether paths come from two bases decides if they are remembered.
+    pub fn new(collect: &Collect, two_bases: bool) -> Self {
         Self {
             depth_max: collect.depth_max,
             entries_left: collect.entries_max,
             bytes_left: collect.bytes_max,
+            sent: two_bases.then(HashSet::new),
             batch: Vec::new(),
             batch_bytes: 0,
             ready: VecDeque::new(),
@@ -71,10 +74,14 @@ impl Outbox {
         self.bytes_left >= size
     }
 
+    /// Whether an entry of this path was sent.
+    pub fn is_sent(&self, path: &[u8]) -> bool {
+        self.sent.as_ref().is_some_and(|sent| sent.contains(path))
+    }
+
     /// Sends a directory or link.
     pub fn send(&mut self, entry: Entry) {
-        let bytes = entry.path.len() + ENTRY_BYTES;
-        self.send_counted(entry, bytes);
+        self.send_counted(entry);
     }
 
     /// Sends a file with exactly as many bytes as it had when it was looked at: cut there, padded with zeros.
@@ -82,9 +89,8 @@ impl Outbox {
         self.bytes_left = self.bytes_left.saturating_sub(size);
         let first = size.min(CHUNK_BYTES_MAX as u64);
         let data = read_exactly(&mut file, first as usize);
-        let bytes = entry.path.len() + ENTRY_BYTES + data.len();
         entry.kind = EntryKind::File { size, data: ByteBuf::from(data) };
-        self.send_counted(entry, bytes);
+        self.send_counted(entry);
         if size > first {
             self.flush();
             self.open = Some((file, size - first));
@@ -116,9 +122,18 @@ impl Outbox {
         Reply::OutDone(OutDone { unmatched, dropped, dropped_count: self.dropped_count })
     }
 
-    fn send_counted(&mut self, entry: Entry, bytes: usize) {
+    fn send_counted(&mut self, entry: Entry) {
+        let carried = match &entry.kind {
+            EntryKind::Dir => 0,
+            EntryKind::File { data, .. } => data.len(),
+            EntryKind::Symlink(target) | EntryKind::Hardlink(target) => target.len(),
+        };
+        let bytes = ENTRY_BYTES + entry.path.len() + carried;
         if self.batch_bytes + bytes > CHUNK_BYTES_MAX {
             self.flush();
+        }
+        if let Some(sent) = &mut self.sent {
+            sent.insert(entry.path.to_vec());
         }
         self.entries_left = self.entries_left.saturating_sub(1);
         self.batch_bytes += bytes;

@@ -1,6 +1,5 @@
 //! The walk through a tree for a collection: one name at a time, through descriptors.
 
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -83,12 +82,7 @@ impl Walk {
     }
 
     /// Looks at the next name. False when there is none left.
-    pub fn step(
-        &mut self,
-        patterns: &mut [Pattern],
-        outbox: &mut Outbox,
-        sent: Option<&mut HashSet<Vec<u8>>>,
-    ) -> bool {
+    pub fn step(&mut self, patterns: &mut [Pattern], outbox: &mut Outbox) -> bool {
         let Some(level) = self.levels.last_mut() else { return false };
         let Some(name) = level.names.next() else {
             self.levels.pop();
@@ -121,7 +115,7 @@ impl Walk {
             return true;
         };
         let found = Found { path, name, stat, below_match };
-        if let Err(reason) = self.consider(&found, patterns, outbox, sent)
+        if let Err(reason) = self.consider(&found, patterns, outbox)
             && found.below_match.is_some()
         {
             outbox.drop_entry(&found.path, reason);
@@ -140,7 +134,6 @@ impl Walk {
         found: &Found,
         patterns: &[Pattern],
         outbox: &mut Outbox,
-        sent: Option<&mut HashSet<Vec<u8>>>,
     ) -> Result<(), DropReason> {
         let kind = SFlag::from_bits_truncate(found.stat.st_mode & SFlag::S_IFMT.bits());
         if kind == SFlag::S_IFDIR {
@@ -157,9 +150,7 @@ impl Walk {
         }
         let level = self.levels.last().ok_or(DropReason::Unreadable)?;
         let name = OsStr::from_bytes(&found.name);
-        if let Some(sent) = sent
-            && !sent.insert(found.path.clone())
-        {
+        if outbox.is_sent(&found.path) {
             // The same name below both bases: the host could keep one only.
             return Err(DropReason::Unreadable);
         }
@@ -223,7 +214,9 @@ impl Walk {
 
     fn send_parents(&mut self, outbox: &mut Outbox) {
         for level in &mut self.levels {
-            if let Some(entry) = level.unsent.take() {
+            if let Some(entry) = level.unsent.take()
+                && !outbox.is_sent(&entry.path)
+            {
                 outbox.send(entry);
             }
         }

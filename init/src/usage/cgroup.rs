@@ -64,7 +64,7 @@ impl Counters {
             layout: Layout::V1,
             memory_peak: file("memory/memory.max_usage_in_bytes"),
             memory_events: file("memory/memory.oom_control"),
-            pids_peak: None,
+            pids_peak: file("pids/pids.peak"),
             pids_current: file("pids/pids.current"),
             pids_events: file("pids/pids.events"),
             cpu: cpuacct("cpuacct.usage_user"),

@@ -78,8 +78,6 @@ pub struct Finished {
 pub struct Running {
     /// The command.
     pub exec: u32,
-    /// Its process id in the sandbox.
-    pub pid: i32,
     /// Its standard input, until it is closed.
     pub input: Option<fs::File>,
     output: fs::File,
@@ -231,8 +229,8 @@ impl Sandbox {
     pub fn start(&mut self, exec: &Exec) -> Running {
         let (input, output, error) = self.launch(exec);
         match self.reply() {
-            Reply::Started { exec: id, pid } if id == exec.id => {
-                Running { exec: id, pid, input: Some(input), output, error }
+            Reply::Started { exec: id, .. } if id == exec.id => {
+                Running { exec: id, input: Some(input), output, error }
             }
             other => panic!("not started but {other:?}"),
         }

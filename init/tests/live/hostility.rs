@@ -218,6 +218,78 @@ fn files_of_init_cannot_be_read() {
     check_confined("echo 1000 >/proc/1/oom_score_adj", "echo 1000 >/proc/self/oom_score_adj");
 }
 
+/// Everything that a process may try on another of its uid, by number, without any library in between. Prints what
+/// was not refused.
+const ATTACK: &str = r#"
+import ctypes, os, threading
+libc = ctypes.CDLL(None, use_errno=True)
+buffer = ctypes.create_string_buffer(4096)
+local = (ctypes.c_ulong * 2)(ctypes.addressof(buffer), 8)
+remote = (ctypes.c_ulong * 2)(0x400000, 8)
+limits = (ctypes.c_ulong * 2)(1, 1)
+param = (ctypes.c_int * 1)(0)
+attr = (ctypes.c_uint * 12)(48, 3)
+pages = (ctypes.c_ulong * 1)(0x400000)
+HIGH = 0x7 << 32 | 1
+pidfd = libc.syscall(434, 1, 0)
+calls = {
+    'ptrace attach': (101, 16, 1, 0, 0),
+    'ptrace seize': (101, 0x4206, 1, 0, 0),
+    'process_vm_readv': (310, 1, local, 1, remote, 1, 0),
+    'process_vm_writev': (311, 1, local, 1, remote, 1, 0),
+    'kcmp': (312, os.getpid(), 1, 0, 0, 0),
+    'pidfd_getfd': (438, pidfd, 3, 0),
+    'process_madvise': (440, pidfd, remote, 1, 4, 0),
+    'process_mrelease': (448, pidfd, 0),
+    'setns': (308, pidfd, 0x10000000),
+    'move_pages': (279, 1, 1, pages, 0, buffer, 0),
+    'migrate_pages': (256, 1, 1, pages, pages),
+    'setpgid': (109, 1, 0),
+    'prlimit64': (302, 1, 7, limits, 0),
+    'prlimit64 high': (302, HIGH, 7, limits, 0),
+    'prlimit64 read': (302, 1, 7, 0, limits),
+    'sched_setaffinity': (203, HIGH, 8, limits),
+    'sched_setscheduler': (144, HIGH, 3, param),
+    'sched_setparam': (142, HIGH, param),
+    'sched_setattr': (314, HIGH, attr, 0),
+    'setpriority process': (141, 7 << 32, HIGH, 10),
+    'setpriority group': (141, 1, 0, 10),
+    'setpriority user': (141, 2, 0, 10),
+    'ioprio_set process': (251, 1, HIGH, 3 << 13),
+    'ioprio_set group': (251, 2, 0, 3 << 13),
+    'ioprio_set user': (251, 3, 0, 3 << 13),
+    'x32 prlimit64': (0x40000000 + 302, 1, 7, limits, 0),
+}
+def attack():
+    for name, call in calls.items():
+        arguments = [ctypes.c_long(it) if isinstance(it, int) else it for it in call]
+        if libc.syscall(*arguments) >= 0:
+            print('not refused:', name)
+attack()
+thread = threading.Thread(target=attack)
+thread.start()
+thread.join()
+for signal in range(1, 65):
+    libc.syscall(424, pidfd, signal, 0, 0)
+    libc.syscall(234, 1, 1, signal)
+    libc.syscall(200, 1, signal)
+"#;
+
+#[test]
+fn no_call_of_the_same_uid_reaches_init() {
+    let mut sandbox = Sandbox::attested();
+    let exec = sandbox.order(&["python3", "-c", ATTACK]);
+    let running = sandbox.start(&exec);
+    let finished = sandbox.finish(running);
+    assert_eq!(
+        (finished.status, finished.output, finished.error),
+        (ExitStatus::Code(0), String::new(), String::new())
+    );
+    let init = sandbox
+        .run("grep -E '^(Max open|Max nice)' /proc/1/limits | grep -c ' 1 '; cut -d' ' -f18,19 /proc/1/stat");
+    assert_eq!(init.output, "0\n20 0\n");
+}
+
 #[test]
 fn a_task_that_lowers_its_tag_dies_with_its_command() {
     let mut sandbox = Sandbox::attested();

@@ -17,7 +17,11 @@ pub(super) fn check(findings: &mut Findings, inside: &Report, view: &OutsideView
         let (theirs, ours) = (String::from_utf8_lossy(&inside.status), String::from_utf8_lossy(text));
         for name in STATUS_FIELDS {
             let reported = status::field(&theirs, name).unwrap_or("missing");
-            findings.same(format!("agreement: {name}"), reported, status::field(&ours, name).unwrap_or("missing"));
+            findings.same(
+                format!("agreement: {name}"),
+                reported,
+                status::field(&ours, name).unwrap_or("missing"),
+            );
         }
     }
     if let Some(text) = &view.mountinfo {
@@ -47,7 +51,11 @@ fn check_mounts(findings: &mut Findings, inside: &[u8], outside: &[u8]) {
     let reported: Vec<Mounted> = reported.into_iter().map(comparable).collect();
     let seen: Vec<Mounted> = seen.into_iter().map(comparable).collect();
     for mounted in seen.iter().filter(|it| !reported.contains(it)) {
-        findings.add(format!("agreement: mount `{}`", mounted.point), "as init reported", "another, or unreported");
+        findings.add(
+            format!("agreement: mount `{}`", mounted.point),
+            "as init reported",
+            "another, or unreported",
+        );
     }
     for mounted in reported.iter().filter(|it| !seen.iter().any(|other| other.point == it.point)) {
         findings.add(format!("agreement: mount `{}`", mounted.point), "as init reported", "absent");

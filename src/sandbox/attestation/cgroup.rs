@@ -21,7 +21,11 @@ pub(super) fn check_limits(findings: &mut Findings, files: &Files<'_>, spec: &Co
         return;
     }
     findings.same("cgroup memory.limit_in_bytes", &memory, files.text("memory/memory.limit_in_bytes"));
-    findings.same("cgroup memory.memsw.limit_in_bytes", &memory, files.text("memory/memory.memsw.limit_in_bytes"));
+    findings.same(
+        "cgroup memory.memsw.limit_in_bytes",
+        &memory,
+        files.text("memory/memory.memsw.limit_in_bytes"),
+    );
     findings.same("cgroup pids.max", pids, files.text("pids/pids.max"));
     let in_cpu = |name: &str| {
         CPU_DIRECTORIES.iter().find_map(|it| files.get(&format!("{it}/{name}"))).unwrap_or("missing")
@@ -34,7 +38,8 @@ pub(super) fn check_limits(findings: &mut Findings, files: &Files<'_>, spec: &Co
 pub(super) fn check_membership(findings: &mut Findings, text: &str) {
     for line in text.lines() {
         let mut parts = line.splitn(3, ':');
-        let (_, controllers, path) = (parts.next(), parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let (_, controllers, path) =
+            (parts.next(), parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let name = if controllers.is_empty() { "unified" } else { controllers };
         match findings.viewpoint() {
             Viewpoint::Inside => findings.same(format!("cgroup path of `{name}`"), "/", path),

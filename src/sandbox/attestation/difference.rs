@@ -83,7 +83,12 @@ impl Findings {
     }
 
     /// Both sides are compared as they would be shown.
-    pub(super) fn same(&mut self, field: impl AsRef<str>, expected: impl fmt::Display, seen: impl fmt::Display) {
+    pub(super) fn same(
+        &mut self,
+        field: impl AsRef<str>,
+        expected: impl fmt::Display,
+        seen: impl fmt::Display,
+    ) {
         let (expected, seen) = (expected.to_string(), seen.to_string());
         if expected != seen {
             self.add(field, expected, if seen.is_empty() { "empty" } else { &seen });

@@ -39,13 +39,16 @@ impl Fixture {
         let made = sections("cgroup-v2.txt");
         let in_its_place = |text: &[u8]| {
             let text = String::from_utf8_lossy(text);
-            let kept = text.lines().filter(|line| !line.split(' ').nth(4).is_some_and(|it| it.starts_with("/sys/fs/cgroup")));
+            let kept = text
+                .lines()
+                .filter(|line| !line.split(' ').nth(4).is_some_and(|it| it.starts_with("/sys/fs/cgroup")));
             let kept = kept.filter(|line| !line.contains(" /sys ro"));
             let lines: Vec<&str> = kept.chain(made["mountinfo"].lines()).collect();
             ByteBuf::from(lines.join("\n") + "\n")
         };
         fixture.inside.mountinfo = in_its_place(&fixture.inside.mountinfo);
-        fixture.outside.mountinfo = Some(in_its_place(&fixture.outside.mountinfo.unwrap_or_default()).into_vec());
+        fixture.outside.mountinfo =
+            Some(in_its_place(&fixture.outside.mountinfo.unwrap_or_default()).into_vec());
         fixture.inside.cgroup = bytes(&made["cgroup"]);
         fixture.outside.cgroup = Some(b"0::/system.slice/docker-1f.scope\n".to_vec());
         fixture.inside.cgroup_limits = limits(&made["cgroup_limits"]);
@@ -95,7 +98,12 @@ fn sections(name: &str) -> BTreeMap<String, String> {
 }
 
 fn spec(filter: &Filter) -> ContainerSpec {
-    let tmpfs = |point: &str, mib: u64, inodes: u64, exec: bool| Tmpfs { point: point.to_owned(), bytes: mib * MIB, inodes, exec };
+    let tmpfs = |point: &str, mib: u64, inodes: u64, exec: bool| Tmpfs {
+        point: point.to_owned(),
+        bytes: mib * MIB,
+        inodes,
+        exec,
+    };
     ContainerSpec {
         name: "aegis-fixture".to_owned(),
         image_id: "sha256:0".to_owned(),
@@ -113,8 +121,11 @@ fn spec(filter: &Filter) -> ContainerSpec {
             tmpfs("/tmp", 256, 65_536, true),
             tmpfs("/workspace", 512, 165_536, true),
         ],
-        binds: vec![Bind { source: PathBuf::from("/run/aegis/default/slots/1/in"), target: "/.aegis".to_owned() }],
-        seccomp: filter.document(),
+        binds: vec![Bind {
+            source: PathBuf::from("/run/aegis/default/slots/1/in"),
+            target: "/.aegis".to_owned(),
+        }],
+        seccomp: filter.document().to_owned(),
         masked_paths: masks::masked_paths(2),
         readonly_paths: masks::readonly_paths(),
         memory_bytes: (1024 + 64 + 16 + 64 + 256 + 512 + 16) * MIB,

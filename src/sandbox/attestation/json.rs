@@ -126,7 +126,8 @@ impl AttestationReport {
             interfaces: network::interfaces(&String::from_utf8_lossy(&inside.net_dev)),
             cgroup_limits: inside.cgroup_limits.iter().map(|(file, value)| limit(file, value)).collect(),
             security_label: label(&inside.security_label),
-            seen_by_host: outside.map_or_else(Vec::new, |it| it.readable().into_iter().map(str::to_owned).collect()),
+            seen_by_host: outside
+                .map_or_else(Vec::new, |it| it.readable().into_iter().map(str::to_owned).collect()),
             probes_us: inside.probes_us,
             ready_us: inside.ready_us,
         }

@@ -55,7 +55,8 @@ pub(super) fn check(findings: &mut Findings, table: &[Mounted], expected: Expect
 
 fn required(expected: Expected<'_>) -> impl Iterator<Item = &str> {
     let spec = expected.spec;
-    let paths = spec.masked_paths.iter().chain(&spec.readonly_paths).filter(|it| expected.existing.contains(*it));
+    let paths =
+        spec.masked_paths.iter().chain(&spec.readonly_paths).filter(|it| expected.existing.contains(*it));
     ["/"]
         .into_iter()
         .chain(KERNEL.iter().map(|(point, ..)| *point))
@@ -94,7 +95,13 @@ fn has_flags(findings: &mut Findings, field: &str, mounted: &Mounted, flags: &[&
     }
 }
 
-fn check_tmpfs(findings: &mut Findings, field: &str, mounted: &Mounted, tmpfs: &Tmpfs, expected: Expected<'_>) {
+fn check_tmpfs(
+    findings: &mut Findings,
+    field: &str,
+    mounted: &Mounted,
+    tmpfs: &Tmpfs,
+    expected: Expected<'_>,
+) {
     findings.same(field, "tmpfs", &mounted.kind);
     findings.same(format!("{field}: part"), "/", &mounted.root);
     has_flags(findings, field, mounted, &["rw", "nosuid", "nodev"]);

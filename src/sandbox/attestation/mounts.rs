@@ -56,7 +56,9 @@ fn unescape(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
-        let digits = after.get(..3).filter(|it| *first == b'\\' && it.iter().all(|digit| (b'0'..=b'7').contains(digit)));
+        let digits = after
+            .get(..3)
+            .filter(|it| *first == b'\\' && it.iter().all(|digit| (b'0'..=b'7').contains(digit)));
         if let Some(digits) = digits {
             let code = digits.iter().fold(0_u32, |code, digit| code * 8 + u32::from(digit - b'0'));
             bytes.push(code as u8);

@@ -6,7 +6,10 @@ use crate::sandbox::attestation::difference::Findings;
 const OWN: [&str; 6] = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];
 
 /// The inode of a namespace in a list.
-pub(super) fn inode<'a, T: AsRef<[u8]> + 'a>(list: impl IntoIterator<Item = &'a (T, u64)>, name: &str) -> Option<u64> {
+pub(super) fn inode<'a, T: AsRef<[u8]> + 'a>(
+    list: impl IntoIterator<Item = &'a (T, u64)>,
+    name: &str,
+) -> Option<u64> {
     list.into_iter().find(|(it, _)| it.as_ref() == name.as_bytes()).map(|(_, inode)| *inode)
 }
 

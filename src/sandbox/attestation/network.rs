@@ -18,7 +18,9 @@ const UNREACHABLE6: [i32; 3] = [UNREACHABLE, 97, 99];
 pub(super) fn check(findings: &mut Findings, report: &Report) {
     for name in interfaces(&String::from_utf8_lossy(&report.net_dev)) {
         if FALLBACK_TUNNELS.contains(&name.as_str()) {
-            let why = format!("`{name}`, of a module of the host: set net.core.fb_tunnels_only_for_init_net=2 there");
+            let why = format!(
+                "`{name}`, of a module of the host: set net.core.fb_tunnels_only_for_init_net=2 there"
+            );
             findings.add("network interface", "only `lo`", why);
         } else if name != LOOPBACK {
             findings.add("network interface", "only `lo`", format!("`{name}`"));

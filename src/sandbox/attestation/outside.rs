@@ -104,7 +104,10 @@ mod tests {
     #[test]
     fn a_process_of_ones_own_is_readable_whole() {
         let view = OutsideView::read(std::process::id() as i32);
-        assert_eq!(view.readable(), ["status", "mountinfo", "cgroup", "limits", "uid_map", "net/route", "ns"]);
+        assert_eq!(
+            view.readable(),
+            ["status", "mountinfo", "cgroup", "limits", "uid_map", "net/route", "ns"]
+        );
         assert_eq!(view.namespaces, view.host_namespaces);
     }
 

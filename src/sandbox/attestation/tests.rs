@@ -249,10 +249,7 @@ fn a_line_that_is_no_mount_is_named() {
 
 #[test]
 fn unlimited_processes_are_named() {
-    check(
-        |it| set_limit(it, "pids/pids.max", Some("max")),
-        &["cgroup pids.max is max, expected 256"],
-    );
+    check(|it| set_limit(it, "pids/pids.max", Some("max")), &["cgroup pids.max is max, expected 256"]);
 }
 
 #[test]
@@ -333,8 +330,10 @@ fn an_interface_is_named() {
 fn a_tunnel_of_the_hosts_modules_is_named_with_what_helps() {
     check(
         |it| it.inside.net_dev.extend_from_slice(b"  sit0:  1  0\n"),
-        &["network interface is `sit0`, of a module of the host: set net.core.fb_tunnels_only_for_init_net=2 there, \
-           expected only `lo`"],
+        &[
+            "network interface is `sit0`, of a module of the host: set net.core.fb_tunnels_only_for_init_net=2 there, \
+           expected only `lo`",
+        ],
     );
 }
 
@@ -391,7 +390,10 @@ fn a_device_under_a_standard_name_is_named() {
 
 #[test]
 fn another_host_name_is_named() {
-    check(|it| it.inside.hostname = ByteBuf::from(b"prod".to_vec()), &["host name is prod, expected sandbox"]);
+    check(
+        |it| it.inside.hostname = ByteBuf::from(b"prod".to_vec()),
+        &["host name is prod, expected sandbox"],
+    );
 }
 
 #[test]
@@ -410,7 +412,10 @@ fn another_protocol_is_named() {
 #[test]
 fn a_report_of_another_process_is_named() {
     check_both(
-        |it| it.outside.status = it.outside.status.take().map(|text| replaced(&text, "Seccomp:\t2", "Seccomp:\t0")),
+        |it| {
+            it.outside.status =
+                it.outside.status.take().map(|text| replaced(&text, "Seccomp:\t2", "Seccomp:\t0"))
+        },
         &["Seccomp (as the host sees it)", "agreement: Seccomp (as the host sees it)"],
     );
 }
@@ -429,10 +434,12 @@ fn a_mount_that_init_did_not_report_is_named() {
 #[test]
 fn another_process_behind_the_connection_is_named() {
     check_both(
-        |it| it.outside.namespaces.retain_mut(|(name, inode)| {
-            *inode += u64::from(name == "mnt");
-            true
-        }),
+        |it| {
+            it.outside.namespaces.retain_mut(|(name, inode)| {
+                *inode += u64::from(name == "mnt");
+                true
+            })
+        },
         &["agreement: namespace `mnt` (as the host sees it)"],
     );
 }
@@ -440,7 +447,10 @@ fn another_process_behind_the_connection_is_named() {
 #[test]
 fn a_namespace_of_the_hosts_is_named() {
     check_both(
-        |it| it.outside.host_namespaces = it.outside.namespaces.iter().filter(|it| it.0 == "net").cloned().collect(),
+        |it| {
+            it.outside.host_namespaces =
+                it.outside.namespaces.iter().filter(|it| it.0 == "net").cloned().collect()
+        },
         &["namespace `net` (as the host sees it)"],
     );
 }
@@ -466,8 +476,11 @@ fn a_remapped_user_is_seen_as_such_by_the_host() {
     fixture.outside.uid_map = Some(map);
     fixture.replace("mountinfo", ",uid=2000000001", ",uid=2000100000");
     let status = fixture.outside.status.take().expect("it is recorded");
-    fixture.outside.status = Some(replaced(&status, "Uid:\t2000000001\t2000000001\t2000000001\t2000000001",
-        "Uid:\t2000100000\t2000100000\t2000100000\t2000100000"));
+    fixture.outside.status = Some(replaced(
+        &status,
+        "Uid:\t2000000001\t2000000001\t2000000001\t2000000001",
+        "Uid:\t2000100000\t2000100000\t2000100000\t2000100000",
+    ));
     assert_eq!(fixture.differences(), []);
 }
 
@@ -500,8 +513,21 @@ fn the_proof_in_short_reads_as_json() {
     assert_eq!(report.interfaces, ["lo"]);
     assert!(!report.user_namespace);
     let points: Vec<&str> = report.mounts.iter().map(|it| it.point.as_str()).collect();
-    assert_eq!(points, ["/", "/.aegis", "/run", "/tmp", "/workspace", "/etc/resolv.conf", "/etc/hostname", "/etc/hosts",
-        "/dev/shm", "/run/home"]);
+    assert_eq!(
+        points,
+        [
+            "/",
+            "/.aegis",
+            "/run",
+            "/tmp",
+            "/workspace",
+            "/etc/resolv.conf",
+            "/etc/hostname",
+            "/etc/hosts",
+            "/dev/shm",
+            "/run/home"
+        ]
+    );
     let text = serde_json::to_string(&report).expect("it serialises");
     assert_eq!(serde_json::from_str::<AttestationReport>(&text).expect("it reads back"), report);
 }
@@ -520,7 +546,9 @@ fn set_limit(fixture: &mut Fixture, file: &str, value: Option<&str>) {
     let place = fixture.inside.cgroup_limits.iter().position(|(it, _)| it[..] == *file.as_bytes());
     let place = place.expect("it is recorded");
     match value {
-        Some(value) => fixture.inside.cgroup_limits[place].1 = ByteBuf::from(format!("{value}\n").into_bytes()),
+        Some(value) => {
+            fixture.inside.cgroup_limits[place].1 = ByteBuf::from(format!("{value}\n").into_bytes())
+        }
         None => drop(fixture.inside.cgroup_limits.remove(place)),
     }
 }

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use crate::sandbox::beneath;
 use crate::sandbox::outputs::OutputError;
 use crate::sandbox::outputs::draft::RESERVED_PREFIX;
+use crate::task::RunId;
 
 /// Where outputs go by default, with a directory for each run. The workspace leaves it out.
 pub const DEFAULT_DIRECTORY: &str = "aegis-out";
@@ -23,8 +24,8 @@ pub enum Destination {
     Run {
         /// An existing directory.
         base: PathBuf,
-        /// One component.
-        run: String,
+        /// Its short form names the directory.
+        run: RunId,
     },
     /// The directory that somebody named; what is in it and not written again stays.
     Named(PathBuf),
@@ -50,7 +51,7 @@ pub(super) enum Fresh {
 impl Destination {
     pub(super) fn open(&self) -> Result<Opened, OutputError> {
         match self {
-            Self::Run { base, run } => open_run(base, run),
+            Self::Run { base, run } => open_run(base, &run.short()),
             Self::Named(path) => open_named(path),
         }
     }

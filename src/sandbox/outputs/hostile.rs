@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use crate::sandbox::outputs::path::{PathFault, SafePath};
 use crate::sandbox::outputs::{Collected, Destination, Extractor, OutputError, OutputLimits, Wanted, Why};
+use crate::task::RunId;
 
 const LIMITS: OutputLimits = OutputLimits { bytes: 1000, entries: 50, depth: 5 };
 
@@ -67,7 +68,7 @@ impl Place {
         patterns: &[&str],
     ) -> Result<Collected, OutputError> {
         let patterns: Vec<String> = patterns.iter().map(|it| (*it).to_owned()).collect();
-        let wanted = Wanted::parse(&patterns)?;
+        let wanted = Wanted::parse(&patterns, "/workspace")?;
         let mut extractor = Extractor::new(&Destination::Named(self.out()), wanted, limits)?;
         for message in sent {
             match message {
@@ -215,9 +216,9 @@ fn ar_05_the_byte_limit_is_for_all_files_together() {
 #[test]
 fn ar_06_nesting_beyond_the_limit_is_dropped() {
     check(
-        vec![dir("1/2/3/4/5/6"), dir("1/2/3/4/5/6/7")],
-        &["1/", "1/2/", "1/2/3/", "1/2/3/4/", "1/2/3/4/5/", "1/2/3/4/5/6/"],
-        &[("1/2/3/4/5/6/7", Why::DepthLimit)],
+        vec![dir("1/2/3/4/5"), dir("1/2/3/4/5/6"), file("1/2/3/4/5/f", "")],
+        &["1/", "1/2/", "1/2/3/", "1/2/3/4/", "1/2/3/4/5/", "1/2/3/4/5/f"],
+        &[("1/2/3/4/5/6", Why::DepthLimit)],
     );
 }
 
@@ -415,13 +416,14 @@ fn files_of_an_earlier_run_are_replaced_and_never_written_through() {
 #[test]
 fn the_default_directory_is_new_and_keeps_out_of_the_history() {
     let project = tempfile::tempdir().expect("a directory");
-    let destination = Destination::Run { base: project.path().to_path_buf(), run: "0123456789ab".to_owned() };
-    let wanted = Wanted::parse(&["a".to_owned()]).expect("it parses");
+    let run = RunId::generate();
+    let destination = Destination::Run { base: project.path().to_path_buf(), run };
+    let wanted = Wanted::parse(&["a".to_owned()], "").expect("it parses");
     let mut extractor = Extractor::new(&destination, wanted.clone(), LIMITS).expect("it can be made");
     extractor.entries(vec![file("a", "x")]).expect("it is written");
     let collected = extractor.finish(None);
     assert!(!collected.complete);
-    assert_eq!(collected.directory, Some(project.path().join("aegis-out/0123456789ab")));
+    assert_eq!(collected.directory, Some(project.path().join("aegis-out").join(run.short())));
     assert_eq!(fs::read_to_string(project.path().join("aegis-out/.gitignore")).expect("it is there"), "*\n");
     assert!(matches!(Extractor::new(&destination, wanted, LIMITS), Err(OutputError::Directory { .. })));
 }
@@ -429,8 +431,9 @@ fn the_default_directory_is_new_and_keeps_out_of_the_history() {
 #[test]
 fn a_default_directory_without_outputs_is_removed() {
     let project = tempfile::tempdir().expect("a directory");
-    let destination = Destination::Run { base: project.path().to_path_buf(), run: "0123456789ab".to_owned() };
-    let wanted = Wanted::parse(&["a".to_owned(), "b".to_owned()]).expect("it parses");
+    let run = RunId::generate();
+    let destination = Destination::Run { base: project.path().to_path_buf(), run };
+    let wanted = Wanted::parse(&["a".to_owned(), "b".to_owned()], "").expect("it parses");
     let extractor = Extractor::new(&destination, wanted, LIMITS).expect("it can be made");
     let done = OutDone {
         unmatched: vec![1, 7, 0, 1],
@@ -442,7 +445,7 @@ fn a_default_directory_without_outputs_is_removed() {
     assert_eq!(collected.dropped[0].why, Why::Inside(DropReason::NotAFile));
     assert_eq!(collected.dropped_count, u64::MAX);
     assert_eq!(collected.directory, None);
-    assert!(!project.path().join("aegis-out/0123456789ab").exists());
+    assert!(!project.path().join("aegis-out").join(run.short()).exists());
 }
 
 #[test]
@@ -450,8 +453,8 @@ fn a_planted_link_in_place_of_the_default_directory_is_refused() {
     let project = tempfile::tempdir().expect("a directory");
     let elsewhere = tempfile::tempdir().expect("a directory");
     symlink(elsewhere.path(), project.path().join("aegis-out")).expect("a link");
-    let destination = Destination::Run { base: project.path().to_path_buf(), run: "r".to_owned() };
-    let wanted = Wanted::parse(&["a".to_owned()]).expect("it parses");
+    let destination = Destination::Run { base: project.path().to_path_buf(), run: RunId::generate() };
+    let wanted = Wanted::parse(&["a".to_owned()], "").expect("it parses");
     assert!(matches!(Extractor::new(&destination, wanted, LIMITS), Err(OutputError::NotADirectory { .. })));
     assert_eq!(fs::read_dir(elsewhere.path()).expect("a directory").count(), 0);
 }
@@ -461,7 +464,7 @@ fn ar_13_no_unfinished_file_has_a_name_and_leftovers_are_removed() {
     let place = Place::new();
     fs::create_dir(place.out()).expect("a directory");
     fs::write(place.out().join(".aegis-part-old"), "half").expect("a leftover");
-    let wanted = Wanted::parse(&[".".to_owned()]).expect("it parses");
+    let wanted = Wanted::parse(&[".".to_owned()], "").expect("it parses");
     let mut extractor =
         Extractor::new(&Destination::Named(place.out()), wanted, LIMITS).expect("it can be opened");
     extractor.entries(vec![sized("big", 900, "half")]).expect("it is begun");
@@ -497,7 +500,7 @@ fn where_nameless_files_cannot_be_had_a_stand_in_is_used() {
 #[test]
 fn an_unusable_directory_is_named() {
     let place = Place::new();
-    let wanted = Wanted::parse(&["a".to_owned()]).expect("it parses");
+    let wanted = Wanted::parse(&["a".to_owned()], "").expect("it parses");
     let refusal = Extractor::new(&Destination::Named(place.kept.path().join("canary")), wanted, LIMITS);
     assert!(refusal.err().expect("a refusal").to_string().contains("is not a directory"));
 }
@@ -599,8 +602,8 @@ impl Model {
     fn entry(&mut self, entry: &Entry) {
         self.end();
         let Ok(path) = SafePath::parse(&entry.path) else { return };
-        if path.depth() as u64 > LIMITS.depth || path.bytes().split(|it| *it == b'/').any(|it| it == b".git")
-        {
+        let level = path.depth() as u64 + u64::from(entry.kind == EntryKind::Dir);
+        if level > LIMITS.depth || path.bytes().split(|it| *it == b'/').any(|it| it == b".git") {
             return;
         }
         let path_bytes = path.bytes().to_vec();

@@ -115,7 +115,11 @@ fn socket_rules(profile: Profile) -> Vec<Rule> {
     }
     if profile.netlink_route {
         for kind in [SOCK_DGRAM, SOCK_RAW] {
-            rules.push(vec![exactly(0, AF_NETLINK), bits(1, SOCK_TYPE_MASK, kind), exactly(2, NETLINK_ROUTE)]);
+            rules.push(vec![
+                exactly(0, AF_NETLINK),
+                bits(1, SOCK_TYPE_MASK, kind),
+                exactly(2, NETLINK_ROUTE),
+            ]);
         }
     }
     rules

@@ -45,8 +45,8 @@ mod tests {
     use crate::sandbox::seccomp::{Filter, Profile};
 
     fn check(pointer: &str, expected: serde_json::Value) {
-        let text = Filter::new(Profile { ptrace: false, netlink_route: true }).document();
-        let document: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+        let filter = Filter::new(Profile { ptrace: false, netlink_route: true });
+        let document: serde_json::Value = serde_json::from_str(filter.document()).expect("it is JSON");
         assert_eq!(document.pointer(pointer), Some(&expected));
     }
 

@@ -1,6 +1,9 @@
 //! The system calls of x86_64 by number, up to Linux 6.18, in the kernel's own order. It says nothing of what is
 //! allowed: `groups` does, and a test holds that every name here is in exactly one group.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 /// Numbers 0 to 336.
 const FROM_0: &str = "
     read write open close stat fstat lstat poll lseek mmap mprotect munmap brk rt_sigaction rt_sigprocmask
@@ -60,12 +63,15 @@ pub fn all() -> impl Iterator<Item = (u32, &'static str)> {
 
 /// The number of a call, `None` if this table has no such name.
 pub fn number(name: &str) -> Option<u32> {
-    all().find(|(_, it)| *it == name).map(|(number, _)| number)
+    static BY_NAME: LazyLock<BTreeMap<&str, u32>> =
+        LazyLock::new(|| all().map(|(number, name)| (name, number)).collect());
+    BY_NAME.get(name).copied()
 }
 
 /// The name of a call, `None` if this table has no such number.
 pub fn name(number: u32) -> Option<&'static str> {
-    all().find(|(it, _)| *it == number).map(|(_, name)| name)
+    static BY_NUMBER: LazyLock<BTreeMap<u32, &str>> = LazyLock::new(|| all().collect());
+    BY_NUMBER.get(&number).copied()
 }
 
 #[cfg(test)]

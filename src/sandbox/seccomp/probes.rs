@@ -6,9 +6,7 @@
 use aegis_init::wire::{Entrypoint, Probe, ProbeResult};
 
 use crate::sandbox::attestation::Difference;
-use crate::sandbox::seccomp::conditions::{
-    AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, CLONE_NAMESPACES, IOCTL_DENIED, clone_namespaces,
-};
+use crate::sandbox::seccomp::edges::edges;
 use crate::sandbox::seccomp::groups::{ENOSYS, EPERM};
 use crate::sandbox::seccomp::{Filter, Verdict, numbers};
 
@@ -28,14 +26,6 @@ const SIGSEGV: i32 = 11;
 const SIGSYS: i32 = 31;
 
 const NOTHING: u64 = u64::MAX;
-/// A flag that no socket type has: the kernel refuses it before it looks at the family.
-const BAD_TYPE_FLAG: u64 = 0x4000_0000;
-/// Set above an argument of 32 bits, which the kernel ignores there.
-const UPPER: u64 = 0xDEAD_BEEF_0000_0000;
-/// With this and without `CLONE_SIGHAND` the kernel refuses to clone.
-const CLONE_THREAD: u64 = 0x0001_0000;
-/// One above the last family that Linux 6.18 has.
-const AF_END: u64 = 47;
 /// Differences name at most this many calls of a group.
 const NAMED_MAX: usize = 4;
 
@@ -52,49 +42,52 @@ pub struct PlannedProbe {
     pub accepted: Vec<ProbeResult>,
 }
 
-impl Filter {
-    /// Every call that must be refused, in the order in which init tries them.
-    pub fn probes(&self) -> Vec<PlannedProbe> {
-        let mut probes = self.numbered();
-        for (label, call, args) in edges() {
-            probes.extend(self.edge(label, call, args));
+/// Every call that a filter must refuse.
+pub(super) fn plan(filter: &Filter) -> Vec<PlannedProbe> {
+    let mut probes = Vec::new();
+    // A call whose arguments decide has its edges instead.
+    for number in (0..NUMBERS_END).filter(|it| !EXEMPT.contains(it) && !filter.is_conditional(*it)) {
+        let label =
+            numbers::name(number).map_or_else(|| format!("call {number}"), |name| format!("`{name}`"));
+        probes.extend(plan_one(filter, label, number, harmless_arguments(number)));
+    }
+    for (label, call, args) in edges() {
+        if let Some(number) = numbers::number(call) {
+            probes.extend(plan_one(filter, format!("`{call}` with {label}"), number, args));
         }
-        probes.extend(other_entries());
-        probes
     }
+    probes.extend(other_entries());
+    probes
+}
 
-    /// Holds the answers against the profile: one difference for each group that is not as it must be.
-    pub fn judge(&self, results: &[ProbeResult]) -> Vec<Difference> {
-        judge(&self.probes(), results)
+/// Holds answers against a plan: one difference for each group that is not as it must be.
+pub(super) fn judge(planned: &[PlannedProbe], results: &[ProbeResult]) -> Vec<Difference> {
+    if planned.len() != results.len() {
+        let expected = format!("{} answers", planned.len());
+        return vec![Difference::new("seccomp probes", expected, format!("{} answers", results.len()))];
     }
-
-    fn numbered(&self) -> Vec<PlannedProbe> {
-        let mut probes = Vec::new();
-        for number in (0..NUMBERS_END).filter(|it| !EXEMPT.contains(it)) {
-            let args = harmless_arguments(number);
-            // A call that depends on its arguments has its edges instead.
-            if !self.always_allowed(number) && !self.conditional.iter().any(|it| Some(it.call) == numbers::name(number)) {
-                let label = numbers::name(number).map_or_else(|| format!("call {number}"), |name| format!("`{name}`"));
-                probes.extend(self.plan(label, number, args));
-            }
+    let mut open: Vec<(&'static str, Vec<(&PlannedProbe, ProbeResult)>)> = Vec::new();
+    for (plan, result) in planned.iter().zip(results) {
+        if plan.accepted.contains(result) {
+            continue;
         }
-        probes
-    }
-
-    fn edge(&self, label: String, call: &'static str, args: [u64; 6]) -> Option<PlannedProbe> {
-        self.plan(format!("`{call}` with {label}"), numbers::number(call)?, args)
-    }
-
-    /// `None` if the profile allows it.
-    fn plan(&self, label: String, number: u32, args: [u64; 6]) -> Option<PlannedProbe> {
-        let Verdict::Errno(errno) = self.decide(number, args) else { return None };
-        let mut accepted = vec![ProbeResult::Errno(errno)];
-        if number >= NEWER_FROM {
-            accepted.extend([EPERM, ENOSYS].into_iter().filter(|it| *it != errno).map(ProbeResult::Errno));
+        match open.iter_mut().find(|(group, _)| *group == plan.group) {
+            Some((_, wrong)) => wrong.push((plan, *result)),
+            None => open.push((plan.group, vec![(plan, *result)])),
         }
-        let probe = Probe { entry: Entrypoint::Native, number, args, deadly: false };
-        Some(PlannedProbe { label, group: self.group_of(number), probe, accepted })
     }
+    open.iter().map(|(group, wrong)| group_difference(group, wrong)).collect()
+}
+
+/// `None` if the profile allows it.
+fn plan_one(filter: &Filter, label: String, number: u32, args: [u64; 6]) -> Option<PlannedProbe> {
+    let Verdict::Errno(errno) = filter.decide(number, args) else { return None };
+    let mut accepted = vec![ProbeResult::Errno(errno)];
+    if number >= NEWER_FROM {
+        accepted.extend([EPERM, ENOSYS].into_iter().filter(|it| *it != errno).map(ProbeResult::Errno));
+    }
+    let probe = Probe { entry: Entrypoint::Native, number, args, deadly: false };
+    Some(PlannedProbe { label, group: filter.group_of(number), probe, accepted })
 }
 
 /// Arguments that no kernel acts on. All ones is a bad descriptor, a bad pointer and an invalid flag at once.
@@ -110,68 +103,6 @@ fn harmless_arguments(number: u32) -> [u64; 6] {
     args
 }
 
-/// The edges of calls that depend on their arguments: label, call, arguments.
-fn edges() -> Vec<(String, &'static str, [u64; 6])> {
-    let mut edges = Vec::new();
-    for (name, flag) in CLONE_NAMESPACES.into_iter().chain([("every namespace", clone_namespaces())]) {
-        edges.push((name.to_owned(), "clone", [CLONE_THREAD | u64::from(flag), 0, 0, 0, 0, 0]));
-    }
-    edges.push((
-        "CLONE_NEWUSER below other bits".to_owned(),
-        "clone",
-        [UPPER | CLONE_THREAD | u64::from(clone_namespaces()), 0, 0, 0, 0, 0],
-    ));
-    for (name, request) in IOCTL_DENIED {
-        for (upper, place) in [(0, ""), (UPPER, " below other bits")] {
-            let args = [NOTHING, upper | u64::from(request), NOTHING, NOTHING, NOTHING, NOTHING];
-            edges.push((format!("{name}{place}"), "ioctl", args));
-        }
-    }
-    // These take effect where nothing stops them, on the one process that tries them and exits.
-    for (label, persona) in [
-        ("ADDR_NO_RANDOMIZE", 0x0004_0000),
-        ("ADDR_NO_RANDOMIZE below other bits", UPPER | 0x0004_0000),
-        ("READ_IMPLIES_EXEC", 0x0040_0000),
-        ("MMAP_PAGE_ZERO", 0x0010_0000),
-    ] {
-        edges.push((label.to_owned(), "personality", [persona, 0, 0, 0, 0, 0]));
-    }
-    for (label, kind) in [("a character device", 0x2000), ("a block device", 0x6000)] {
-        edges.push((label.to_owned(), "mknod", [NOTHING, kind | 0o600, 0x103, 0, 0, 0]));
-        edges.push((label.to_owned(), "mknodat", [NOTHING, NOTHING, kind | 0o600, 0x103, 0, 0]));
-    }
-    edges.extend(socket_edges());
-    edges
-}
-
-fn socket_edges() -> Vec<(String, &'static str, [u64; 6])> {
-    let mut edges = Vec::new();
-    let mut push = |call, label: String, family: u64, kind: u64, protocol: u64| {
-        edges.push((label, call, [family, kind | BAD_TYPE_FLAG, protocol, NOTHING, NOTHING, NOTHING]));
-    };
-    // The profile drops those that it allows.
-    for family in 0..AF_END {
-        push("socket", format!("family {family}"), family, 1, 0);
-        push("socket", format!("family {family}, raw"), family, 3, 0);
-        push("socketpair", format!("family {family}"), family, 1, 0);
-    }
-    push("socket", "family 17 below other bits".to_owned(), UPPER | 17, 3, 0);
-    push("socketpair", "a raw type".to_owned(), u64::from(AF_UNIX), 3, 0);
-    for family in [AF_INET, AF_INET6].map(u64::from) {
-        for kind in (0..16).filter(|it| ![1, 2].contains(it)) {
-            push("socket", format!("family {family}, type {kind}"), family, kind, 1);
-        }
-        for (kind, protocol) in [(1, 17), (1, 132), (1, 256), (1, 262), (2, 1), (2, 6), (2, 58), (2, 132), (2, 136)] {
-            push("socket", format!("family {family}, protocol {protocol}"), family, kind, protocol);
-        }
-        push("socket", format!("family {family}, protocol 262 below other bits"), family, 1, UPPER | 262);
-    }
-    for protocol in 1..32 {
-        push("socket", format!("netlink protocol {protocol}"), u64::from(AF_NETLINK), 3, protocol);
-    }
-    edges
-}
-
 /// The ABIs that the filter must not know. It may end the caller, so each is tried by a process of its own.
 fn other_entries() -> Vec<PlannedProbe> {
     let mut probes = Vec::new();
@@ -180,7 +111,12 @@ fn other_entries() -> Vec<PlannedProbe> {
         probes.push(PlannedProbe {
             label: format!("x32 call {number}"),
             group: "other ABIs",
-            probe: Probe { entry: Entrypoint::Native, number: X32 | number, args: [NOTHING; 6], deadly: true },
+            probe: Probe {
+                entry: Entrypoint::Native,
+                number: X32 | number,
+                args: [NOTHING; 6],
+                deadly: true,
+            },
             accepted: vec![
                 ProbeResult::Errno(ENOSYS),
                 ProbeResult::Errno(EPERM),
@@ -203,26 +139,9 @@ fn other_entries() -> Vec<PlannedProbe> {
     probes
 }
 
-fn judge(planned: &[PlannedProbe], results: &[ProbeResult]) -> Vec<Difference> {
-    if planned.len() != results.len() {
-        let expected = format!("{} answers", planned.len());
-        return vec![Difference::new("seccomp probes", expected, format!("{} answers", results.len()))];
-    }
-    let mut open: Vec<(&'static str, Vec<(&PlannedProbe, ProbeResult)>)> = Vec::new();
-    for (plan, result) in planned.iter().zip(results) {
-        if plan.accepted.contains(result) {
-            continue;
-        }
-        match open.iter_mut().find(|(group, _)| *group == plan.group) {
-            Some((_, wrong)) => wrong.push((plan, *result)),
-            None => open.push((plan.group, vec![(plan, *result)])),
-        }
-    }
-    open.iter().map(|(group, wrong)| group_difference(group, wrong)).collect()
-}
-
 fn group_difference(group: &str, wrong: &[(&PlannedProbe, ProbeResult)]) -> Difference {
-    let named = wrong.iter().take(NAMED_MAX).map(|(plan, result)| format!("{}: {}", plan.label, said(*result)));
+    let named =
+        wrong.iter().take(NAMED_MAX).map(|(plan, result)| format!("{}: {}", plan.label, said(*result)));
     let mut seen = named.collect::<Vec<_>>().join(", ");
     if wrong.len() > NAMED_MAX {
         seen.push_str(&format!(", and {} more", wrong.len() - NAMED_MAX));
@@ -270,11 +189,15 @@ mod tests {
         probes.iter().map(|it| it.accepted[0]).collect()
     }
 
+    fn allowed(filter: &Filter, number: u32) -> bool {
+        !filter.is_conditional(number) && filter.decide(number, [0; 6]) == Verdict::Allow
+    }
+
     #[test]
     fn every_number_that_is_not_allowed_is_tried() {
         let filter = strict();
         let probes = filter.probes();
-        for number in (0..NUMBERS_END).filter(|it| !EXEMPT.contains(it) && !filter.always_allowed(*it)) {
+        for number in (0..NUMBERS_END).filter(|it| !EXEMPT.contains(it) && !allowed(&filter, *it)) {
             assert!(probes.iter().any(|it| it.probe.number == number), "{number}");
         }
     }
@@ -289,12 +212,12 @@ mod tests {
 
     #[test]
     fn the_filters_own_answers_are_no_difference() {
-        assert_eq!(strict().judge(&filtered(&strict().probes())), []);
+        assert_eq!(strict().judge(&filtered(strict().probes())), []);
     }
 
     #[test]
     fn a_probe_that_did_not_run_is_a_difference() {
-        let mut results = filtered(&strict().probes());
+        let mut results = filtered(strict().probes());
         results[0] = ProbeResult::NotRun;
         assert_eq!(strict().judge(&results).len(), 1);
     }
@@ -306,17 +229,19 @@ mod tests {
 
     #[test]
     fn an_open_group_is_one_difference_that_names_it() {
-        let probes = strict().probes();
-        let mut results = filtered(&probes);
-        for (plan, result) in probes.iter().zip(&mut results) {
+        let filter = strict();
+        let mut results = filtered(filter.probes());
+        for (plan, result) in filter.probes().iter().zip(&mut results) {
             if plan.group == "keyrings" {
                 *result = ProbeResult::Errno(22);
             }
         }
-        let differences = strict().judge(&results);
+        let differences = filter.judge(&results);
         assert_eq!(
             differences.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            ["seccomp group `keyrings` is `add_key`: EINVAL, `request_key`: EINVAL, `keyctl`: EINVAL, expected EPERM"]
+            [
+                "seccomp group `keyrings` is `add_key`: EINVAL, `request_key`: EINVAL, `keyctl`: EINVAL, expected EPERM"
+            ]
         );
     }
 }

@@ -73,8 +73,29 @@ pub(super) fn adopt(root: &Path, walk: &mut Walk) -> Result<(), WorkspaceError> 
     for (directory, item) in std::mem::take(&mut walk.gitfiles) {
         redirect(root, repository.as_ref(), walk, (directory, item), &mut added)?;
     }
-    let Some(repository) = repository else { return Ok(()) };
+    let objects = match &repository {
+        Some(repository) => repository.common.as_ref().unwrap_or(&repository.own).join("objects"),
+        None => root.join(".git/objects"),
+    };
+    if let Some(repository) = repository {
+        take_over(&repository, walk, added)?;
+    }
+    let taken = walk.plan.directories.iter().any(|it| it.to == b".git/objects/info");
+    if taken && text_of(&objects.join("info/alternates")).is_some_and(|it| !it.as_os_str().is_empty()) {
+        walk.plan.summary.notes.push(
+            "git may miss objects inside: the repository borrows some from another one (`git repack -a -d` copies them, then `.git/objects/info/alternates` can go)"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
 
+/// Puts the repository in the place of the `.git` file of the root.
+fn take_over(
+    repository: &Repository,
+    walk: &mut Walk,
+    mut added: HashMap<Vec<u8>, Vec<u8>>,
+) -> Result<(), WorkspaceError> {
     walk.plan.directories[0].items.retain(|it| it.name != GIT);
     walk.plan.summary.files -= 1;
     for name in ["config", "config.worktree"] {

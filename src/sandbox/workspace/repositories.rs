@@ -249,3 +249,17 @@ fn a_git_file_that_names_nothing_is_told() {
     let (summary, _) = place.copy("project");
     assert_eq!(summary.notes, ["git does not work inside: `.git` names `../absent`, which is not there"]);
 }
+
+#[test]
+fn borrowed_objects_are_told_and_the_advice_helps() {
+    let place = Place::new();
+    repository(&place, "main");
+    git(&place.path(""), &["clone", "-q", "--shared", "main", "borrower"]);
+    let (summary, _) = place.copy("borrower");
+    assert_eq!(summary.notes.len(), 1);
+    assert!(summary.notes[0].contains("`git repack -a -d`"));
+    fs::remove_dir_all(place.path("copy")).expect("it is gone");
+    git(&place.path("borrower"), &["repack", "-a", "-d", "-q"]);
+    fs::remove_file(place.path("borrower/.git/objects/info/alternates")).expect("it is gone");
+    check(&place, "borrower", &[]);
+}

@@ -380,7 +380,10 @@ fn too_many_bytes_are_refused_before_anything_starts() {
         refusal.contains("takes 2.1 MiB and its limit is 1 MiB (largest: `data/raw` 2 MiB, `src` 4 KiB)"),
         "{refusal}"
     );
-    assert!(refusal.contains("`.aegisignore`") && refusal.contains("`workspace_size`"), "{refusal}");
+    assert!(
+        refusal.contains("`.aegisignore`") && refusal.contains("`filesystem.workspace_size`"),
+        "{refusal}"
+    );
 }
 
 #[test]
@@ -392,7 +395,7 @@ fn following_the_advice_on_too_many_bytes_helps() {
 }
 
 #[test]
-fn too_many_files_are_refused_and_counted_to_a_bound() {
+fn too_many_files_are_refused_and_counted() {
     let place = Place::new();
     for index in 0..120 {
         place.write(&format!("many/{index}"), "");
@@ -402,6 +405,15 @@ fn too_many_files_are_refused_and_counted_to_a_bound() {
         refusal.contains("holds 121 files and its limit is 100 (largest: `many` 120 files)"),
         "{refusal}"
     );
+}
+
+#[test]
+fn a_directory_too_large_to_count_is_refused_all_the_same() {
+    let place = Place::new();
+    for index in 0..10_002 {
+        File::create(place.project().join(index.to_string())).expect("a file");
+    }
+    assert!(place.refusal(Limits { bytes: 1 << 20, files: 100 }).contains("holds more than 10000 files"));
 }
 
 #[test]

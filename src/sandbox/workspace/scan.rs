@@ -33,7 +33,7 @@ pub fn scan(root: &Path, limits: Limits) -> Result<Plan, WorkspaceError> {
         File::open(root).map_err(|cause| WorkspaceError::Missing { path: root.to_path_buf(), cause })?;
     let mut walk = Walk::new(limits);
     walk.tree(opened.into(), b"", &Select::Project)?;
-    if walk.excess().is_none() {
+    if !walk.weights.exceed(limits) {
         git::adopt(root, &mut walk)?;
     }
     match walk.excess() {
@@ -124,8 +124,11 @@ impl Walk {
     ) -> Result<Vec<Pending>, WorkspaceError> {
         let directory = beneath::directory(self.plan.sources[source].as_fd(), &at.from)
             .map_err(|cause| refused(&at.to, cause))?;
-        let Some(names) = self.names(directory.as_fd(), &at.to)? else {
+        let counted_max = self.plan.limits.files.saturating_mul(COUNTED_TIMES).max(COUNTED_MIN);
+        let room = counted_max.saturating_sub(self.weights.total.files);
+        let Some(names) = names(directory.as_fd(), &at.to, room)? else {
             self.count = Count::Broken;
+            self.weights.add(&at.to, Weight { bytes: 0, files: room });
             return Ok(Vec::new());
         };
         let has = |name: &[u8]| names.binary_search_by(|it| it.as_slice().cmp(name)).is_ok();
@@ -183,7 +186,7 @@ impl Walk {
 
     fn record(&mut self, source: usize, at: Pending, items: Vec<Item>, own: Weight) {
         self.weights.add(&at.to, own);
-        if self.excess().is_some() {
+        if self.weights.exceed(self.plan.limits) {
             // From here on only the count matters, for the message.
             self.plan.directories.clear();
             self.first_names.clear();
@@ -192,26 +195,6 @@ impl Walk {
         let made = at.made.filter(|_| self.made.insert(at.to.clone()));
         self.plan.summary.directories += u64::from(made.is_some());
         self.plan.directories.push(Directory { source, from: at.from, to: at.to, made, items });
-    }
-
-    /// The names in a directory, in order; `None` if there are too many even to count.
-    fn names(&self, directory: BorrowedFd<'_>, path: &[u8]) -> Result<Option<Vec<Vec<u8>>>, WorkspaceError> {
-        let counted_max = self.plan.limits.files.saturating_mul(COUNTED_TIMES).max(COUNTED_MIN);
-        let room = counted_max.saturating_sub(self.weights.total.files);
-        let mut names = Vec::new();
-        for entry in Dir::read_from(directory).map_err(|cause| refused(path, cause))? {
-            let entry = entry.map_err(|cause| refused(path, cause))?;
-            let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." {
-                continue;
-            }
-            if names.len() as u64 >= room {
-                return Ok(None);
-            }
-            names.push(name.to_vec());
-        }
-        names.sort_unstable();
-        Ok(Some(names))
     }
 
     /// What travels for an entry that is no directory; `None` if nothing does.
@@ -278,6 +261,24 @@ impl Walk {
         }
         accessat(directory, name, Access::READ_OK, AtFlags::EACCESS).map_err(|cause| refused(to, cause))
     }
+}
+
+/// The names in a directory, in order; `None` if there are more than `room`.
+fn names(directory: BorrowedFd<'_>, path: &[u8], room: u64) -> Result<Option<Vec<Vec<u8>>>, WorkspaceError> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory).map_err(|cause| refused(path, cause))? {
+        let entry = entry.map_err(|cause| refused(path, cause))?;
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        if names.len() as u64 >= room {
+            return Ok(None);
+        }
+        names.push(name.to_vec());
+    }
+    names.sort_unstable();
+    Ok(Some(names))
 }
 
 fn takes(

@@ -45,6 +45,11 @@ impl Weights {
         }
     }
 
+    /// Whether anything is too much.
+    pub fn exceed(&self, limits: Limits) -> bool {
+        self.total.bytes > limits.bytes || self.total.files > limits.files
+    }
+
     /// What is too much, if anything: sizes, limit, largest directories and what to do.
     pub fn excess(&self, limits: Limits, count: Count) -> Option<String> {
         let more = match count {
@@ -55,14 +60,14 @@ impl Weights {
             let (bytes, limit) = (size(self.total.bytes), size(limits.bytes));
             let named = self.name_largest(|it| it.bytes, size);
             return Some(format!(
-                "takes {more}{bytes} and its limit is {limit}{named}; leave out what the task does not need with lines in `.aegisignore`, or raise `workspace_size` in the policy"
+                "takes {more}{bytes} and its limit is {limit}{named}; leave out what the task does not need with lines in `.aegisignore`, or raise it with `--workspace-size` or `filesystem.workspace_size` in the policy"
             ));
         }
         if self.total.files > limits.files {
             let (files, limit) = (self.total.files, limits.files);
             let named = self.name_largest(|it| it.files, |it| format!("{it} files"));
             return Some(format!(
-                "holds {more}{files} files and its limit is {limit}{named}; leave out what the task does not need with lines in `.aegisignore`, or raise `workspace_files` in the policy"
+                "holds {more}{files} files and its limit is {limit}{named}; leave out what the task does not need with lines in `.aegisignore`, or raise `filesystem.workspace_files` in the policy"
             ));
         }
         None

@@ -1,0 +1,194 @@
+//! The `aegis` program as a person runs it: an environment of its own, a state directory of its own, everything
+//! bounded in time.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Time that one command may take before the test fails.
+pub const PATIENCE: Duration = Duration::from_secs(150);
+
+/// An instance of Aegis: its state directory, and a directory to stand in. Dropped, nothing of it is left.
+pub struct Aegis {
+    home: tempfile::TempDir,
+    variables: Vec<(String, String)>,
+}
+
+/// What a command gave.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit status; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Aegis {
+    /// A new instance.
+    pub fn new() -> Self {
+        let home = tempfile::tempdir().expect("a directory");
+        for name in ["state", "home", "here"] {
+            std::fs::create_dir(home.path().join(name)).expect("a directory");
+        }
+        Self { home, variables: Vec::new() }
+    }
+
+    /// The same with a variable in the environment of every command.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The directory that commands stand in; no project is around it.
+    pub fn here(&self) -> PathBuf {
+        self.home.path().join("here")
+    }
+
+    /// The state directory.
+    pub fn state(&self) -> PathBuf {
+        self.home.path().join("state")
+    }
+
+    /// The instance's id, once a command has run.
+    pub fn instance(&self) -> String {
+        std::fs::read_to_string(self.state().join("instance")).expect("an instance").trim().to_owned()
+    }
+
+    /// The instance's runtime directory.
+    pub fn runtime(&self) -> PathBuf {
+        Path::new("/run/aegis").join(self.instance())
+    }
+
+    /// `aegis` with these arguments, ready to be started.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aegis"));
+        command.args(arguments).current_dir(self.here()).env_clear();
+        for name in ["PATH", "DOCKER_HOST", "XDG_RUNTIME_DIR", "TMPDIR"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command.env("HOME", self.home.path().join("home")).env("AEGIS_STATE_DIR", self.state());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs `aegis` to its end.
+    pub fn call(&self, arguments: &[&str]) -> Ended {
+        finish(self.command(arguments).spawn().expect("aegis starts"), b"")
+    }
+
+    /// Runs `aegis` to its end with this standard input.
+    pub fn call_with_input(&self, arguments: &[&str], input: &[u8]) -> Ended {
+        let child = self.command(arguments).stdin(Stdio::piped()).spawn().expect("aegis starts");
+        finish(child, input)
+    }
+
+    /// Runs a shell script in the base image under `strict`, with these flags before it.
+    pub fn script(&self, flags: &[&str], script: &str) -> Ended {
+        let mut arguments = vec!["run", "--no-workspace"];
+        arguments.extend(flags);
+        arguments.extend(["--", "bash", "-c", script]);
+        self.call(&arguments)
+    }
+
+    /// Containers of this instance that the engine still has, in any state.
+    pub fn containers(&self) -> Vec<String> {
+        let filter = format!("label=aegis.instance={}", self.instance());
+        let listed = docker(&["ps", "-aq", "--no-trunc", "--filter", &filter]);
+        listed.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Aegis {
+    fn drop(&mut self) {
+        if let Ok(instance) = std::fs::read_to_string(self.state().join("instance")) {
+            for container in
+                docker(&["ps", "-aq", "--filter", &format!("label=aegis.instance={}", instance.trim())])
+                    .lines()
+            {
+                docker(&["rm", "-f", container]);
+            }
+            let _ = std::fs::remove_dir_all(Path::new("/run/aegis").join(instance.trim()));
+        }
+    }
+}
+
+impl Ended {
+    /// Holds the exit status; shows everything if it is another.
+    #[track_caller]
+    pub fn code(&self, expected: i32) -> &Self {
+        assert_eq!(self.code, Some(expected), "{self:#?}");
+        self
+    }
+
+    /// Holds that no check of the script said `BREACH`, and that it ran to its own end.
+    #[track_caller]
+    pub fn no_breach(&self) -> &Self {
+        assert!(!self.stdout.contains("BREACH") && !self.stderr.contains("BREACH"), "{self:#?}");
+        self
+    }
+
+    /// Holds that standard error has this text.
+    #[track_caller]
+    pub fn says(&self, part: &str) -> &Self {
+        assert!(self.stderr.contains(part), "no `{part}` in {self:#?}");
+        self
+    }
+
+    /// Holds that standard output has this text.
+    #[track_caller]
+    pub fn prints(&self, part: &str) -> &Self {
+        assert!(self.stdout.contains(part), "no `{part}` in {self:#?}");
+        self
+    }
+}
+
+/// Waits for a child within [`PATIENCE`], feeding it `input`.
+pub fn finish(mut child: Child, input: &[u8]) -> Ended {
+    if let Some(mut stdin) = child.stdin.take() {
+        let input = input.to_vec();
+        // A child that reads nothing closes the pipe; that is its business.
+        std::thread::spawn(move || stdin.write_all(&input));
+    }
+    let id = rustix::process::Pid::from_raw(i32::try_from(child.id()).expect("a pid")).expect("a pid");
+    let (done, waited) = std::sync::mpsc::channel::<()>();
+    let watchdog = std::thread::spawn(move || {
+        if waited.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+        }
+    });
+    let output: Output = child.wait_with_output().expect("waited for");
+    drop(done);
+    watchdog.join().expect("joined");
+    Ended {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// The `docker` client's standard output.
+pub fn docker(arguments: &[&str]) -> String {
+    let output = Command::new("docker").args(arguments).output().expect("the docker client runs");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Waits until `holds`, looking every few milliseconds; fails after `patience`.
+#[track_caller]
+pub fn eventually(what: &str, patience: Duration, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < patience, "{what}: not within {patience:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// How often a repeated test is repeated: `ci` in CI's form, `long` with full counts.
+pub fn repetitions(ci: u32, long: u32) -> u32 {
+    if std::env::var("AEGIS_TEST_FORM").is_ok_and(|it| it == "long") { long } else { ci }
+}
