@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::app::owner::service::Door;
 use crate::app::prepare::{Prepared, prepare};
-use crate::app::{AppError, RunOrder, host};
+use crate::app::{AppError, RunOrder, host, sweep};
 use crate::config::Directories;
 use crate::container::{Engine, EngineFacts, ImageFacts};
 use crate::docker::{DockerEngine, address, credentials};
@@ -75,12 +75,18 @@ pub async fn run(
     }
     let (engine, store) = tokio::join!(connect(), Store::open(&directories.state));
     let (engine, store) = (engine?, store?);
-    let looked_up = async { tokio::join!(engine.facts(), image(&engine, &prepared, caller.progress)) };
-    let (facts, image) = tokio::select! {
-        both = looked_up => both,
+    let looked_up = async {
+        tokio::join!(
+            engine.facts(),
+            image(&engine, &prepared, caller.progress),
+            sweep::leftovers(&engine, &store, directories)
+        )
+    };
+    let (facts, image, swept) = tokio::select! {
+        all = looked_up => all,
         by = control::cancelled(&mut caller.control) => return Err(AppError::Cancelled(by)),
     };
-    let (facts, image) = (facts?, image?);
+    let (facts, image, _) = (facts?, image?, swept?);
     refuse_unenforceable(&facts, &prepared.runtime)?;
     let admitted =
         admit(&prepared.task, &prepared.resolved, &image.id, &prepared.runtime).map_err(AppError::Denied)?;

@@ -69,8 +69,14 @@ fn required(expected: Expected<'_>) -> impl Iterator<Item = &str> {
 fn check_one(findings: &mut Findings, field: &str, mounted: &Mounted, expected: Expected<'_>) {
     let spec = expected.spec;
     let point = mounted.point.as_str();
-    if point == "/" || ENGINE_FILES.contains(&point) || spec.binds.iter().any(|it| it.target == point) {
+    if point == "/" {
         has_flags(findings, field, mounted, &["ro"]);
+    } else if let Some(source) = bound(spec, point) {
+        has_flags(findings, field, mounted, &["ro"]);
+        // The rest of the path depends on where the host mounts the file system that holds it.
+        if !mounted.root.ends_with(&format!("/{source}")) {
+            findings.add(format!("{field}: source"), format!("…/{source}"), &mounted.root);
+        }
     } else if let Some(tmpfs) = spec.tmpfs.iter().find(|it| it.point == point) {
         check_tmpfs(findings, field, mounted, tmpfs, expected);
     } else if let Some((_, kind, flags)) = KERNEL.iter().find(|(it, ..)| *it == point) {
@@ -87,6 +93,14 @@ fn check_one(findings: &mut Findings, field: &str, mounted: &Mounted, expected: 
         let options = mounted.options.join(",");
         findings.add(field, "absent", format!("{} of `{}`, {options}", mounted.kind, mounted.root));
     }
+}
+
+/// The last name of what is bound at a point, `None` if nothing should be.
+fn bound<'a>(spec: &'a ContainerSpec, point: &'a str) -> Option<&'a str> {
+    if ENGINE_FILES.contains(&point) {
+        return point.rsplit('/').next();
+    }
+    spec.binds.iter().find(|it| it.target == point)?.source.file_name()?.to_str()
 }
 
 fn has_flags(findings: &mut Findings, field: &str, mounted: &Mounted, flags: &[&str]) {
