@@ -4,5 +4,6 @@
 
 mod images;
 mod run;
+mod recipes;
 mod scans;
 mod support;
