@@ -5,3 +5,4 @@
 mod images;
 mod scans;
 mod support;
+mod weakened;

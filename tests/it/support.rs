@@ -3,3 +3,4 @@
 pub mod aegis;
 pub mod engine;
 pub mod registry;
+pub mod rewriter;
