@@ -154,6 +154,26 @@ fn a_shared_mount_is_named() {
 }
 
 #[test]
+fn another_file_in_the_place_of_the_engines_is_named() {
+    check_text(
+        "mountinfo",
+        "/var/lib/docker/containers/2de43be79552516c7fe997452998505f852672a7a6748f49d405d95a4f801997/hostname",
+        "/etc/shadow",
+        &["mount `/etc/hostname` is `/etc/shadow`, expected the engine's own file"],
+    );
+}
+
+#[test]
+fn another_directory_in_the_place_of_the_slots_is_named() {
+    check_text(
+        "mountinfo",
+        "/slots/1/in /.aegis",
+        "/slots/2/in /.aegis",
+        &["mount `/.aegis` is `/run/aegis/default/slots/2/in`, expected `/run/aegis/default/slots/1/in` of the host"],
+    );
+}
+
+#[test]
 fn a_missing_nosuid_is_named() {
     check_text(
         "mountinfo",
