@@ -5,6 +5,7 @@ pub mod logs;
 pub mod owner;
 pub mod prepare;
 pub mod run;
+pub mod sweep;
 
 use std::path::{Path, PathBuf};
 

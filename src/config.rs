@@ -1,8 +1,15 @@
-//! Floor 5: settings. Where this user's state and runtime directories are.
+//! Floor 5: settings. Where an instance keeps things, and for how long.
 
-use std::path::{Path, PathBuf};
+pub mod retention;
+pub mod runtime_dir;
+pub mod state_dir;
+pub mod surroundings;
 
-use crate::sandbox::slot::make_private;
+use std::path::PathBuf;
+
+pub use retention::Retention;
+pub use state_dir::DirectoryError;
+use surroundings::Surroundings;
 
 /// Where an instance keeps things.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,43 +22,19 @@ pub struct Directories {
     pub instance: String,
 }
 
-/// A directory of ours that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum DirectoryError {
-    /// It cannot be made or written.
-    #[error("the directory `{}` cannot be used", path.display())]
-    Unusable {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-}
-
 impl Directories {
     /// The directories of this process's user, made if they were not there.
     pub fn of_this_user() -> Result<Self, DirectoryError> {
-        let state = match std::env::var_os("AEGIS_STATE_DIR") {
-            Some(directory) => PathBuf::from(directory),
-            None => PathBuf::from("/var/lib/aegis"),
-        };
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| DirectoryError::Unusable { path, source }
-        };
-        make_private(&state).map_err(failed(&state))?;
-        let marker = state.join("instance");
-        let instance = match std::fs::read_to_string(&marker) {
-            Ok(text) => text.trim().to_owned(),
-            Err(_) => {
-                let id = uuid::Uuid::now_v7().simple().to_string()[24..].to_owned();
-                std::fs::write(&marker, &id).map_err(failed(&marker))?;
-                id
-            }
-        };
-        let runtime = PathBuf::from("/run/aegis").join(&instance);
-        make_private(&runtime).map_err(failed(&runtime))?;
+        Self::of(&Surroundings::of_this_process())
+    }
+
+    /// The directories that these surroundings name.
+    pub fn of(surroundings: &Surroundings) -> Result<Self, DirectoryError> {
+        let state = state_dir::choose(surroundings)?;
+        state_dir::ensure(&state, surroundings.uid)?;
+        let instance = state_dir::instance(&state)?;
+        let runtime = runtime_dir::choose(surroundings, &instance)?;
+        runtime_dir::ensure(&runtime, surroundings)?;
         Ok(Self { state, runtime, instance })
     }
 }

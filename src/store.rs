@@ -4,6 +4,7 @@
 mod contract;
 mod failure;
 mod json;
+pub mod log;
 mod open;
 #[cfg(test)]
 mod opening;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use sqlx::SqlitePool;
 
+pub use log::Logs;
 pub use open::OpenError;
 pub use owner::OwnerLock;
 

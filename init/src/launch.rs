@@ -1,32 +1,29 @@
-//! Starting one command: what is checked and made before the fork, what the child does to itself, and the pipe that
-//! tells whether the program was executed.
+//! Starting one command: what is checked and made before the fork, and the pipe that tells whether the program was
+//! executed. What the child does to itself is in `child`.
 //!
 //! The pipe closes by itself when `execve` succeeds. Until then the child has init's memory, so it stays
 //! non-dumpable, and whatever it reports comes from this code.
 
+mod child;
+
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::ptr;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
-use nix::sys::stat::{Mode, umask};
-use nix::unistd::{ForkResult, chdir, fork, pipe2, setsid};
+use nix::unistd::{ForkResult, fork, pipe2};
 use serde_bytes::ByteBuf;
 
 use aegis_init::wire::{Exec, StartStep};
 
 use crate::confine;
-use crate::terminal::{self, Terminal};
+use crate::terminal::Terminal;
 
 const PATH_DEFAULT: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const SHELL: &CStr = c"/bin/sh";
-const UMASK: u32 = 0o022;
-const SIGNAL_MAX: i32 = 64;
 /// Most likely to be killed when memory runs out: a task dies before its init.
 const OOM_SCORE_ADJ_TASK: &str = "1000";
 /// Descriptors that are closed one by one where the kernel cannot close a range.
@@ -103,8 +100,8 @@ pub fn launch(plan: Plan, oom_score_adj: Option<&mut File>) -> Result<Launched, 
     // SAFETY: init has one thread; the child makes system calls only, and executes or exits.
     let forked = unsafe { fork() };
     if let Ok(ForkResult::Child) = forked {
-        let failure = become_command(&plan, &mut filter, &argv, &env, &mut shell_argv);
-        fail(&status_child, failure)
+        let failure = child::become_command(&plan, &mut filter, &argv, &env, &mut shell_argv);
+        child::fail(&status_child, failure)
     }
     if let Some((file, previous)) = restore {
         // Lowering it again is allowed down to the value that a capable process set; where not, init stays a candidate.
@@ -129,19 +126,6 @@ pub fn close_descriptors() {
     for descriptor in 3..DESCRIPTORS_MAX {
         // SAFETY: as above.
         unsafe { libc::close(descriptor) };
-    }
-}
-
-/// Marks every descriptor above the standard three as closed on exec. All of init's are made so; this is the second
-/// lock of that door.
-fn seal_descriptors() {
-    // SAFETY: changes a flag of descriptors, touches no memory.
-    if unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } == 0 {
-        return;
-    }
-    for descriptor in 3..DESCRIPTORS_MAX {
-        // SAFETY: changes a flag of one descriptor, which may not exist.
-        unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
     }
 }
 
@@ -181,106 +165,6 @@ fn offer_to_the_oom_killer(file: &mut File) -> Option<(&mut File, String)> {
 fn write_from_start(file: &mut File, value: &str) -> std::io::Result<()> {
     file.seek(SeekFrom::Start(0))?;
     file.write_all(value.trim().as_bytes())
-}
-
-/// The child's way to the program. Returns only if something failed.
-fn become_command(
-    plan: &Plan,
-    filter: &mut [libc::sock_filter],
-    argv: &[*const libc::c_char],
-    env: &[*const libc::c_char],
-    shell_argv: &mut [*const libc::c_char],
-) -> StartFailure {
-    let at = |step: StartStep| move |errno: Errno| StartFailure { step, errno: errno as i32 };
-    let prepared = setsid()
-        .map_err(at(StartStep::Confine))
-        .and_then(|_| take_streams(&plan.streams).map_err(at(StartStep::Terminal)))
-        .and_then(|()| reset_signals().map_err(at(StartStep::Confine)))
-        .and_then(|()| {
-            setrlimit(Resource::RLIMIT_MSGQUEUE, plan.tag, plan.tag).map_err(at(StartStep::Confine))
-        })
-        .and_then(|()| chdir(plan.work_dir.as_c_str()).map_err(at(StartStep::WorkDir)))
-        .and_then(|()| {
-            umask(Mode::from_bits_truncate(UMASK));
-            seal_descriptors();
-            confine::confine(filter).map_err(at(StartStep::Confine))
-        });
-    if let Err(failure) = prepared {
-        return failure;
-    }
-    let errno = execute(&plan.programs, argv, env, shell_argv);
-    StartFailure { step: StartStep::Execute, errno: errno as i32 }
-}
-
-fn take_streams(streams: &Streams) -> nix::Result<()> {
-    let [input, output, error] = match streams {
-        Streams::Pipes(pipes) => pipes.each_ref(),
-        Streams::Terminal(terminal) => {
-            terminal::take_control(&terminal.slave)?;
-            [&terminal.slave; 3]
-        }
-    };
-    for (descriptor, standard) in [(input, 0), (output, 1), (error, 2)] {
-        // SAFETY: both are numbers; the standard ones belong to nobody in a child that is about to execute.
-        Errno::result(unsafe { libc::dup2(descriptor.as_raw_fd(), standard) })?;
-    }
-    Ok(())
-}
-
-/// A program starts with every signal at its default and none blocked. The call is made raw because the library keeps
-/// two signals for itself, which an engine may have left ignored.
-fn reset_signals() -> nix::Result<()> {
-    let default = [0u64; 4];
-    for signal in 1..=SIGNAL_MAX {
-        // SAFETY: zeros are the kernel's default action, which runs no code of ours; SIGKILL and SIGSTOP cannot be
-        // changed, fail, and are at their default.
-        unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                default.as_ptr(),
-                ptr::null::<u64>(),
-                size_of::<u64>(),
-            );
-        }
-    }
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
-}
-
-/// The rules of `execvp`: the first candidate that can be executed; a file that is no program goes to the shell; a
-/// candidate that may not be executed is remembered and the search goes on.
-fn execute(
-    programs: &[CString],
-    argv: &[*const libc::c_char],
-    env: &[*const libc::c_char],
-    shell_argv: &mut [*const libc::c_char],
-) -> Errno {
-    let mut refused = None;
-    for program in programs {
-        // SAFETY: all three are null-terminated and live; `execve` returns only on failure.
-        unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), env.as_ptr()) };
-        match Errno::last() {
-            Errno::ENOEXEC => {
-                shell_argv[1] = program.as_ptr();
-                // SAFETY: as above.
-                unsafe { libc::execve(SHELL.as_ptr(), shell_argv.as_ptr(), env.as_ptr()) };
-                return Errno::ENOEXEC;
-            }
-            Errno::EACCES => refused = Some(Errno::EACCES),
-            Errno::ENOENT | Errno::ENOTDIR | Errno::ESTALE | Errno::ENODEV | Errno::ETIMEDOUT => {}
-            errno => return errno,
-        }
-    }
-    refused.unwrap_or(Errno::ENOENT)
-}
-
-fn fail(status: &OwnedFd, failure: StartFailure) -> ! {
-    let mut bytes = [0; 8];
-    bytes[..4].copy_from_slice(&(failure.step as u32).to_le_bytes());
-    bytes[4..].copy_from_slice(&failure.errno.to_le_bytes());
-    let _ = nix::unistd::write(status, &bytes);
-    // SAFETY: `_exit` runs no handlers and does not return.
-    unsafe { libc::_exit(127) }
 }
 
 fn step(number: u32) -> StartStep {

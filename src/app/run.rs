@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::app::owner::service::Door;
 use crate::app::prepare::{Prepared, prepare};
-use crate::app::{AppError, RunOrder, host};
+use crate::app::{AppError, RunOrder, host, sweep};
 use crate::config::Directories;
 use crate::container::{Engine, EngineFacts, ImageFacts};
 use crate::docker::{DockerEngine, address, credentials};
@@ -16,8 +16,8 @@ use crate::executor::starting::Place;
 use crate::executor::{Attempt, Control, Sinks, control, run_attempt};
 use crate::policy::{Admitted, Pull, admit};
 use crate::record::{End, Image, Limits, NewRun, Owner, Phase, PolicyRecord, Record, TaskRecord, Transition};
-use crate::sandbox::enforceable;
 use crate::sandbox::container_spec::WORKSPACE;
+use crate::sandbox::enforceable;
 use crate::sandbox::outputs::{Destination, Extractor, OutputLimits, Wanted};
 use crate::store::{OwnerLock, Store};
 use crate::task::RunId;
@@ -75,12 +75,18 @@ pub async fn run(
     }
     let (engine, store) = tokio::join!(connect(), Store::open(&directories.state));
     let (engine, store) = (engine?, store?);
-    let looked_up = async { tokio::join!(engine.facts(), image(&engine, &prepared, caller.progress)) };
-    let (facts, image) = tokio::select! {
-        both = looked_up => both,
+    let looked_up = async {
+        tokio::join!(
+            engine.facts(),
+            image(&engine, &prepared, caller.progress),
+            sweep::leftovers(&engine, &store, directories)
+        )
+    };
+    let (facts, image, swept) = tokio::select! {
+        all = looked_up => all,
         by = control::cancelled(&mut caller.control) => return Err(AppError::Cancelled(by)),
     };
-    let (facts, image) = (facts?, image?);
+    let (facts, image, _) = (facts?, image?, swept?);
     refuse_unenforceable(&facts, &prepared.runtime)?;
     let admitted =
         admit(&prepared.task, &prepared.resolved, &image.id, &prepared.runtime).map_err(AppError::Denied)?;

@@ -94,6 +94,15 @@ pub struct OutputCounts {
     pub log_truncated: bool,
 }
 
+/// A stream of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output; of a terminal, everything.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
 /// A file that came out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifact {

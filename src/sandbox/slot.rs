@@ -161,6 +161,22 @@ pub fn dead_slots(runtime_directory: &Path) -> std::io::Result<Vec<DeadSlot>> {
     Ok(dead)
 }
 
+/// Takes a dead slot for removal, runs `before` while nobody else can have it, and removes its directory. False if
+/// somebody has it after all.
+pub async fn remove_dead<F: Future<Output = bool>>(
+    dead: &DeadSlot,
+    before: impl FnOnce() -> F,
+) -> std::io::Result<bool> {
+    let Some(_lock) = take(&dead.directory)? else {
+        return Ok(false);
+    };
+    if !before().await {
+        return Ok(false);
+    }
+    std::fs::remove_dir_all(&dead.directory)?;
+    Ok(true)
+}
+
 /// Whether the slot with this number has a living owner.
 pub fn is_owned(runtime_directory: &Path, number: u32) -> bool {
     let directory = runtime_directory.join("slots").join(number.to_string());

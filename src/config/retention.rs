@@ -1,0 +1,37 @@
+//! How long things are kept once a run has ended, and how much of them. `aegis gc` holds to it.
+
+/// Milliseconds of a day.
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// What is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Days that a run is kept with its events, log and list of artifacts.
+    pub days: u32,
+    /// Bytes that logs may use together; the oldest go first.
+    pub log_bytes_max: u64,
+    /// Bytes of images that only Aegis uses; the least recently used go first.
+    pub image_bytes_max: u64,
+}
+
+impl Retention {
+    /// What holds where nobody said otherwise: 30 days, 10 GiB of logs, 20 GiB of images.
+    pub const fn standard() -> Self {
+        Self { days: 30, log_bytes_max: 10 << 30, image_bytes_max: 20 << 30 }
+    }
+
+    /// Runs that ended before this time are past their retention.
+    pub fn horizon_ms(&self, now_ms: i64) -> i64 {
+        now_ms.saturating_sub(i64::from(self.days) * DAY_MS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_goes_when_its_days_are_over() {
+        assert_eq!(Retention::standard().horizon_ms(31 * DAY_MS), DAY_MS);
+    }
+}
