@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod images;
+mod kill;
 mod run;
 mod scans;
 mod support;
