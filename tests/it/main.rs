@@ -3,7 +3,9 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod images;
+mod kill;
 mod run;
 mod recipes;
 mod scans;
 mod support;
+mod weakened;

@@ -33,7 +33,7 @@ fn a_file_of_the_host_in_an_engine_files_place_is_named() {
         "/hostname /etc/hostname ro",
         "/shadow /etc/hostname ro",
         &[
-            "mount `/etc/hostname`: source is /var/lib/docker/containers/2de43be79552516c7fe997452998505f852672a7a6748f49d405d95a4f801997/shadow, expected …/hostname",
+            "mount `/etc/hostname` is `/var/lib/docker/containers/2de43be79552516c7fe997452998505f852672a7a6748f49d405d95a4f801997/shadow`, expected the engine's own file",
         ],
     );
 }
@@ -44,7 +44,7 @@ fn a_slot_of_another_is_named() {
         "mountinfo",
         "/slots/1/in /.aegis",
         "/slots/1 /.aegis",
-        &["mount `/.aegis`: source is /run/aegis/default/slots/1, expected …/in"],
+        &["mount `/.aegis` is `/run/aegis/default/slots/1`, expected `/run/aegis/default/slots/1/in` of the host"],
     );
 }
 
@@ -71,6 +71,26 @@ fn a_shared_mount_is_named() {
         "master:2",
         "shared:2",
         &["mount `/` is shared with other namespaces, expected private"],
+    );
+}
+
+#[test]
+fn the_hosts_own_file_in_the_place_of_the_engines_is_named() {
+    check_text(
+        "mountinfo",
+        "/var/lib/docker/containers/2de43be79552516c7fe997452998505f852672a7a6748f49d405d95a4f801997/hostname",
+        "/etc/hostname",
+        &["mount `/etc/hostname` is `/etc/hostname`, expected the engine's own file"],
+    );
+}
+
+#[test]
+fn another_slots_directory_in_the_place_of_its_own_is_named() {
+    check_text(
+        "mountinfo",
+        "/slots/1/in /.aegis",
+        "/slots/2/in /.aegis",
+        &["mount `/.aegis` is `/run/aegis/default/slots/2/in`, expected `/run/aegis/default/slots/1/in` of the host"],
     );
 }
 
