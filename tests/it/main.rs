@@ -4,8 +4,8 @@
 
 mod images;
 mod kill;
-mod run;
 mod recipes;
+mod run;
 mod scans;
 mod support;
 mod weakened;
