@@ -3,6 +3,9 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod images;
+mod ks;
+mod probe;
 mod run;
+mod running;
 mod scans;
 mod support;
