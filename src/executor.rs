@@ -12,4 +12,4 @@ pub mod verdict;
 
 pub use attempt::{Attempt, run_attempt};
 pub use control::Control;
-pub use streams::{OutputTap, Sinks, Stream};
+pub use streams::{Kept, OutputTap, Sinks};

@@ -19,7 +19,7 @@ use crate::cli::{CommandResult, ending, talk};
 use crate::config::Directories;
 use crate::executor::control::{Control, QUEUE_MAX};
 use crate::executor::{OutputTap, Sinks};
-use crate::task::{Cancellation, RunId};
+use crate::task::Cancellation;
 
 /// Rows and columns of a terminal that does not tell.
 const SIZE_DEFAULT: (u16, u16) = (24, 80);
@@ -56,19 +56,21 @@ impl Stdio {
 /// Runs an order with this process's streams, and says how it ended.
 pub fn run(args: &SandboxArgs, order: RunOrder, stdio: Stdio) -> CommandResult {
     let begun = Instant::now();
-    let mut target = ending::Target::open(args.result.as_ref())?;
+    let target = ending::Target::open(args.result.as_ref())?;
     if stdio == Stdio::Output && !args.quiet && input_waits() {
         talk::hint("standard input is not passed on: give `-i` to pass it");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|it| Failure::of(&it))?;
+    let runtime = runtime()?;
     let finished = runtime.block_on(attend(args, &order, stdio, begun));
     // Signals and progress are over; nothing of the runtime's may hold the exit up.
     runtime.shutdown_background();
-    ending::report(args, &order, finished, &mut target)
+    ending::report(args, finished, target)
+}
+
+/// The threads that a command's waiting is done on.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).enable_all().build().map_err(|it| Failure::of(&it))
 }
 
 async fn attend(
@@ -76,7 +78,7 @@ async fn attend(
     order: &RunOrder,
     stdio: Stdio,
     begun: Instant,
-) -> Result<(Finished, Directories), AppError> {
+) -> Result<Finished, AppError> {
     let directories = Directories::of_this_user()?;
     let (wishes, control) = mpsc::channel(QUEUE_MAX);
     let progress = Progress::new(args.quiet);
@@ -86,7 +88,7 @@ async fn attend(
     };
     let told = |step: Step| progress.step(&step);
     let caller = Caller {
-        sinks: Box::new(|id, directories| sinks(id, directories, stdio)),
+        sinks: Box::new(|id, directories| sinks(stdio, crate::app::logs::writer(id, directories)?)),
         control,
         wishes: wishes.clone(),
         progress: &told,
@@ -100,7 +102,7 @@ async fn attend(
     };
     drop(raw);
     progress.clear();
-    finished.map(|it| (it, directories))
+    finished
 }
 
 /// The signal streams could not be made or ended: the run goes on without them only if it is not waited for here.
@@ -137,12 +139,12 @@ async fn forward_signals(wishes: mpsc::Sender<Control>, stdio: Stdio) {
     }
 }
 
-fn sinks(id: RunId, directories: &Directories, stdio: Stdio) -> Result<Sinks, AppError> {
+/// This process's standard streams as the ends of a command's.
+pub fn sinks(stdio: Stdio, tap: Arc<dyn OutputTap>) -> Result<Sinks, AppError> {
     let stdin = match stdio {
         Stdio::Output => None,
         Stdio::Both | Stdio::Terminal => Some(duplicate(rustix::stdio::stdin())?),
     };
-    let tap: Arc<dyn OutputTap> = crate::app::logs::writer(id, directories)?;
     // On a terminal that is not the task's own, its escape sequences are shown, not obeyed.
     let stdout = screened(rustix::stdio::stdout(), stdio, std::io::stdout().is_terminal())?;
     let stderr = screened(rustix::stdio::stderr(), stdio, std::io::stderr().is_terminal())?;
@@ -184,6 +186,14 @@ fn input_waits() -> bool {
     }
 }
 
+/// Gives a command's terminal the size of this process's.
+pub fn resize(terminal: &OwnedFd) {
+    let (rows, columns) = size();
+    let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // A terminal that is gone has no size.
+    let _ = rustix::termios::tcsetwinsize(terminal, size);
+}
+
 fn size() -> (u16, u16) {
     match rustix::termios::tcgetwinsize(rustix::stdio::stdout()) {
         Ok(size) if size.ws_row > 0 && size.ws_col > 0 => (size.ws_row, size.ws_col),
@@ -193,13 +203,13 @@ fn size() -> (u16, u16) {
 
 /// This process's terminal in raw mode; dropped, it is as it was.
 #[derive(Debug)]
-struct RawTerminal {
+pub struct RawTerminal {
     before: Termios,
 }
 
 impl RawTerminal {
     /// Nothing where standard input is no terminal.
-    fn enter() -> Option<Self> {
+    pub fn enter() -> Option<Self> {
         let before = rustix::termios::tcgetattr(rustix::stdio::stdin()).ok()?;
         let mut raw = before.clone();
         raw.make_raw();

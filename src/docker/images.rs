@@ -118,6 +118,18 @@ impl DockerEngine {
         build(self.client(), name, self.address()).await
     }
 
+    /// Removes an image; false if something uses it. Gone already is success.
+    pub async fn remove_image(&self, id: &str) -> Result<bool, EngineError> {
+        match self.client().remove_image(id, None::<RemoveImageOptions>, None).await {
+            Ok(_) => Ok(true),
+            Err(error) => match failure::status_of(&error) {
+                Some(404) => Ok(true),
+                Some(409) => Ok(false),
+                Some(_) | None => Err(failure::told(error, "remove an image", self.address())),
+            },
+        }
+    }
+
     /// Fetches an image, with the credentials of a `docker login` file where it has some for the registry.
     pub async fn pull_image(
         &self,

@@ -13,7 +13,7 @@ use crate::executor::control::{self, Control};
 use crate::executor::request::{self, MAIN};
 use crate::executor::session::{self, MainEnd, Session};
 use crate::executor::starting::{NotStanding, Place, Standing, Timings, now_ms, stand_up};
-use crate::executor::streams::{self, HostEnds, Meter, Pumps, Sinks};
+use crate::executor::streams::{self, HostEnds, Kept, Meter, Pumps, Sinks};
 use crate::executor::verdict::{self, Ended};
 use crate::policy::Admitted;
 use crate::record::{Artifact, Dropped, End, Fence, OutputCounts, Phase, Record, RecordError, Transition};
@@ -102,6 +102,7 @@ async fn in_sandbox<E: Engine, R: Record>(
     timings: &mut Timings,
 ) -> Result<End, RecordError> {
     let meter = Arc::new(Meter::new(attempt.admitted.policy().resources.output_bytes));
+    let tap = attempt.sinks.tap.clone();
     let mut end = match released(record, fence, attempt, standing, timings, &meter).await {
         Ok(released) => {
             let end = run_to_end(engine, record, fence, attempt, standing, released, timings, &meter).await?;
@@ -121,7 +122,11 @@ async fn in_sandbox<E: Engine, R: Record>(
         }
     };
     let (stdout_bytes, stderr_bytes) = meter.shown();
-    end.output = OutputCounts { stdout_bytes, stderr_bytes, log_truncated: meter.exceeded() };
+    end.output = OutputCounts {
+        stdout_bytes,
+        stderr_bytes,
+        log_truncated: tap.ended() == Kept::Truncated || meter.exceeded(),
+    };
     Ok(end)
 }
 

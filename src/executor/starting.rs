@@ -191,6 +191,7 @@ fn spec_for(
     filter: &Filter,
 ) -> Result<ContainerSpec, NotStanding> {
     let inner = slot.inner_directory();
+    let (masked, read_only) = (masks::masked_paths(outside::cpus()), masks::readonly_paths());
     let shape = Shape {
         policy: admitted.policy(),
         policy_digest: admitted.digest(),
@@ -200,9 +201,9 @@ fn spec_for(
         uid: place.mapped_uid.unwrap_or_else(|| slot.uid()),
         slot_directory: &inner,
         runtime: admitted.runtime(),
-        seccomp: &filter.document(),
-        masked_paths: &paths(masks::MASKED),
-        readonly_paths: &paths(masks::READ_ONLY),
+        seccomp: filter.document(),
+        masked_paths: &masked.iter().map(String::as_str).collect::<Vec<_>>(),
+        readonly_paths: &read_only.iter().map(String::as_str).collect::<Vec<_>>(),
         nofile_max: place.nofile_max,
     };
     container_spec::container_spec(&shape)
@@ -213,7 +214,7 @@ fn attest_request(admitted: &Admitted, spec: &ContainerSpec, filter: &Filter) ->
     let lifetime_ms = admitted.policy().resources.wall_time_ms.saturating_add(LIFETIME_SLACK_MS);
     Request::Attest(wire::Attest {
         version: wire::VERSION,
-        probes: filter.probes().into_iter().map(|it| it.probe).collect(),
+        probes: filter.probes().iter().map(|it| it.probe).collect(),
         workspace: container_spec::WORKSPACE.as_bytes().to_vec().into(),
         watched: spec.tmpfs.iter().map(|it| it.point.as_bytes().to_vec().into()).collect(),
         lifetime_ms,
@@ -286,10 +287,6 @@ fn causes(error: &dyn std::error::Error) -> Vec<String> {
         cause = current.source();
     }
     causes
-}
-
-fn paths(list: &'static [masks::Masked]) -> Vec<&'static str> {
-    list.iter().map(|it| it.path).collect()
 }
 
 /// Milliseconds since the epoch.

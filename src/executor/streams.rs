@@ -15,6 +15,8 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use tokio::sync::Notify;
 
+use crate::record::Stream;
+
 /// Bytes of a buffer.
 const BUFFER_BYTES: usize = 256 * 1024;
 /// Bytes that a pipe holds, where the system allows it.
@@ -24,19 +26,21 @@ const CTRL_C: u8 = 3;
 /// So many of them within a second are a cancel.
 const CTRL_C_CANCEL: usize = 3;
 
-/// Which stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
-    /// Standard output; of a terminal, everything.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
-
 /// Sees every byte that is shown, in the order of its stream. Called from two threads.
 pub trait OutputTap: Send + Sync {
     /// Bytes of one stream.
     fn saw(&self, stream: Stream, bytes: &[u8]);
+    /// Nothing more comes. Says whether everything was kept.
+    fn ended(&self) -> Kept;
+}
+
+/// Whether a tap kept everything that it saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// All of it.
+    Whole,
+    /// Less.
+    Truncated,
 }
 
 /// Where a task's streams lead to on the caller's side.
@@ -57,6 +61,9 @@ impl Sinks {
         struct Nobody;
         impl OutputTap for Nobody {
             fn saw(&self, _stream: Stream, _bytes: &[u8]) {}
+            fn ended(&self) -> Kept {
+                Kept::Whole
+            }
         }
         Self {
             stdout: Box::new(std::io::sink()),
@@ -247,6 +254,14 @@ fn pump_output(
             Ok(0) => return,
             Ok(count) => count,
             Err(Errno::INTR) => continue,
+            // A terminal is one open file in both directions, and its input side must not block.
+            Err(Errno::AGAIN) => {
+                let mut polled = [PollFd::from_borrowed_fd(from.as_fd(), PollFlags::IN)];
+                match rustix::event::poll(&mut polled, None) {
+                    Ok(_) | Err(Errno::INTR) => continue,
+                    Err(_) => return,
+                }
+            }
             // A terminal whose other side is closed answers EIO.
             Err(_) => return,
         };
@@ -334,18 +349,22 @@ mod tests {
     use super::*;
     use std::sync::Mutex;
 
-    struct Kept(Mutex<Vec<(Stream, Vec<u8>)>>);
+    struct Memory(Mutex<Vec<(Stream, Vec<u8>)>>);
 
-    impl OutputTap for Kept {
+    impl OutputTap for Memory {
         fn saw(&self, stream: Stream, bytes: &[u8]) {
             self.0.lock().expect("no panic").push((stream, bytes.to_vec()));
+        }
+
+        fn ended(&self) -> Kept {
+            Kept::Whole
         }
     }
 
     async fn shown(limit_bytes: u64, written: &[u8]) -> (Vec<u8>, Arc<Meter>) {
         let (child, host) = pipes(false).expect("pipes");
         let meter = Arc::new(Meter::new(limit_bytes));
-        let kept = Arc::new(Kept(Mutex::new(Vec::new())));
+        let kept = Arc::new(Memory(Mutex::new(Vec::new())));
         let sinks = Sinks {
             stdout: Box::new(std::io::sink()),
             stderr: Box::new(std::io::sink()),

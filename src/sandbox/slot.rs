@@ -20,7 +20,7 @@ use crate::sandbox::init_binary;
 /// Slots of one instance at the most.
 const SLOTS_MAX: u32 = 4096;
 /// User and group id of slot 0.
-const UID_FIRST: u32 = 2_000_000_000;
+pub const UID_FIRST: u32 = 2_000_000_000;
 /// Bytes of a socket's path, below `sun_path`.
 const SOCKET_PATH_BYTES_MAX: usize = 100;
 /// The lock's name.
@@ -159,6 +159,22 @@ pub fn dead_slots(runtime_directory: &Path) -> std::io::Result<Vec<DeadSlot>> {
         }
     }
     Ok(dead)
+}
+
+/// Takes a dead slot for removal, runs `before` while nobody else can have it, and removes its directory. False if
+/// somebody has it after all.
+pub async fn remove_dead<F: Future<Output = bool>>(
+    dead: &DeadSlot,
+    before: impl FnOnce() -> F,
+) -> std::io::Result<bool> {
+    let Some(_lock) = take(&dead.directory)? else {
+        return Ok(false);
+    };
+    if !before().await {
+        return Ok(false);
+    }
+    std::fs::remove_dir_all(&dead.directory)?;
+    Ok(true)
 }
 
 /// Whether the slot with this number has a living owner.

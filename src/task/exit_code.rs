@@ -48,6 +48,11 @@ impl ExitCode {
         }
     }
 
+    /// The status that a further command ended with.
+    pub fn of_status(status: u8) -> Self {
+        Self(status)
+    }
+
     /// The number.
     pub fn get(self) -> u8 {
         self.0

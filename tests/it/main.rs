@@ -3,9 +3,12 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod images;
+mod kill;
 mod ks;
 mod probe;
+mod recipes;
 mod run;
 mod running;
 mod scans;
 mod support;
+mod weakened;

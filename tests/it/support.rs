@@ -2,4 +2,7 @@
 
 pub mod aegis;
 pub mod engine;
+pub mod processes;
+pub mod random;
 pub mod registry;
+pub mod rewriter;

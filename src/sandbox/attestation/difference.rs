@@ -71,11 +71,15 @@ impl Findings {
     }
 
     pub(super) fn add(&mut self, field: impl AsRef<str>, expected: impl AsRef<str>, seen: impl AsRef<str>) {
-        let field = match self.viewpoint {
-            Viewpoint::Inside => field.as_ref().to_owned(),
-            Viewpoint::Outside => format!("{} (as the host sees it)", field.as_ref()),
-        };
-        self.list.push(Difference::new(field, expected, seen));
+        let mut found = Difference::new(field, expected, seen);
+        // What both see is told once, in init's words.
+        if self.list.contains(&found) {
+            return;
+        }
+        if self.viewpoint == Viewpoint::Outside {
+            found.field.push_str(" (as the host sees it)");
+        }
+        self.list.push(found);
     }
 
     pub(super) fn extend(&mut self, differences: Vec<Difference>) {

@@ -1,8 +1,9 @@
 //! The mount table against the specification: every mount is one that is expected, as it is expected, once.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
-use crate::container::{ContainerSpec, Tmpfs};
+use crate::container::{Bind, ContainerSpec, Tmpfs};
 use crate::sandbox::attestation::difference::Findings;
 use crate::sandbox::attestation::id_map::IdMap;
 use crate::sandbox::attestation::mounts::Mounted;
@@ -20,6 +21,10 @@ const KERNEL: [(&str, &str, &[&str]); 5] = [
     ("/sys", "sysfs", &["ro", "nosuid", "nodev", "noexec"]),
 ];
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+/// Hexadecimal digits of a container's id.
+const CONTAINER_ID_CHARS: usize = 64;
+/// Components at the end of a bind's source that name it: instance, `slots`, number, `in`.
+const BIND_COMPONENTS: usize = 4;
 /// Bytes of a page: sizes of a tmpfs are rounded up to it.
 const PAGE_BYTES: u64 = 4096;
 
@@ -69,8 +74,14 @@ fn required(expected: Expected<'_>) -> impl Iterator<Item = &str> {
 fn check_one(findings: &mut Findings, field: &str, mounted: &Mounted, expected: Expected<'_>) {
     let spec = expected.spec;
     let point = mounted.point.as_str();
-    if point == "/" || ENGINE_FILES.contains(&point) || spec.binds.iter().any(|it| it.target == point) {
+    if point == "/" {
         has_flags(findings, field, mounted, &["ro"]);
+    } else if ENGINE_FILES.contains(&point) {
+        has_flags(findings, field, mounted, &["ro"]);
+        check_engine_file(findings, field, mounted);
+    } else if let Some(bind) = spec.binds.iter().find(|it| it.target == point) {
+        has_flags(findings, field, mounted, &["ro"]);
+        check_bind(findings, field, mounted, bind);
     } else if let Some(tmpfs) = spec.tmpfs.iter().find(|it| it.point == point) {
         check_tmpfs(findings, field, mounted, tmpfs, expected);
     } else if let Some((_, kind, flags)) = KERNEL.iter().find(|(it, ..)| *it == point) {
@@ -86,6 +97,30 @@ fn check_one(findings: &mut Findings, field: &str, mounted: &Mounted, expected: 
     } else if !is_bound_device(mounted) {
         let options = mounted.options.join(",");
         findings.add(field, "absent", format!("{} of `{}`, {options}", mounted.kind, mounted.root));
+    }
+}
+
+/// The engine keeps these in a directory with the container's id for a name: another file of the host is none of them.
+fn check_engine_file(findings: &mut Findings, field: &str, mounted: &Mounted) {
+    let mut parts = mounted.root.rsplit('/');
+    let (file, directory) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let named = mounted.point.rsplit('/').next() == Some(file);
+    let id = directory.len() == CONTAINER_ID_CHARS && directory.bytes().all(|it| it.is_ascii_hexdigit());
+    if !named || !id {
+        findings.add(field, "the engine's own file", format!("`{}`", mounted.root));
+    }
+}
+
+/// What is mounted is told from the root of its own file system, so the ends of both paths are compared.
+fn check_bind(findings: &mut Findings, field: &str, mounted: &Mounted, bind: &Bind) {
+    let components = bind.source.components().count();
+    let end: PathBuf = bind.source.components().skip(components.saturating_sub(BIND_COMPONENTS)).collect();
+    if !Path::new(&mounted.root).ends_with(&end) {
+        findings.add(
+            field,
+            format!("`{}` of the host", bind.source.display()),
+            format!("`{}`", mounted.root),
+        );
     }
 }
 

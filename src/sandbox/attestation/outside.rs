@@ -9,6 +9,8 @@ use std::path::Path;
 
 /// Bytes of one text at the most, as init bounds its own.
 const TEXT_BYTES_MAX: u64 = 256 * 1024;
+/// CPUs that are believed at the most, the kernel's own bound on x86_64.
+const CPUS_MAX: usize = 8192;
 /// Names below `/proc/<pid>/ns`.
 const NAMESPACES: [&str; 10] =
     ["cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts"];
@@ -77,6 +79,18 @@ pub fn existing(paths: &[String]) -> BTreeSet<String> {
     paths.iter().filter(|it| Path::new(it).symlink_metadata().is_ok()).cloned().collect()
 }
 
+/// How many CPUs this host's kernel may ever have, at least one: each has its own paths below `/sys`.
+pub fn cpus() -> usize {
+    let possible = text(Path::new("/sys/devices/system/cpu/possible")).unwrap_or_default();
+    cpus_in(&String::from_utf8_lossy(&possible)).clamp(1, CPUS_MAX)
+}
+
+/// The kernel lists ranges: `0-7`, `0`, `0-3,8-11`.
+fn cpus_in(possible: &str) -> usize {
+    let highest = possible.trim().rsplit(['-', ',']).next().and_then(|it| it.parse::<usize>().ok());
+    highest.map_or(1, |it| it.saturating_add(1))
+}
+
 fn text(path: &Path) -> Option<Vec<u8>> {
     let mut content = Vec::new();
     File::open(path).ok()?.take(TEXT_BYTES_MAX).read_to_end(&mut content).ok()?;
@@ -114,6 +128,13 @@ mod tests {
     #[test]
     fn a_process_that_is_not_there_shows_nothing() {
         assert_eq!(OutsideView::read(-1).readable(), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn cpus_are_counted_to_the_highest() {
+        for (possible, cpus) in [("0-7\n", 8), ("0\n", 1), ("0-3,8-11\n", 12), ("", 1), ("x", 1)] {
+            assert_eq!(cpus_in(possible), cpus, "{possible:?}");
+        }
     }
 
     #[test]

@@ -42,10 +42,7 @@ impl Group {
 
 /// The groups of a profile, allowed first.
 pub fn groups(profile: Profile) -> Vec<Group> {
-    let tracing = match profile.ptrace {
-        true => TRACING_OPEN,
-        false => TRACING_CLOSED,
-    };
+    let tracing = if profile.ptrace { TRACING_OPEN } else { TRACING_CLOSED };
     [ALLOWED, DENIED, &[tracing]].concat()
 }
 

@@ -42,12 +42,56 @@ fn argument(it: &Condition) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use crate::sandbox::seccomp::{Filter, Profile};
+    use serde_json::Value;
 
-    fn check(pointer: &str, expected: serde_json::Value) {
-        let filter = Filter::new(Profile { ptrace: false, netlink_route: true });
-        let document: serde_json::Value = serde_json::from_str(filter.document()).expect("it is JSON");
-        assert_eq!(document.pointer(pointer), Some(&expected));
+    use crate::sandbox::seccomp::{Filter, Profile, Verdict, numbers};
+
+    const STRICT: Profile = Profile { ptrace: false, netlink_route: true };
+
+    fn document() -> Value {
+        serde_json::from_str(Filter::new(STRICT).document()).expect("it is JSON")
+    }
+
+    fn check(pointer: &str, expected: Value) {
+        assert_eq!(document().pointer(pointer), Some(&expected));
+    }
+
+    /// What the engine's library makes of a document: the first rule whose conditions all hold, else the default.
+    fn interpret(document: &Value, name: &str, args: [u64; 6]) -> Verdict {
+        for rule in document["syscalls"].as_array().expect("a list") {
+            let named = rule["names"].as_array().expect("a list").iter().any(|it| it == name);
+            let conditions = rule["args"].as_array().cloned().unwrap_or_default();
+            if named && conditions.iter().all(|it| holds(it, args)) {
+                return match rule["action"].as_str() {
+                    Some("SCMP_ACT_ALLOW") => Verdict::Allow,
+                    Some("SCMP_ACT_ERRNO") => Verdict::Errno(rule["errnoRet"].as_i64().unwrap_or(1) as i32),
+                    other => unreachable!("{other:?}"),
+                };
+            }
+        }
+        Verdict::Errno(1)
+    }
+
+    fn holds(condition: &Value, args: [u64; 6]) -> bool {
+        assert_eq!(condition["op"], "SCMP_CMP_MASKED_EQ");
+        let number = |field: &str| condition[field].as_u64().expect("a number");
+        args[number("index") as usize] & number("value") == number("valueTwo")
+    }
+
+    #[test]
+    fn the_document_says_what_the_tables_decide() {
+        let (document, filter) = (document(), Filter::new(STRICT));
+        for (number, name) in numbers::all() {
+            for args in [[0; 6], [u64::MAX; 6], [1, 1, 0, 0, 0, 0], [2, 0x5412, 6, 0, 0, 0], [0x1000_0000; 6]]
+            {
+                let decided = filter.decide(number, args);
+                assert_eq!(interpret(&document, name, args), decided, "{name} {args:x?}");
+            }
+        }
+        for it in filter.probes().iter().filter(|it| !it.probe.deadly) {
+            let name = numbers::name(it.probe.number).unwrap_or_default();
+            assert_ne!(interpret(&document, name, it.probe.args), Verdict::Allow, "{}", it.label);
+        }
     }
 
     #[test]
@@ -58,5 +102,16 @@ mod tests {
     #[test]
     fn there_is_one_abi() {
         check("/architectures", serde_json::json!(["SCMP_ARCH_X86_64"]));
+    }
+
+    #[test]
+    fn no_rule_looks_at_one_argument_twice() {
+        // The engine's library would take such a rule for alternatives.
+        for rule in document()["syscalls"].as_array().expect("a list") {
+            let conditions = rule["args"].as_array().cloned().unwrap_or_default();
+            let indices: std::collections::BTreeSet<_> =
+                conditions.iter().map(|it| it["index"].as_u64()).collect();
+            assert_eq!(indices.len(), conditions.len(), "{rule}");
+        }
     }
 }

@@ -30,7 +30,7 @@ impl Aegis {
     /// A new instance.
     pub fn new() -> Self {
         let home = tempfile::tempdir().expect("a directory");
-        for name in ["state", "home", "here"] {
+        for name in ["home", "here"] {
             std::fs::create_dir(home.path().join(name)).expect("a directory");
         }
         Self { home, variables: Vec::new() }

@@ -1,0 +1,230 @@
+//! What dead owners left behind: containers, slot directories, sockets, runs without an outcome. A run that begins
+//! sweeps when it sees a dead slot; `aegis gc` always does, and lets go what is past its retention.
+//!
+//! The order is container, slot, run: a container is matched to its slot by its label, a slot to its owner by the lock
+//! that the kernel gives back when a process ends. What belongs to a living owner, or to another instance, is left.
+
+use std::path::Path;
+
+use crate::app::AppError;
+use crate::config::{Directories, Retention};
+use crate::container::{Engine, EngineError, ImageFacts, ListedContainer};
+use crate::docker::DockerEngine;
+use crate::record::{End, Record, Transition};
+use crate::sandbox::container_spec::{LABEL_INSTANCE, LABEL_SLOT};
+use crate::sandbox::slot;
+use crate::store::{Logs, Store, owner};
+use crate::task::outcome::LostReason;
+use crate::task::{Outcome, RunId};
+
+/// Runs that one sweep forgets at the most; the next one goes on.
+const FORGOTTEN_MAX: u32 = 10_000;
+
+/// Whether things are removed or only listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Removed.
+    Remove,
+    /// Listed.
+    List,
+}
+
+/// What a sweep found, and removed unless it only listed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Containers of dead owners, by id.
+    pub containers: Vec<String>,
+    /// Slot directories of dead owners, by number.
+    pub slots: Vec<u32>,
+    /// Sockets of dead owners, by name.
+    pub sockets: Vec<String>,
+    /// Runs that had no outcome and no owner: now `lost`.
+    pub runs_ended: Vec<RunId>,
+    /// Runs past their retention, with their logs.
+    pub runs_forgotten: Vec<RunId>,
+    /// Logs without a run.
+    pub logs: Vec<RunId>,
+    /// Images of ours that go: unnamed ones, and the oldest above the quota.
+    pub images: Vec<String>,
+    /// Bytes of all these.
+    pub bytes_freed: u64,
+}
+
+/// Removes what dead owners left of the instance's sandboxes, and ends their runs. Cheap where there is nothing.
+pub async fn leftovers<E: Engine>(
+    engine: &E,
+    store: &Store,
+    directories: &Directories,
+) -> Result<Swept, AppError> {
+    let dead = dead_slots(directories)?;
+    if dead.is_empty() {
+        return Ok(Swept::default());
+    }
+    let mut swept = Swept::default();
+    sandboxes(engine, directories, Mode::Remove, &mut swept).await?;
+    sockets(&directories.runtime.join("runs"), Mode::Remove, &mut swept);
+    orphans(store, Mode::Remove, &mut swept).await?;
+    Ok(swept)
+}
+
+/// Everything: sandboxes, runs, logs, images.
+pub async fn sweep(
+    engine: &DockerEngine,
+    store: &Store,
+    directories: &Directories,
+    retention: &Retention,
+    mode: Mode,
+) -> Result<Swept, AppError> {
+    let mut swept = Swept::default();
+    sandboxes(engine, directories, mode, &mut swept).await?;
+    sockets(&directories.runtime.join("runs"), mode, &mut swept);
+    runs(store, directories, retention, mode, &mut swept).await?;
+    images(engine, retention, mode, &mut swept).await?;
+    Ok(swept)
+}
+
+/// Containers first, while their slot is held, then the slot; then containers whose slot is gone altogether.
+async fn sandboxes<E: Engine>(
+    engine: &E,
+    directories: &Directories,
+    mode: Mode,
+    swept: &mut Swept,
+) -> Result<(), AppError> {
+    let dead = dead_slots(directories)?;
+    let label = format!("{LABEL_INSTANCE}={}", directories.instance);
+    let containers = engine.list(&label).await?;
+    for slot in dead {
+        let number = slot.number;
+        let of_slot: Vec<&ListedContainer> =
+            containers.iter().filter(|it| slot_of(it) == Some(number)).collect();
+        if mode == Mode::List {
+            swept.slots.push(number);
+            continue;
+        }
+        let removed =
+            slot::remove_dead(&slot, || async { destroy_all(engine, &of_slot).await.is_ok() }).await;
+        if removed.unwrap_or(false) {
+            swept.slots.push(number);
+            swept.containers.extend(of_slot.iter().map(|it| it.id.clone()));
+        }
+    }
+    for container in &containers {
+        let owned = slot_of(container).is_some_and(|it| slot::is_owned(&directories.runtime, it));
+        if owned || swept.containers.contains(&container.id) {
+            continue;
+        }
+        if mode == Mode::Remove {
+            engine.destroy(&container.id).await?;
+        }
+        swept.containers.push(container.id.clone());
+    }
+    Ok(())
+}
+
+fn dead_slots(directories: &Directories) -> Result<Vec<slot::DeadSlot>, AppError> {
+    slot::dead_slots(&directories.runtime).map_err(|source| AppError::Read {
+        what: "the slots below",
+        path: directories.runtime.clone(),
+        source,
+    })
+}
+
+fn slot_of(container: &ListedContainer) -> Option<u32> {
+    container.labels.get(LABEL_SLOT).and_then(|it| it.parse().ok())
+}
+
+async fn destroy_all<E: Engine>(engine: &E, containers: &[&ListedContainer]) -> Result<(), EngineError> {
+    for container in containers {
+        engine.destroy(&container.id).await?;
+    }
+    Ok(())
+}
+
+/// A socket that nobody listens on is a dead owner's.
+fn sockets(directory: &Path, mode: Mode, swept: &mut Swept) {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return;
+    };
+    for path in entries.flatten().map(|it| it.path()) {
+        let connected = std::os::unix::net::UnixStream::connect(&path);
+        if !matches!(connected, Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused) {
+            continue;
+        }
+        if mode == Mode::Remove && std::fs::remove_file(&path).is_err() {
+            continue;
+        }
+        swept.sockets.extend(path.file_name().map(|it| it.to_string_lossy().into_owned()));
+    }
+}
+
+/// Ends runs without an owner and forgets those past their retention.
+async fn runs(
+    store: &Store,
+    directories: &Directories,
+    retention: &Retention,
+    mode: Mode,
+    swept: &mut Swept,
+) -> Result<(), AppError> {
+    orphans(store, mode, swept).await?;
+    let now_ms = now_ms();
+    let logs = Logs::new(&directories.state);
+    for run in store.ended_before(retention.horizon_ms(now_ms), FORGOTTEN_MAX).await? {
+        swept.bytes_freed += logs.bytes(run).unwrap_or(0);
+        if mode == Mode::Remove {
+            if store.forget(run).await? == Transition::Superseded {
+                continue;
+            }
+            let _ = logs.remove(run);
+        }
+        swept.runs_forgotten.push(run);
+    }
+    if mode == Mode::Remove {
+        let _ = owner::sweep(&directories.state);
+    }
+    Ok(())
+}
+
+/// Ends runs whose owner is gone.
+async fn orphans(store: &Store, mode: Mode, swept: &mut Swept) -> Result<(), AppError> {
+    for orphan in store.orphans().await? {
+        if mode == Mode::Remove {
+            let lost = End::bare(Outcome::Lost { reason: LostReason::Owner });
+            if store.finish(orphan.fence, &lost, None, now_ms()).await? == Transition::Superseded {
+                continue;
+            }
+        }
+        swept.runs_ended.push(orphan.fence.run);
+    }
+    Ok(())
+}
+
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+/// Images of ours that no tag names, and the oldest of the rest above the quota. The engine keeps what a container uses.
+async fn images(
+    engine: &DockerEngine,
+    retention: &Retention,
+    mode: Mode,
+    swept: &mut Swept,
+) -> Result<(), AppError> {
+    let mut kept: Vec<ImageFacts> = engine.images().await?;
+    kept.sort_by(|one, other| {
+        (other.repo_tags.len(), &other.created).cmp(&(one.repo_tags.len(), &one.created))
+    });
+    let mut total = 0u64;
+    for image in kept {
+        total = total.saturating_add(image.size_bytes);
+        let named = image.repo_tags.iter().any(|it| !it.starts_with("<none>"));
+        if named && total <= retention.image_bytes_max {
+            continue;
+        }
+        if mode == Mode::Remove && !engine.remove_image(&image.id).await? {
+            continue;
+        }
+        swept.bytes_freed += image.size_bytes;
+        swept.images.push(image.id);
+    }
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! `aegis gc`: remove what dead owners left behind and what is past its retention.
+
+use clap::Args;
+
+use crate::app::sweep::{Mode, Swept, sweep};
+use crate::app::{AppError, run};
+use crate::cli::failure::Failure;
+use crate::cli::{CommandResult, attached, print};
+use crate::config::{Directories, Retention};
+use crate::intake::size;
+use crate::store::Store;
+use crate::task::ExitCode;
+
+/// Remove what dead owners left behind, and what is past its retention.
+#[derive(Debug, Args)]
+pub struct GcArgs {
+    /// Only list what would be removed
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Sweeps, and says what went.
+pub fn cmd_gc(args: &GcArgs) -> CommandResult {
+    let runtime = attached::runtime()?;
+    let mode = if args.dry_run { Mode::List } else { Mode::Remove };
+    let swept = runtime.block_on(async {
+        let directories = Directories::of_this_user()?;
+        let engine = run::connect().await?;
+        let store = Store::open(&directories.state).await?;
+        let swept = sweep(&engine, &store, &directories, &Retention::standard(), mode).await;
+        store.close().await;
+        swept
+    });
+    runtime.shutdown_background();
+    let swept = swept.map_err(|it: AppError| Failure::from(it))?;
+    print::data(&if args.json { json(&swept, mode) } else { lines(&swept, mode) })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lines(swept: &Swept, mode: Mode) -> String {
+    let verb = match mode {
+        Mode::Remove => "removed",
+        Mode::List => "would remove",
+    };
+    let mut lines = Vec::new();
+    lines.extend(swept.containers.iter().map(|it| format!("{verb} container {it}")));
+    lines.extend(swept.slots.iter().map(|it| format!("{verb} slot {it}")));
+    lines.extend(swept.sockets.iter().map(|it| format!("{verb} socket {it}")));
+    lines.extend(swept.runs_ended.iter().map(|it| format!("run {} has no owner: lost", it.short())));
+    lines.extend(swept.runs_forgotten.iter().map(|it| format!("{verb} run {} and its log", it.short())));
+    lines.extend(swept.images.iter().map(|it| format!("{verb} image {it}")));
+    lines.push(format!("{} freed", size::display(swept.bytes_freed)));
+    lines.join("\n")
+}
+
+fn json(swept: &Swept, mode: Mode) -> String {
+    let ids = |runs: &[crate::task::RunId]| runs.iter().map(ToString::to_string).collect::<Vec<_>>();
+    serde_json::json!({
+        "dry_run": mode == Mode::List,
+        "containers": swept.containers,
+        "slots": swept.slots,
+        "sockets": swept.sockets,
+        "runs_ended": ids(&swept.runs_ended),
+        "runs_forgotten": ids(&swept.runs_forgotten),
+        "images": swept.images,
+        "bytes_freed": swept.bytes_freed,
+    })
+    .to_string()
+}
