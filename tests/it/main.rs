@@ -4,8 +4,11 @@
 
 mod images;
 mod kill;
+mod ks;
+mod probe;
 mod recipes;
 mod run;
+mod running;
 mod scans;
 mod support;
 mod weakened;
