@@ -2,9 +2,11 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod ar;
 mod flood;
 mod images;
 mod kill;
+mod rb;
 mod run;
 mod scans;
 mod support;
