@@ -162,7 +162,7 @@ main() {
     [ ${#tools[@]} = 0 ] || install_tools
     if [ -n "$engine" ] && ! packaging/engine.sh answers && ! packaging/engine.sh locked; then
         # The package may have started it a moment ago.
-        as_root env AEGIS_ENGINE_DIR="${AEGIS_ENGINE_DIR:-}" packaging/engine.sh start "${AEGIS_ENGINE_DIR:-}"
+        as_root packaging/engine.sh start ${AEGIS_ENGINE_DIR:+"$AEGIS_ENGINE_DIR"}
     fi
 }
 

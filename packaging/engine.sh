@@ -67,7 +67,11 @@ start_by_hand() {
 
 start() {
     if [ -n "${1:-}" ]; then
-        start_by_hand "$1" --pidfile "$1/dockerd.pid" --data-root "$1/data" --exec-root "$1/exec"
+        # Nothing of the host's network is changed but for the bridge, which goes with the engine if it came with it.
+        mkdir -p "$1"
+        [ -d /sys/class/net/docker0 ] || : >"$1/bridge-is-ours"
+        start_by_hand "$1" --pidfile "$1/dockerd.pid" --data-root "$1/data" --exec-root "$1/exec" \
+            --iptables=false --ip6tables=false --ip-forward=false
     elif [ -d /run/systemd/system ]; then
         systemctl start docker
         await
@@ -88,6 +92,7 @@ stop() {
     while read -r _ mount _; do
         case $mount in "$root"/*) umount "$mount" || true ;; esac
     done < <(tac /proc/mounts)
+    if [ -e "$root/bridge-is-ours" ] && command -v ip >/dev/null; then ip link delete docker0 || true; fi
     rm -rf "$root"
 }
 

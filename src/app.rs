@@ -3,6 +3,7 @@
 pub mod host;
 pub mod logs;
 pub mod owner;
+pub mod plan;
 pub mod prepare;
 pub mod run;
 pub mod sweep;
@@ -19,8 +20,8 @@ use crate::task::OutputRequest;
 /// What a caller wants to have run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunOrder {
-    /// Policy by name or path.
-    pub policy: String,
+    /// Policy by name or path; `None` is the default.
+    pub policy: Option<String>,
     /// The flags that change a policy's amounts.
     pub overrides: Overrides,
     /// A name.

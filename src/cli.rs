@@ -9,12 +9,15 @@ pub mod flags;
 pub mod gc;
 pub mod generate;
 pub mod image;
+pub mod logs;
 pub mod print;
 pub mod progress;
+pub mod ps;
 pub mod run;
 pub mod screen;
 pub mod selected;
 pub mod shell;
+pub mod show;
 pub mod talk;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -41,6 +44,10 @@ enum Command {
     Run(Box<run::RunArgs>),
     Shell(Box<shell::ShellArgs>),
     Exec(Box<exec::ExecArgs>),
+    Ps(ps::PsArgs),
+    Show(show::ShowArgs),
+    Logs(logs::LogsArgs),
+    Why(show::WhyArgs),
     Cancel(cancel::CancelArgs),
     Gc(gc::GcArgs),
     Image(image::ImageArgs),
@@ -61,6 +68,10 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::cmd_run(&args),
         Command::Shell(args) => shell::cmd_shell(&args),
         Command::Exec(args) => exec::cmd_exec(&args),
+        Command::Ps(args) => ps::cmd_ps(&args),
+        Command::Show(args) => show::cmd_show(&args),
+        Command::Logs(args) => logs::cmd_logs(&args),
+        Command::Why(args) => show::cmd_why(&args),
         Command::Cancel(args) => cancel::cmd_cancel(&args),
         Command::Gc(args) => gc::cmd_gc(&args),
         Command::Image(args) => image::cmd_image(&args),

@@ -1,3 +1,8 @@
 //! Floor 3: text and JSON about runs.
 
+pub mod amount;
+pub mod json;
 pub mod policy;
+pub mod result;
+pub mod summary;
+pub mod why;

@@ -3,7 +3,11 @@
 #[cfg(test)]
 mod contract;
 mod failure;
+#[cfg(test)]
+mod full_disk;
 mod json;
+#[cfg(test)]
+mod killed;
 pub mod log;
 mod open;
 #[cfg(test)]

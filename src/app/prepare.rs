@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::app::{AppError, RunOrder, WorkspaceChoice, read_bytes};
 use crate::policy::ceiling::CEILING_PATH;
-use crate::policy::{Ceiling, Chosen, HostAmounts, Resolved, Selection, resolve, select, shipped};
+use crate::policy::{
+    Ceiling, Chosen, HostAmounts, Resolved, Selection, default_policy, resolve, select, shipped,
+};
 use crate::sandbox::workspace::{self, Plan};
 use crate::task::{TaskSpec, WorkspaceSource};
 
@@ -26,9 +28,23 @@ pub struct Prepared {
     pub runtime: String,
 }
 
-/// Reads policy, ceiling and workspace.
+/// Reads policy, ceiling and workspace; what policy denies is an error before the workspace is walked.
 pub fn prepare(order: &RunOrder, host: &HostAmounts) -> Result<Prepared, AppError> {
-    let chosen = choose(&order.policy)?;
+    let mut prepared = prepare_leniently(order, host)?;
+    let denials = crate::policy::judge(&prepared.task, &prepared.resolved, &prepared.runtime);
+    if !denials.is_empty() {
+        return Err(AppError::Denied(denials));
+    }
+    if let WorkspaceSource::Directory(root) = &prepared.task.workspace {
+        let limits = workspace::Limits::from(&prepared.resolved.policy.filesystem);
+        prepared.workspace = Some(workspace::scan(root, limits)?);
+    }
+    Ok(prepared)
+}
+
+/// The same without looking into the workspace, and with what policy denies left to the caller.
+pub fn prepare_leniently(order: &RunOrder, host: &HostAmounts) -> Result<Prepared, AppError> {
+    let chosen = choose(order.policy.as_deref())?;
     let ceiling = ceiling(host)?;
     let resolved = resolve(&chosen, &order.overrides, &ceiling, host);
     let runtime = order.overrides.runtime.clone().unwrap_or_else(|| RUNTIME_DEFAULT.to_owned());
@@ -38,22 +54,18 @@ pub fn prepare(order: &RunOrder, host: &HostAmounts) -> Result<Prepared, AppErro
         labels: order.labels.clone(),
         command: order.command.clone(),
         image: order.image.clone(),
-        workspace: root.clone().map_or(WorkspaceSource::None, WorkspaceSource::Directory),
+        workspace: root.map_or(WorkspaceSource::None, WorkspaceSource::Directory),
         workdir: order.workdir.clone(),
         environment: order.environment.clone(),
         outputs: order.outputs.clone(),
     };
-    let denials = crate::policy::judge(&task, &resolved, &runtime);
-    if !denials.is_empty() {
-        return Err(AppError::Denied(denials));
-    }
-    let files = &resolved.policy.filesystem;
-    let limits = workspace::Limits { bytes: files.workspace_bytes, files: files.workspace_files };
-    let workspace = root.map(|it| workspace::scan(&it, limits)).transpose()?;
-    Ok(Prepared { task, resolved, workspace, runtime })
+    Ok(Prepared { task, resolved, workspace: None, runtime })
 }
 
-fn choose(policy: &str) -> Result<Chosen, AppError> {
+fn choose(policy: Option<&str>) -> Result<Chosen, AppError> {
+    let Some(policy) = policy else {
+        return Ok(default_policy()?);
+    };
     match select(policy)? {
         Selection::Shipped(name) => Ok(shipped(name)?),
         Selection::File(path) => {

@@ -15,12 +15,15 @@ use crate::docker::{DockerEngine, address, credentials};
 use crate::executor::starting::Place;
 use crate::executor::{Attempt, Control, Sinks, control, run_attempt};
 use crate::policy::{Admitted, Pull, admit};
-use crate::record::{End, Image, Limits, NewRun, Owner, Phase, PolicyRecord, Record, TaskRecord, Transition};
+use crate::record::{
+    Found, Image, Limits, NewRun, Owner, Phase, PolicyRecord, Record, Run, TaskRecord, Transition,
+};
 use crate::sandbox::container_spec::WORKSPACE;
 use crate::sandbox::enforceable;
 use crate::sandbox::outputs::{Destination, Extractor, OutputLimits, Wanted};
 use crate::store::{OwnerLock, Store};
 use crate::task::RunId;
+use crate::task::run_id::RunSelector;
 
 /// A caller's side of a run.
 pub struct Caller<'a> {
@@ -54,12 +57,8 @@ pub enum Step {
 /// A run that has its outcome.
 #[derive(Debug)]
 pub struct Finished {
-    /// Its id.
-    pub id: RunId,
-    /// How it ended.
-    pub end: End,
-    /// What it was allowed.
-    pub admitted: Admitted,
+    /// It, as it is recorded.
+    pub run: Run,
 }
 
 /// Runs an order to its outcome.
@@ -137,9 +136,13 @@ pub async fn run(
     };
     let end = run_attempt(&engine, &store, fence, attempt).await;
     door.close().await;
-    let end = end?;
+    end?;
+    let found = store.find(&RunSelector::Id(id)).await?;
     store.close().await;
-    Ok(Finished { id, end, admitted })
+    match found {
+        Found::Run(run) => Ok(Finished { run: *run }),
+        Found::Nothing | Found::Ambiguous(_) => Err(AppError::Superseded(id)),
+    }
 }
 
 /// Connects to the engine that the environment names.

@@ -51,7 +51,11 @@ pub struct Swept {
 }
 
 /// Removes what dead owners left of the instance's sandboxes, and ends their runs. Cheap where there is nothing.
-pub async fn leftovers<E: Engine>(engine: &E, store: &Store, directories: &Directories) -> Result<Swept, AppError> {
+pub async fn leftovers<E: Engine>(
+    engine: &E,
+    store: &Store,
+    directories: &Directories,
+) -> Result<Swept, AppError> {
     let dead = dead_slots(directories)?;
     if dead.is_empty() {
         return Ok(Swept::default());
@@ -91,12 +95,14 @@ async fn sandboxes<E: Engine>(
     let containers = engine.list(&label).await?;
     for slot in dead {
         let number = slot.number;
-        let of_slot: Vec<&ListedContainer> = containers.iter().filter(|it| slot_of(it) == Some(number)).collect();
+        let of_slot: Vec<&ListedContainer> =
+            containers.iter().filter(|it| slot_of(it) == Some(number)).collect();
         if mode == Mode::List {
             swept.slots.push(number);
             continue;
         }
-        let removed = slot::remove_dead(&slot, || async { destroy_all(engine, &of_slot).await.is_ok() }).await;
+        let removed =
+            slot::remove_dead(&slot, || async { destroy_all(engine, &of_slot).await.is_ok() }).await;
         if removed.unwrap_or(false) {
             swept.slots.push(number);
             swept.containers.extend(of_slot.iter().map(|it| it.id.clone()));
@@ -204,7 +210,9 @@ async fn images(
     swept: &mut Swept,
 ) -> Result<(), AppError> {
     let mut kept: Vec<ImageFacts> = engine.images().await?;
-    kept.sort_by(|one, other| (other.repo_tags.len(), &other.created).cmp(&(one.repo_tags.len(), &one.created)));
+    kept.sort_by(|one, other| {
+        (other.repo_tags.len(), &other.created).cmp(&(one.repo_tags.len(), &one.created))
+    });
     let mut total = 0u64;
     for image in kept {
         total = total.saturating_add(image.size_bytes);

@@ -56,7 +56,7 @@ impl Stdio {
 /// Runs an order with this process's streams, and says how it ended.
 pub fn run(args: &SandboxArgs, order: RunOrder, stdio: Stdio) -> CommandResult {
     let begun = Instant::now();
-    let mut target = ending::Target::open(args.result.as_ref())?;
+    let target = ending::Target::open(args.result.as_ref())?;
     if stdio == Stdio::Output && !args.quiet && input_waits() {
         talk::hint("standard input is not passed on: give `-i` to pass it");
     }
@@ -64,7 +64,7 @@ pub fn run(args: &SandboxArgs, order: RunOrder, stdio: Stdio) -> CommandResult {
     let finished = runtime.block_on(attend(args, &order, stdio, begun));
     // Signals and progress are over; nothing of the runtime's may hold the exit up.
     runtime.shutdown_background();
-    ending::report(args, &order, finished, &mut target)
+    ending::report(args, finished, target)
 }
 
 /// The threads that a command's waiting is done on.
@@ -78,7 +78,7 @@ async fn attend(
     order: &RunOrder,
     stdio: Stdio,
     begun: Instant,
-) -> Result<(Finished, Directories), AppError> {
+) -> Result<Finished, AppError> {
     let directories = Directories::of_this_user()?;
     let (wishes, control) = mpsc::channel(QUEUE_MAX);
     let progress = Progress::new(args.quiet);
@@ -102,7 +102,7 @@ async fn attend(
     };
     drop(raw);
     progress.clear();
-    finished.map(|it| (it, directories))
+    finished
 }
 
 /// The signal streams could not be made or ended: the run goes on without them only if it is not waited for here.

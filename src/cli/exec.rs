@@ -74,7 +74,8 @@ async fn exec(args: &ExecArgs, stdio: Stdio) -> CommandResult {
     let sinks = attached::sinks(stdio, Arc::new(Unrecorded)).map_err(Failure::from)?;
     let meter = Arc::new(Meter::new(u64::MAX));
     if stdio == Stdio::Terminal {
-        let mut asked = ask(&directories.runtime, run.id, &question, &[]).await.map_err(|it| Failure::of(&it))?;
+        let mut asked =
+            ask(&directories.runtime, run.id, &question, &[]).await.map_err(|it| Failure::of(&it))?;
         let Some(master) = started(&mut asked).await? else {
             return Err(Failure::new("the sandbox gave no terminal"));
         };
@@ -103,14 +104,14 @@ async fn exec(args: &ExecArgs, stdio: Stdio) -> CommandResult {
 async fn started(asked: &mut Asked) -> Result<Option<OwnedFd>, Failure> {
     let received = asked.answer().await.map_err(|it| Failure::of(&it))?;
     match received.message {
-        Tell::Started => {
-            Ok(received.descriptors.into_iter().next().filter(|it| rustix::termios::isatty(it)))
-        }
+        Tell::Started => Ok(received.descriptors.into_iter().next().filter(|it| rustix::termios::isatty(it))),
         Tell::StartFailed { exit_code, message } => {
             let code = ExitCode::of_status(exit_code);
             Err(Failure::new(message).with_exit_code(code))
         }
-        Tell::Taken | Tell::Refused(_) | Tell::Exited { .. } => Err(Failure::new("the owner of the run spoke out of turn")),
+        Tell::Taken | Tell::Refused(_) | Tell::Exited { .. } => {
+            Err(Failure::new("the owner of the run spoke out of turn"))
+        }
     }
 }
 

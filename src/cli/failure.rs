@@ -44,6 +44,18 @@ impl Failure {
         Self { exit_code, ..self }
     }
 
+    /// The failure as a JSON object, in the place of a run's result.
+    pub fn as_json(&self) -> String {
+        serde_json::json!({
+            "schema": "aegis.failure/1",
+            "message": self.message,
+            "causes": self.causes,
+            "hints": self.hints,
+            "exit_code": self.exit_code.get(),
+        })
+        .to_string()
+    }
+
     /// An error with its causes.
     pub fn of(error: &(dyn Error + 'static)) -> Self {
         let mut failure = Self::new(error.to_string());

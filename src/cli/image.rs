@@ -51,7 +51,9 @@ async fn carry_out(verb: &Verb) -> CommandResult {
     let engine = run::connect().await.map_err(Failure::from)?;
     match verb {
         Verb::Build { name } => {
-            talk::note(&format!("building aegis/{name} from the distribution's packages; this takes a minute or two"));
+            talk::note(&format!(
+                "building aegis/{name} from the distribution's packages; this takes a minute or two"
+            ));
             let built = engine.build_image(name).await.map_err(|it| Failure::of(&it))?;
             print::data(&built.id)?;
         }
@@ -74,7 +76,13 @@ async fn carry_out(verb: &Verb) -> CommandResult {
 
 fn line(image: &ImageFacts) -> String {
     let id = image.id.trim_start_matches("sha256:");
-    format!("{:<24} {:<12} {:>10}  {}", tags(image), &id[..id.len().min(12)], size::display(image.size_bytes), image.created)
+    format!(
+        "{:<24} {:<12} {:>10}  {}",
+        tags(image),
+        &id[..id.len().min(12)],
+        size::display(image.size_bytes),
+        image.created
+    )
 }
 
 fn page(image: &ImageFacts) -> String {
@@ -86,8 +94,18 @@ fn page(image: &ImageFacts) -> String {
         format!("made for:     {}/{}", image.os, image.architecture),
         format!("created:      {}", image.created),
     ];
-    lines.extend(image.environment.iter().map(|it| format!("environment:  {}", crate::task::escape::escape(it.as_bytes()))));
-    lines.extend(image.volumes.iter().map(|it| format!("volume:       {}", crate::task::escape::escape(it.as_bytes()))));
+    lines.extend(
+        image
+            .environment
+            .iter()
+            .map(|it| format!("environment:  {}", crate::task::escape::escape(it.as_bytes()))),
+    );
+    lines.extend(
+        image
+            .volumes
+            .iter()
+            .map(|it| format!("volume:       {}", crate::task::escape::escape(it.as_bytes()))),
+    );
     lines.join("\n")
 }
 

@@ -54,9 +54,9 @@ pub struct RunArgs {
 /// The flags that say what a sandbox is: shared by `run` and `shell`.
 #[derive(Debug, Args)]
 pub struct SandboxArgs {
-    /// Policy by name, or a policy file (a path with `/` or ending in `.toml`)
-    #[arg(long, value_name = "POLICY|FILE", default_value = "strict")]
-    sandbox: String,
+    /// Policy by name, or a policy file (a path with `/` or ending in `.toml`); without it `strict`
+    #[arg(long, value_name = "POLICY|FILE")]
+    sandbox: Option<String>,
 
     /// Image; without it `aegis/base`
     #[arg(long, value_name = "REF")]

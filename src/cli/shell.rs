@@ -4,10 +4,10 @@ use std::ffi::OsString;
 
 use clap::Args;
 
+use crate::cli::CommandResult;
 use crate::cli::attached::{self, Stdio};
 use crate::cli::failure::Failure;
 use crate::cli::run::{SandboxArgs, command_bytes, order, streams_are_one_terminal};
-use crate::cli::CommandResult;
 
 /// What a shell is in an image that may have only the small one.
 const SHELL: [&str; 3] = ["sh", "-c", "if command -v bash >/dev/null 2>&1; then exec bash; fi; exec sh"];

@@ -122,7 +122,11 @@ async fn in_sandbox<E: Engine, R: Record>(
         }
     };
     let (stdout_bytes, stderr_bytes) = meter.shown();
-    end.output = OutputCounts { stdout_bytes, stderr_bytes, log_truncated: tap.ended() == Kept::Truncated || meter.exceeded() };
+    end.output = OutputCounts {
+        stdout_bytes,
+        stderr_bytes,
+        log_truncated: tap.ended() == Kept::Truncated || meter.exceeded(),
+    };
     Ok(end)
 }
 

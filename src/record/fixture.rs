@@ -6,7 +6,8 @@ use crate::record::{
     Artifact, Dropped, End, Fence, Image, Limits, NewRun, OutputCounts, Owner, Phase, PolicyRecord, Run,
     Slot, TaskRecord, Usage,
 };
-use crate::task::{Outcome, RunId, RunState};
+use crate::task::outcome::{LostReason, StartFailure};
+use crate::task::{Cancellation, DiskLimit, Outcome, RunId, RunState, TimeLimit};
 
 /// 2026-01-02 03:04:05.678 UTC.
 pub(crate) const CREATED_MS: i64 = 1_767_323_045_678;
@@ -122,4 +123,32 @@ pub(crate) fn ended(outcome: Outcome) -> Run {
         ended_ms: Some(CREATED_MS + 1_400),
         end: Some(end(outcome)),
     }
+}
+
+/// One of each outcome.
+pub(crate) fn every_outcome() -> Vec<Outcome> {
+    vec![
+        Outcome::Exited(3),
+        Outcome::Signaled(11),
+        Outcome::TimedOut(TimeLimit::Wall),
+        Outcome::OutOfMemory,
+        Outcome::OutputLimit,
+        Outcome::DiskLimit(DiskLimit::Full { mount: "/tmp".to_owned() }),
+        Outcome::DiskLimit(DiskLimit::FileSize),
+        Outcome::Cancelled(Cancellation::Interrupt),
+        Outcome::Cancelled(Cancellation::Terminate),
+        Outcome::Cancelled(Cancellation::Command),
+        Outcome::Refused { differences: vec!["root is writable".to_owned()] },
+        Outcome::StartFailed { reason: StartFailure::NotFound { program: "node".to_owned() } },
+        Outcome::StartFailed {
+            reason: StartFailure::NotExecutable {
+                program: "./x".to_owned(),
+                cause: "permission denied".to_owned(),
+            },
+        },
+        Outcome::StartFailed { reason: StartFailure::Infrastructure { message: "no space".to_owned() } },
+        Outcome::Lost { reason: LostReason::InitDied },
+        Outcome::Lost { reason: LostReason::Engine { message: "it restarted".to_owned() } },
+        Outcome::Lost { reason: LostReason::Owner },
+    ]
 }

@@ -20,7 +20,7 @@ use crate::sandbox::init_binary;
 /// Slots of one instance at the most.
 const SLOTS_MAX: u32 = 4096;
 /// User and group id of slot 0.
-const UID_FIRST: u32 = 2_000_000_000;
+pub const UID_FIRST: u32 = 2_000_000_000;
 /// Bytes of a socket's path, below `sun_path`.
 const SOCKET_PATH_BYTES_MAX: usize = 100;
 /// The lock's name.

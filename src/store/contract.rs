@@ -268,6 +268,17 @@ async fn retention_forgets_ended_runs_with_all_they_left() {
     assert_eq!(place.kinds(ended).await, []);
 }
 
+#[tokio::test]
+async fn a_database_that_stays_locked_is_told_after_the_wait() {
+    let place = Place::new().await;
+    let holder = open(place.directory.path()).await;
+    let held = holder.pool.begin_with("BEGIN EXCLUSIVE").await.expect("held");
+    let refusal = place.store.insert(&new_run(&owner())).await.expect_err("refused").to_string();
+    assert!(refusal.ends_with("stayed locked by another process for 5 s: try again"), "{refusal}");
+    held.rollback().await.expect("let go");
+    place.store.insert(&new_run(&owner())).await.expect("inserted");
+}
+
 /// A statement that the database itself must refuse.
 async fn check_forbidden(statement: &'static str, reason: &str) {
     let place = Place::new().await;

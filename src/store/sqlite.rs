@@ -90,16 +90,28 @@ impl Record for Store {
 
 impl Store {
     async fn begin(&self, durability: Durability) -> Result<Transaction<'static, Sqlite>, RecordError> {
-        let mut connection = self.pool.acquire().await.map_err(|err| self.failed(err))?;
+        match self.try_begin(durability).await {
+            // After some failures (a full disk) SQLite ends a transaction by itself; the driver goes on counting it, and
+            // the connection can begin no other. A new one can.
+            Err(sqlx::Error::InvalidSavePointStatement) => {
+                let stuck = self.pool.acquire().await.map_err(|err| self.failed(err))?;
+                stuck.close().await.map_err(|err| self.failed(err))?;
+                self.try_begin(durability).await
+            }
+            begun => begun,
+        }
+        .map_err(|err| self.failed(err))
+    }
+
+    async fn try_begin(&self, durability: Durability) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+        let mut connection = self.pool.acquire().await?;
         let pragma = match durability {
             Durability::PowerCut => "PRAGMA synchronous = FULL",
             Durability::Crash => "PRAGMA synchronous = NORMAL",
         };
-        sqlx::query(pragma).execute(&mut *connection).await.map_err(|err| self.failed(err))?;
+        sqlx::query(pragma).execute(&mut *connection).await?;
         // A deferred transaction that turns into a writer fails at once where another one writes.
-        Transaction::begin(connection, Some("BEGIN IMMEDIATE".into_sql_str()))
-            .await
-            .map_err(|err| self.failed(err))
+        Transaction::begin(connection, Some("BEGIN IMMEDIATE".into_sql_str())).await
     }
 
     async fn commit(&self, tx: Transaction<'_, Sqlite>) -> Result<(), RecordError> {

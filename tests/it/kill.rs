@@ -110,7 +110,8 @@ fn a_frozen_owner_does_not_keep_a_task_alive() {
 /// What the task of a cancel does: it tells each signal.
 fn cancelled(aegis: &Aegis, flags: &[&str], on_term: &str) -> Running {
     let tag = Tag::new();
-    let script = format!("trap '{on_term}' TERM; (setsid sleep {tag} &); sleep {tag} & while :; do wait; done");
+    let script =
+        format!("trap '{on_term}' TERM; (setsid sleep {tag} &); sleep {tag} & while :; do wait; done");
     Running::script(aegis, flags, &script, tag).up(3)
 }
 
@@ -174,7 +175,8 @@ fn every_process_ends_with_the_command() {
     // PL-07: the status is the command's own, told at once, and nothing outlives it.
     let aegis = Aegis::new();
     let tag = Tag::new();
-    let ended = aegis.script(&[], &format!("setsid sh -c 'sleep {tag} & exec sleep {tag}' >/dev/null 2>&1 & exit 5"));
+    let ended =
+        aegis.script(&[], &format!("setsid sh -c 'sleep {tag} & exec sleep {tag}' >/dev/null 2>&1 & exit 5"));
     ended.code(5);
     assert_eq!(processes_with(&tag), Vec::<String>::new());
 }

@@ -4,9 +4,11 @@
 
 mod ar;
 mod flood;
+mod house;
 mod images;
 mod kill;
 mod rb;
+mod recipes;
 mod run;
 mod scans;
 mod support;

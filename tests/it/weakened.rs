@@ -80,11 +80,41 @@ fn a_capability_more_cannot_be_hidden() {
 #[test]
 fn any_other_capability_cannot_be_hidden() {
     let all = [
-        "AUDIT_CONTROL", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "DAC_OVERRIDE",
-        "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE", "LINUX_IMMUTABLE",
-        "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST", "PERFMON", "SETFCAP",
-        "SETGID", "SETPCAP", "SETUID", "SYS_BOOT", "SYS_CHROOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_RAWIO",
-        "SYS_TIME", "SYS_TTY_CONFIG", "SYSLOG", "WAKE_ALARM",
+        "AUDIT_CONTROL",
+        "AUDIT_WRITE",
+        "BLOCK_SUSPEND",
+        "BPF",
+        "CHECKPOINT_RESTORE",
+        "DAC_OVERRIDE",
+        "DAC_READ_SEARCH",
+        "FOWNER",
+        "FSETID",
+        "IPC_LOCK",
+        "IPC_OWNER",
+        "KILL",
+        "LEASE",
+        "LINUX_IMMUTABLE",
+        "MAC_ADMIN",
+        "MAC_OVERRIDE",
+        "MKNOD",
+        "NET_ADMIN",
+        "NET_BIND_SERVICE",
+        "NET_BROADCAST",
+        "PERFMON",
+        "SETFCAP",
+        "SETGID",
+        "SETPCAP",
+        "SETUID",
+        "SYS_BOOT",
+        "SYS_CHROOT",
+        "SYS_MODULE",
+        "SYS_NICE",
+        "SYS_PACCT",
+        "SYS_RAWIO",
+        "SYS_TIME",
+        "SYS_TTY_CONFIG",
+        "SYSLOG",
+        "WAKE_ALARM",
     ];
     for capability in all.into_iter().take(repetitions(2, 64) as usize) {
         keeps(capability, Inspection::Lying);
@@ -145,7 +175,10 @@ fn edit_profile(body: &mut Value, edit: impl FnOnce(&mut Value)) {
 fn allow(profile: &mut Value, calls: &[&str]) {
     let rules = profile["syscalls"].as_array_mut().expect("a list");
     for rule in rules.iter_mut() {
-        rule["names"].as_array_mut().expect("a list").retain(|it| !calls.contains(&it.as_str().unwrap_or_default()));
+        rule["names"]
+            .as_array_mut()
+            .expect("a list")
+            .retain(|it| !calls.contains(&it.as_str().unwrap_or_default()));
     }
     rules.retain(|it| !it["names"].as_array().expect("a list").is_empty());
     rules.push(json!({ "names": calls, "action": "SCMP_ACT_ALLOW" }));
@@ -352,7 +385,11 @@ fn a_tmpfs_with_more_inodes_is_refused() {
 
 #[test]
 fn a_tmpfs_that_is_open_to_all_is_refused() {
-    both(|body| tmpfs(body, |it| it.replace("mode=0700", "mode=0777")), "HostConfig.Tmpfs", "mount `/tmp`: mode");
+    both(
+        |body| tmpfs(body, |it| it.replace("mode=0700", "mode=0777")),
+        "HostConfig.Tmpfs",
+        "mount `/tmp`: mode",
+    );
 }
 
 #[test]
@@ -364,7 +401,10 @@ fn masks_that_were_left_out_are_refused() {
 fn one_mask_that_was_left_out_is_refused() {
     both(
         |body| {
-            body["HostConfig"]["MaskedPaths"].as_array_mut().expect("a list").retain(|it| it != "/proc/interrupts");
+            body["HostConfig"]["MaskedPaths"]
+                .as_array_mut()
+                .expect("a list")
+                .retain(|it| it != "/proc/interrupts");
         },
         "HostConfig.MaskedPaths",
         "mount `/proc/interrupts`",
@@ -381,7 +421,11 @@ fn a_device_added_is_refused() {
     both(
         |body| {
             let device = json!({ "PathOnHost": "/dev/loop-control", "PathInContainer": "/dev/x", "CgroupPermissions": "rwm" });
-            let existing = if std::path::Path::new("/dev/loop-control").exists() { "/dev/loop-control" } else { "/dev/null" };
+            let existing = if std::path::Path::new("/dev/loop-control").exists() {
+                "/dev/loop-control"
+            } else {
+                "/dev/null"
+            };
             add(body, "Devices", device);
             body["HostConfig"]["Devices"][0]["PathOnHost"] = json!(existing);
         },
@@ -393,7 +437,8 @@ fn a_device_added_is_refused() {
 #[test]
 fn a_privileged_container_is_refused() {
     // Where the machine itself lacks a capability, the engine cannot even start one; that it does not run is enough.
-    let rewriter = Rewriter::weakening(Inspection::Lying, Box::new(|body| host(body, "Privileged", json!(true))));
+    let rewriter =
+        Rewriter::weakening(Inspection::Lying, Box::new(|body| host(body, "Privileged", json!(true))));
     let aegis = Aegis::new().with("DOCKER_HOST", &rewriter.docker_host());
     let ended = aegis.script(&[], &format!("echo {MARKER}"));
     ended.code(125);
@@ -528,7 +573,8 @@ fn root_inside_is_refused() {
 fn the_root_group_is_refused() {
     both(
         |body| {
-            let user = body["User"].as_str().expect("a text").split(':').next().unwrap_or_default().to_owned();
+            let user =
+                body["User"].as_str().expect("a text").split(':').next().unwrap_or_default().to_owned();
             body["User"] = json!(format!("{user}:0"));
         },
         "Config.User",
@@ -587,7 +633,8 @@ fn another_program_in_inits_place_is_refused() {
 fn nothing_changed_runs() {
     for inspection in [Inspection::Honest, Inspection::Lying] {
         let rewriter = Rewriter::weakening(inspection, Box::new(|_| {}));
-        let ended = Aegis::new().with("DOCKER_HOST", &rewriter.docker_host()).script(&[], &format!("echo {MARKER}"));
+        let ended =
+            Aegis::new().with("DOCKER_HOST", &rewriter.docker_host()).script(&[], &format!("echo {MARKER}"));
         ended.code(0).prints(MARKER);
         assert!(rewriter.asked().is_some(), "the request passed the proxy");
     }

@@ -116,7 +116,11 @@ fn check_bind(findings: &mut Findings, field: &str, mounted: &Mounted, bind: &Bi
     let components = bind.source.components().count();
     let end: PathBuf = bind.source.components().skip(components.saturating_sub(BIND_COMPONENTS)).collect();
     if !Path::new(&mounted.root).ends_with(&end) {
-        findings.add(field, format!("`{}` of the host", bind.source.display()), format!("`{}`", mounted.root));
+        findings.add(
+            field,
+            format!("`{}` of the host", bind.source.display()),
+            format!("`{}`", mounted.root),
+        );
     }
 }
 

@@ -212,7 +212,8 @@ fn hide(answer: &mut Value, asked: &Value, changed: &Value) {
 }
 
 fn put_back(shown: &mut Value, asked: &Value, changed: &Value) {
-    let (Some(shown), Some(asked), Some(changed)) = (shown.as_object_mut(), asked.as_object(), changed.as_object())
+    let (Some(shown), Some(asked), Some(changed)) =
+        (shown.as_object_mut(), asked.as_object(), changed.as_object())
     else {
         return;
     };

@@ -44,7 +44,9 @@ fn a_slot_of_another_is_named() {
         "mountinfo",
         "/slots/1/in /.aegis",
         "/slots/1 /.aegis",
-        &["mount `/.aegis` is `/run/aegis/default/slots/1`, expected `/run/aegis/default/slots/1/in` of the host"],
+        &[
+            "mount `/.aegis` is `/run/aegis/default/slots/1`, expected `/run/aegis/default/slots/1/in` of the host",
+        ],
     );
 }
 
@@ -90,7 +92,9 @@ fn another_slots_directory_in_the_place_of_its_own_is_named() {
         "mountinfo",
         "/slots/1/in /.aegis",
         "/slots/2/in /.aegis",
-        &["mount `/.aegis` is `/run/aegis/default/slots/2/in`, expected `/run/aegis/default/slots/1/in` of the host"],
+        &[
+            "mount `/.aegis` is `/run/aegis/default/slots/2/in`, expected `/run/aegis/default/slots/1/in` of the host",
+        ],
     );
 }
 

@@ -1,0 +1,151 @@
+//! `aegis logs`: what a run wrote, and what it goes on writing.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::app::owner::client::{Asked, ask};
+use crate::app::owner::wire::Ask;
+use crate::cli::failure::Failure;
+use crate::cli::screen::Screen;
+use crate::cli::{CommandResult, attached, selected, talk};
+use crate::config::Directories;
+use crate::record::{Run, Stream};
+use crate::store::Logs;
+use crate::store::log::{Chunk, LogReader, Look};
+use crate::task::ExitCode;
+
+/// How often a log that is followed is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Print what a run wrote: its standard output to standard output, its standard error to standard error.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// The run, by the last 12 digits of its id or all of it
+    #[arg(value_name = "RUN")]
+    run: String,
+
+    /// Go on until the run ends
+    #[arg(short = 'f', long)]
+    follow: bool,
+
+    /// Only this stream
+    #[arg(long, value_name = "stdout|stderr")]
+    stream: Option<Only>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Only {
+    Stdout,
+    Stderr,
+}
+
+/// Prints the log.
+pub fn cmd_logs(args: &LogsArgs) -> CommandResult {
+    let runtime = attached::runtime()?;
+    let code = runtime.block_on(logs(args));
+    runtime.shutdown_background();
+    code
+}
+
+async fn logs(args: &LogsArgs) -> CommandResult {
+    let directories = Directories::of_this_user().map_err(|it| Failure::of(&it))?;
+    let run = selected::run(&args.run, &directories).await?;
+    // Asked before the log is opened: an owner that ends meanwhile has written everything by then.
+    let owner = if args.follow { owner(&run, &directories).await } else { None };
+    let reader = Logs::new(&directories.state).reader(run.id).map_err(|it| Failure::of(&it))?;
+    let Some(mut reader) = reader else {
+        return Err(Failure::new(format!("run {} has no log", run.id.short()))
+            .hint("it ended before its command started, or its log is past its retention")
+            .with_exit_code(ExitCode::FAILURE));
+    };
+    reader = match args.stream {
+        Some(Only::Stdout) => reader.only(Stream::Stdout),
+        Some(Only::Stderr) => reader.only(Stream::Stderr),
+        None => reader,
+    };
+    let mut shown = Shown::new();
+    match owner {
+        Some(asked) => follow(asked, &mut reader, &mut shown).await,
+        None => show(&mut reader, &mut shown).map(|_| ()),
+    }?;
+    finish(&mut reader, &mut shown)
+}
+
+async fn owner(run: &Run, directories: &Directories) -> Option<Asked> {
+    let mut asked = ask(&directories.runtime, run.id, &Ask::Wait, &[]).await.ok()?;
+    asked.answer().await.ok()?;
+    Some(asked)
+}
+
+/// Shows what comes until the owner has closed its door.
+async fn follow(asked: Asked, reader: &mut LogReader, shown: &mut Shown) -> Result<(), Failure> {
+    let mut ended = std::pin::pin!(asked.wait());
+    loop {
+        if show(reader, shown)? == Seen::End {
+            return Ok(());
+        }
+        tokio::select! {
+            () = &mut ended => return show(reader, shown).map(|_| ()),
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    Pending,
+    End,
+}
+
+/// Shows what is there.
+fn show(reader: &mut LogReader, shown: &mut Shown) -> Result<Seen, Failure> {
+    loop {
+        match reader.look().map_err(|it| Failure::of(&it))? {
+            Look::Chunk(chunk) => shown.chunk(&chunk)?,
+            Look::Pending => return Ok(Seen::Pending),
+            Look::End { truncated } => {
+                shown.truncated |= truncated;
+                return Ok(Seen::End);
+            }
+        }
+    }
+}
+
+/// Shows what a writer that was killed left without an entry, and says what is missing.
+fn finish(reader: &mut LogReader, shown: &mut Shown) -> CommandResult {
+    while let Some(chunk) = reader.rest().map_err(|it| Failure::of(&it))? {
+        shown.chunk(&chunk)?;
+    }
+    if shown.truncated {
+        talk::note("the log is cut: the run wrote more than is kept");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where the bytes go: escaped on a terminal, exact elsewhere.
+struct Shown {
+    stdout: Box<dyn Write>,
+    stderr: Box<dyn Write>,
+    truncated: bool,
+}
+
+impl Shown {
+    fn new() -> Self {
+        let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
+        Self {
+            stdout: if stdout.is_terminal() { Box::new(Screen::new(stdout)) } else { Box::new(stdout) },
+            stderr: if stderr.is_terminal() { Box::new(Screen::new(stderr)) } else { Box::new(stderr) },
+            truncated: false,
+        }
+    }
+
+    fn chunk(&mut self, chunk: &Chunk) -> Result<(), Failure> {
+        let into = match chunk.stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        };
+        into.write_all(&chunk.bytes).and_then(|()| into.flush()).map_err(|it| Failure::of(&it))
+    }
+}

@@ -1,0 +1,48 @@
+//! `aegis ps`: the runs of this user.
+
+use clap::Args;
+
+use crate::app::AppError;
+use crate::cli::failure::Failure;
+use crate::cli::{CommandResult, attached, print};
+use crate::config::Directories;
+use crate::record::{Record, RunFilter};
+use crate::report::{result, summary};
+use crate::store::Store;
+use crate::task::ExitCode;
+
+/// Runs that a list shows at the most.
+const LISTED_MAX: u32 = 1_000;
+
+/// List runs: those going on, or all.
+#[derive(Debug, Args)]
+pub struct PsArgs {
+    /// Ended ones too; the newest 1,000
+    #[arg(short = 'a', long)]
+    all: bool,
+
+    /// Print a JSON list
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the list.
+pub fn cmd_ps(args: &PsArgs) -> CommandResult {
+    let runtime = attached::runtime()?;
+    let filter = if args.all { RunFilter::All } else { RunFilter::Active };
+    let runs = runtime.block_on(async {
+        let directories = Directories::of_this_user()?;
+        let store = Store::open(&directories.state).await?;
+        let runs = store.list(filter, LISTED_MAX).await;
+        store.close().await;
+        Ok(runs?)
+    });
+    let runs = runs.map_err(|it: AppError| Failure::from(it))?;
+    if args.json {
+        let list: Vec<_> = runs.iter().map(result::brief).collect();
+        print::data(&serde_json::to_string(&list).map_err(|it| Failure::of(&it))?)?;
+    } else {
+        print::data(&summary::list::table(&runs, jiff::Timestamp::now().as_millisecond()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
