@@ -2,10 +2,14 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod ar;
+mod flood;
+mod house;
 mod images;
 mod kill;
 mod ks;
 mod probe;
+mod rb;
 mod recipes;
 mod run;
 mod running;
