@@ -2,13 +2,15 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod fs;
 mod images;
 mod kill;
 mod ks;
+mod pl;
 mod probe;
 mod recipes;
 mod run;
-mod running;
 mod scans;
 mod support;
+mod watched;
 mod weakened;
