@@ -2,12 +2,16 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod dv;
 mod fs;
 mod images;
+mod init_wall;
 mod kill;
 mod ks;
+mod nw;
 mod pl;
 mod probe;
+mod ps;
 mod recipes;
 mod run;
 mod scans;
