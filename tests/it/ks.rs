@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use crate::probe::{answers, check_refused, check_script, program, workspace};
-use crate::running::Running;
+use crate::watched::Watched;
 use crate::support::aegis::Aegis;
 
 /// Asks the filters that a task is under, read from the kernel, about calls written as `NUMBER:ARGUMENT:…`: each must
@@ -12,12 +12,12 @@ use crate::support::aegis::Aegis;
 #[track_caller]
 fn check_filter(calls: &[String]) {
     let aegis = Aegis::new();
-    let mut running = Running::script(&aegis, &[], "echo ready; read -r line");
-    running.wait_for("ready");
+    let mut run = Watched::script(&aegis, &[], "echo ready; read -r line");
+    run.wait_for("ready");
     let mut command = Command::new(program("filter"));
-    let output = command.arg(running.command().to_string()).arg("0:0").args(calls).output().unwrap();
-    running.say("done");
-    running.end().code(0);
+    let output = command.arg(run.command().to_string()).arg("0:0").args(calls).output().unwrap();
+    run.say("done");
+    run.end().code(0);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.code() == Some(3) && !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root reads filters: {}", String::from_utf8_lossy(&output.stderr));
@@ -214,17 +214,17 @@ awk '/^Seccomp:/ { print "tried su"; if ($2 != 2) print "BREACH su" }' /proc/$ch
 #[test]
 fn ks_24_the_host_counts_two_filters_on_the_command() {
     let aegis = Aegis::new();
-    let mut running = Running::script(&aegis, &[], "echo ready; read -r line");
-    running.wait_for("ready");
-    for (process, filters) in [(running.init(), 1), (running.command(), 2)] {
+    let mut run = Watched::script(&aegis, &[], "echo ready; read -r line");
+    run.wait_for("ready");
+    for (process, filters) in [(run.init(), 1), (run.command(), 2)] {
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
         let field =
             |name: &str| status.lines().find_map(|it| it.strip_prefix(name)).unwrap().trim().to_owned();
         assert_eq!(field("Seccomp:"), "2", "{status}");
         assert!(field("Seccomp_filters:").parse::<u32>().unwrap() >= filters, "{status}");
     }
-    running.say("done");
-    running.end().code(0);
+    run.say("done");
+    run.end().code(0);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::support::aegis::{Aegis, Ended};
@@ -81,4 +82,15 @@ pub fn program(name: &str) -> PathBuf {
     assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
     fresh.persist(&kept).unwrap();
     kept
+}
+
+/// Runs a script as [`Aegis::script`] does, and gives the result object beside what was seen.
+#[track_caller]
+pub fn script_with_result(aegis: &Aegis, flags: &[&str], script: &str) -> (Ended, Value) {
+    let path = aegis.here().join("result.json");
+    let mut all = vec!["--result", path.to_str().unwrap()];
+    all.extend(flags);
+    let ended = aegis.script(&all, script);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|it| panic!("no result: {it}: {ended:#?}"));
+    (ended, serde_json::from_str(&text).unwrap())
 }

@@ -9,13 +9,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::aegis::{Aegis, Ended, docker, finish};
 
 /// A run of an instance that has no other. What its script prints is read line by line; its standard input is open.
-pub struct Running<'a> {
+pub struct Watched<'a> {
     aegis: &'a Aegis,
     child: Option<Child>,
     stdout: BufReader<ChildStdout>,
 }
 
-impl<'a> Running<'a> {
+impl<'a> Watched<'a> {
     /// Starts a script in the base image under `strict`, with these flags, its standard input open.
     pub fn script(aegis: &'a Aegis, flags: &[&str], script: &str) -> Self {
         let mut arguments = vec!["run", "-i", "--no-workspace"];
