@@ -178,7 +178,8 @@ fn ar_05_content_beyond_the_limit_is_cut_at_whole_files() {
         &["--workspace-size", "600MiB", "--memory", "1GiB"],
         "for i in 1 2 3 4; do head -c 100M /dev/zero >out/$i; done",
     );
-    let bytes: u64 = (1..=4).filter_map(|it| fs::metadata(collected.file(it.to_string())).ok()).map(|it| it.len()).sum();
+    let bytes: u64 =
+        (1..=4).filter_map(|it| fs::metadata(collected.file(it.to_string())).ok()).map(|it| it.len()).sum();
     assert!(bytes <= 256 << 20, "{bytes} bytes came out under a limit of 256 MiB");
     assert_eq!(bytes % (100 << 20), 0, "half a file came out");
     assert!(bytes > 0, "{:#?}", collected.ended);
@@ -203,12 +204,24 @@ fn ar_06_depth_and_count_are_bounded() {
 #[test]
 fn ar_07_names_come_out_as_their_bytes_and_are_shown_escaped() {
     let names: [&[u8]; 12] = [
-        b"new\nline", b"esc\x1b[31mred", b"quote\"", b"semi;colon", b"cr\r\nlf", b"bad\xff\xfeutf8", b"-leading",
-        b"trailing.", "nfc\u{e9}".as_bytes(), "nfde\u{301}".as_bytes(), "rtl\u{202e}txt".as_bytes(), b"...",
+        b"new\nline",
+        b"esc\x1b[31mred",
+        b"quote\"",
+        b"semi;colon",
+        b"cr\r\nlf",
+        b"bad\xff\xfeutf8",
+        b"-leading",
+        b"trailing.",
+        "nfc\u{e9}".as_bytes(),
+        "nfde\u{301}".as_bytes(),
+        "rtl\u{202e}txt".as_bytes(),
+        b"...",
     ];
     let list: Vec<String> = names.iter().map(|it| format!("bytes({:?})", it.to_vec())).collect();
-    let script =
-        format!("python3 -c 'import os\nfor n in [{}]: open(b\"out/\" + n, \"w\").close()'; mkfifo $'out/p\\e[31m'", list.join(","));
+    let script = format!(
+        "python3 -c 'import os\nfor n in [{}]: open(b\"out/\" + n, \"w\").close()'; mkfifo $'out/p\\e[31m'",
+        list.join(",")
+    );
     let collected = Collected::of(&script);
     collected.ended.code(0);
     for name in names {
@@ -275,7 +288,16 @@ fn ar_12_outputs_come_out_after_a_cancel() {
     let tag = Tag::new();
     let child = aegis
         .command(&[
-            "run", "--no-workspace", "-o", "f", "--output-dir", "kept", "--", "bash", "-c", &format!("echo kept >f; sleep {tag}"),
+            "run",
+            "--no-workspace",
+            "-o",
+            "f",
+            "--output-dir",
+            "kept",
+            "--",
+            "bash",
+            "-c",
+            &format!("echo kept >f; sleep {tag}"),
         ])
         .spawn()
         .expect("aegis starts");
@@ -301,7 +323,17 @@ fn ar_15_the_engine_is_never_asked_for_an_archive() {
         .expect("docker runs");
     let project = project.to_string_lossy().into_owned();
     let ended = aegis.call(&[
-        "run", "-w", &project, "-o", "copy", "--output-dir", "kept", "--", "cp", "input", "copy",
+        "run",
+        "-w",
+        &project,
+        "-o",
+        "copy",
+        "--output-dir",
+        "kept",
+        "--",
+        "cp",
+        "input",
+        "copy",
     ]);
     ended.code(0);
     assert_eq!(fs::read_to_string(aegis.here().join("kept/copy")).expect("it came out"), "content");
@@ -330,7 +362,10 @@ fn a_path_that_is_not_there_is_told_and_the_status_stays_the_tasks() {
 fn names_of_outputs_are_bytes_in_the_directory_too() {
     let collected = Collected::of("echo x >out/$'\\xff'");
     collected.ended.code(0);
-    let names: Vec<Vec<u8>> =
-        fs::read_dir(collected.kept().join("out")).expect("read").flatten().map(|it| it.file_name().into_vec()).collect();
+    let names: Vec<Vec<u8>> = fs::read_dir(collected.kept().join("out"))
+        .expect("read")
+        .flatten()
+        .map(|it| it.file_name().into_vec())
+        .collect();
     assert_eq!(names, [b"\xff".to_vec()]);
 }

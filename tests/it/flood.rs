@@ -124,7 +124,8 @@ mod heavy_flood {
         let aegis = Aegis::new();
         let mut flood = Flood::start(&aegis, &["--output-limit", "8MiB", "--timeout", "60s"], "yes");
         let (mut stdout, mut stderr) = (flood.stdout(), flood.stderr());
-        let reader = std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()).expect("read"));
+        let reader =
+            std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()).expect("read"));
         let mut words = String::new();
         stderr.read_to_string(&mut words).expect("read");
         let shown = reader.join().expect("joined");

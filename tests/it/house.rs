@@ -30,8 +30,13 @@ const INPUT_AND_OUTPUT: [&str; 8] =
     ["std::fs", "std::net", "std::process", "std::os::fd", "tokio", "rustix", "tempfile", "std::env"];
 
 /// A foreign crate and the one module that names it.
-const HOMES: [(&str, &str); 5] =
-    [("sqlx", "store"), ("bollard", "docker"), ("clap", "cli"), ("clap_complete", "cli"), ("indicatif", "cli")];
+const HOMES: [(&str, &str); 5] = [
+    ("sqlx", "store"),
+    ("bollard", "docker"),
+    ("clap", "cli"),
+    ("clap_complete", "cli"),
+    ("indicatif", "cli"),
+];
 
 /// Serde's derives are for wire files: these names, and files below a directory of such a name.
 const WIRE_NAMES: [&str; 6] = ["manifest", "document", "wire", "json", "row", "key"];
@@ -205,11 +210,16 @@ fn a_foreign_crate_has_one_home() {
 fn what_is_read_or_written_by_others_has_a_file_of_its_own() {
     let mut findings = Vec::new();
     for source in sources().into_iter().filter(|it| !is_test(&it.path)) {
-        let is_wire = source.path.with_extension("").components().any(|it| {
-            WIRE_NAMES.contains(&it.as_os_str().to_string_lossy().as_ref())
-        });
+        let is_wire = source
+            .path
+            .with_extension("")
+            .components()
+            .any(|it| WIRE_NAMES.contains(&it.as_os_str().to_string_lossy().as_ref()));
         for line in source.code() {
-            if !is_wire && line.contains("derive(") && (line.contains("Serialize") || line.contains("Deserialize")) {
+            if !is_wire
+                && line.contains("derive(")
+                && (line.contains("Serialize") || line.contains("Deserialize"))
+            {
                 findings.push(format!("{}: {}", source.path.display(), line.trim()));
             }
             if line.contains("serde(") && (line.contains("flatten") || line.contains("untagged")) {
@@ -225,7 +235,9 @@ fn what_is_read_knows_all_its_fields() {
     let mut findings = Vec::new();
     for source in sources() {
         let lines: Vec<&str> = source.code().collect();
-        for (at, line) in lines.iter().enumerate().filter(|(_, it)| it.contains("derive(") && it.contains("Deserialize")) {
+        for (at, line) in
+            lines.iter().enumerate().filter(|(_, it)| it.contains("derive(") && it.contains("Deserialize"))
+        {
             let rest: Vec<&str> = lines[at..].iter().copied().take_while(|it| !it.contains('{')).collect();
             let head = lines.get(at + rest.len()).copied().unwrap_or_default();
             let denies = rest.iter().any(|it| it.contains("deny_unknown_fields"));
@@ -247,7 +259,8 @@ fn every_file_says_what_it_is_for() {
         }
     }
     let first = |it: &PathBuf| fs::read_to_string(it).expect("read").starts_with("//! ");
-    let findings: Vec<String> = paths.iter().filter(|it| !first(it)).map(|it| it.display().to_string()).collect();
+    let findings: Vec<String> =
+        paths.iter().filter(|it| !first(it)).map(|it| it.display().to_string()).collect();
     none(&findings);
 }
 
@@ -285,7 +298,8 @@ fn nothing_panics_on_purpose_and_nothing_is_left_to_do() {
     let mut findings = Vec::new();
     for source in sources().into_iter().filter(|it| !is_test(&it.path)) {
         for line in source.code() {
-            for word in [".unwrap()", ".expect(", "panic!(", "todo!(", "unimplemented!(", "dbg!(", "unsafe {"] {
+            for word in [".unwrap()", ".expect(", "panic!(", "todo!(", "unimplemented!(", "dbg!(", "unsafe {"]
+            {
                 if line.contains(word) {
                     findings.push(format!("{}: {}", source.path.display(), line.trim()));
                 }
