@@ -102,8 +102,7 @@ async fn in_sandbox<E: Engine, R: Record>(
     let tap = attempt.sinks.tap.clone();
     let mut end = match released(record, fence, attempt, standing, timings, &meter).await {
         Ok(released) => {
-            let end = run_to_end(engine, record, fence, attempt, standing, released, timings, &meter).await?;
-            end
+            run_to_end(engine, record, fence, attempt, standing, released, timings, &meter).await?
         }
         Err(Unreleased::Outcome(outcome)) => {
             destroy(engine, standing).await;
