@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod ar;
+mod engines;
 mod flood;
 mod house;
 mod images;
@@ -13,6 +14,7 @@ mod rb;
 mod recipes;
 mod run;
 mod running;
+mod sc;
 mod scans;
 mod support;
 mod weakened;
