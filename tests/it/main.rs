@@ -7,6 +7,7 @@ mod engines;
 mod flood;
 mod house;
 mod images;
+mod input;
 mod kill;
 mod ks;
 mod probe;
