@@ -4,8 +4,8 @@
 use std::process::Command;
 
 use crate::probe::{answers, check_refused, check_script, program, workspace};
-use crate::watched::Watched;
 use crate::support::aegis::Aegis;
+use crate::watched::Watched;
 
 /// Asks the filters that a task is under, read from the kernel, about calls written as `NUMBER:ARGUMENT:…`: each must
 /// be refused, and reading from standard input allowed.
