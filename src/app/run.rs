@@ -25,10 +25,13 @@ use crate::store::{OwnerLock, Store};
 use crate::task::RunId;
 use crate::task::run_id::RunSelector;
 
+/// Makes the sinks of a run.
+pub type MakeSinks<'a> = Box<dyn FnOnce(RunId, &Directories) -> Result<Sinks, AppError> + 'a>;
+
 /// A caller's side of a run.
 pub struct Caller<'a> {
     /// Makes the sinks, once the run's id is known.
-    pub sinks: Box<dyn FnOnce(RunId, &Directories) -> Result<Sinks, AppError> + 'a>,
+    pub sinks: MakeSinks<'a>,
     /// The caller's wishes, from whoever has the other end.
     pub control: mpsc::Receiver<Control>,
     /// That other end, for the owner's door.

@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::executor::control::{Control, ExecEvent, ExecOrder, ExecStdio};
+use crate::executor::meter::Meter;
 use crate::executor::request::MAIN;
-use crate::executor::streams::Meter;
 use crate::sandbox::channel::{ChannelError, Received, Receiver, Sender};
 use crate::task::outcome::StartFailure;
 use crate::task::{Cancellation, ExitCode, Outcome};

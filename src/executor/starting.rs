@@ -87,7 +87,7 @@ pub struct Timings {
 impl Timings {
     /// A clock that starts at `begun`.
     pub fn since(begun: Instant) -> Self {
-        Self { begun, last: Instant::now(), phases: Vec::new() }
+        Self { begun, last: begun, phases: Vec::new() }
     }
 
     /// The phase that ends now.

@@ -75,7 +75,8 @@ fn ks_05_perf_events_are_not_opened() {
 #[test]
 fn ks_06_userfaultfd_is_refused_and_its_device_absent() {
     check_refused("userfaultfd");
-    check_script(1, "[ -e /dev/userfaultfd ] && echo BREACH; echo tried; [ -e /dev/null ] && echo able").prints("able");
+    check_script(1, "[ -e /dev/userfaultfd ] && echo BREACH; echo tried; [ -e /dev/null ] && echo able")
+        .prints("able");
 }
 
 #[test]
@@ -176,7 +177,10 @@ fn ks_20_placement_randomisation_and_secret_memory_stay_as_they_are() {
 fn ks_21_device_nodes_are_refused_and_named_pipes_made() {
     check_refused("mknod_blk mknod_chr");
     assert_eq!(answers("mknod_fifo")["mknod_fifo"], "ok");
-    check_filter(&["133:0:0x61b6:0x0801", "133:0:0x21b6:0x0101", "259:0:0:0x61b6", "259:0:0:0x21b6"].map(str::to_owned));
+    check_filter(
+        &["133:0:0x61b6:0x0801", "133:0:0x21b6:0x0101", "259:0:0:0x61b6", "259:0:0:0x21b6"]
+            .map(str::to_owned),
+    );
 }
 
 #[test]
@@ -214,7 +218,8 @@ fn ks_24_the_host_counts_two_filters_on_the_command() {
     run.wait_for("ready");
     for (process, filters) in [(run.init(), 1), (run.command(), 2)] {
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-        let field = |name: &str| status.lines().find_map(|it| it.strip_prefix(name)).unwrap().trim().to_owned();
+        let field =
+            |name: &str| status.lines().find_map(|it| it.strip_prefix(name)).unwrap().trim().to_owned();
         assert_eq!(field("Seccomp:"), "2", "{status}");
         assert!(field("Seccomp_filters:").parse::<u32>().unwrap() >= filters, "{status}");
     }
@@ -233,7 +238,8 @@ fn ks_25_odd_calls_by_the_thousand_leave_the_kernel_and_aegis_well() {
     let workspace = workspace();
     std::fs::copy(program("storm"), workspace.path().join("storm")).unwrap();
     let aegis = Aegis::new();
-    let arguments = ["run", "-w", workspace.path().to_str().unwrap(), "--timeout", "60s", "--", "./storm", "2"];
+    let arguments =
+        ["run", "-w", workspace.path().to_str().unwrap(), "--timeout", "60s", "--", "./storm", "2"];
     aegis.call(&arguments).code(0).prints("the storm is over");
     assert_eq!(complaints(), before);
     aegis.script(&[], "echo well").code(0).prints("well");

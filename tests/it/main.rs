@@ -2,8 +2,11 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod ar;
 mod dv;
+mod flood;
 mod fs;
+mod house;
 mod images;
 mod init_wall;
 mod kill;
@@ -12,6 +15,7 @@ mod nw;
 mod pl;
 mod probe;
 mod ps;
+mod rb;
 mod recipes;
 mod run;
 mod scans;

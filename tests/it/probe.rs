@@ -76,7 +76,8 @@ pub fn program(name: &str) -> PathBuf {
     }
     // Tests run at the same time: each makes its own, and the last rename wins.
     let fresh = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap().into_temp_path();
-    let compiled = Command::new("gcc").args(["-O1", "-Wall", "-static", "-o"]).arg(&fresh).arg(&source).output();
+    let compiled =
+        Command::new("gcc").args(["-O1", "-Wall", "-static", "-o"]).arg(&fresh).arg(&source).output();
     let compiled = compiled.expect("gcc runs");
     assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
     fresh.persist(&kept).unwrap();
