@@ -220,6 +220,20 @@ ls /proc/1/fd >/dev/null 2>&1 && echo BREACH fds of PID 1; echo tried PID 1"#,
 }
 
 #[test]
+fn pl_17_a_further_command_gets_three_descriptors_and_no_input() {
+    let aegis = Aegis::new();
+    let mut run = Watched::script(&aegis, &[], "echo ready; read -r line");
+    run.wait_for("ready");
+    let ended = run.exec("for f in /proc/$$/fd/*; do echo ${f##*/} $(readlink $f); done; timeout 3 cat; echo code $?");
+    ended.code(0).prints("code 0\n");
+    let beyond = |it: &&str| it.split(' ').next().and_then(|it| it.parse::<u32>().ok()).is_some_and(|it| it > 2 && it != 255);
+    assert_eq!(ended.stdout.lines().filter(beyond).collect::<Vec<_>>(), Vec::<&str>::new());
+    assert!(ended.stdout.starts_with("0 "), "{ended:#?}");
+    run.say("done");
+    run.end().code(0);
+}
+
+#[test]
 fn pl_17_descriptors_that_the_caller_left_open_stay_outside() {
     let aegis = Aegis::new();
     let binary = aegis.command(&[]).get_program().to_str().unwrap().to_owned();
