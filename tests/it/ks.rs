@@ -228,6 +228,18 @@ fn ks_24_the_host_counts_two_filters_on_the_command() {
 }
 
 #[test]
+fn ks_24_a_further_command_is_under_the_same_filters() {
+    let aegis = Aegis::new();
+    let mut run = Watched::script(&aegis, &[], "echo ready; read -r line");
+    run.wait_for("ready");
+    let ended = run.exec("awk '/^(Cap|NoNew|Seccomp)/' /proc/self/status; unshare -U true && echo BREACH; exit 6");
+    ended.code(6).no_breach().prints("Seccomp:\t2\nSeccomp_filters:\t2\n").prints("NoNewPrivs:\t1\n");
+    assert_eq!(ended.stdout.matches("\t0000000000000000\n").count(), 5, "{ended:#?}");
+    run.say("done");
+    run.end().code(0);
+}
+
+#[test]
 fn ks_25_odd_calls_by_the_thousand_leave_the_kernel_and_aegis_well() {
     let complaints = || {
         let log = Command::new("dmesg").output().map(|it| String::from_utf8_lossy(&it.stdout).into_owned());

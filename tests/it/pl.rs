@@ -224,11 +224,24 @@ for f in os.listdir('/proc/self/fd'):
     if int(f) > 2 and not t.startswith('/proc/'): print('BREACH', f, t)
 print('tried', sorted(os.listdir('/proc/self/fd')))
 PY
-for f in /proc/$$/fd/*; do echo $f $(readlink $f); done | awk '{ sub(".*/", "", $1) } $1 > 2 && $1 != 255 { print "BREACH", $0 }'
+[ "$(ls /proc/$$/fd | tr -d '\n')" = 0123 ] || ls -l /proc/$$/fd | sed 's/^/BREACH /'
 for f in /proc/1/fd/*; do [ ${f##*/} -gt 2 ] 2>/dev/null && readlink $f | grep -vE '^(pipe|anon_inode|socket|/dev/(null|pts))' | sed 's/^/BREACH /'; done
 ls /proc/1/fd >/dev/null 2>&1 && echo BREACH fds of PID 1; echo tried PID 1"#,
     );
     ended.prints("tried ['0', '1', '2', ");
+}
+
+#[test]
+fn pl_17_a_further_command_gets_three_descriptors_and_no_input() {
+    let aegis = Aegis::new();
+    let mut run = Watched::script(&aegis, &[], "echo ready; read -r line");
+    run.wait_for("ready");
+    // The shell looks at itself through a child, which must not be the shell: something comes after it.
+    let ended = run.exec("ls /proc/$$/fd; timeout 3 cat; echo code $?");
+    ended.code(0);
+    assert_eq!(ended.stdout, "0\n1\n2\ncode 0\n");
+    run.say("done");
+    run.end().code(0);
 }
 
 #[test]
