@@ -141,7 +141,7 @@ pub async fn run(
     door.close().await;
     end?;
     let found = store.find(&RunSelector::Id(id)).await?;
-    store.close().await;
+    store.leave();
     match found {
         Found::Run(run) => Ok(Finished { run: *run }),
         Found::Nothing | Found::Ambiguous(_) => Err(AppError::Superseded(id)),
