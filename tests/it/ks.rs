@@ -4,8 +4,8 @@
 use std::process::Command;
 
 use crate::probe::{answers, check_refused, check_script, program, workspace};
-use crate::watched::Watched;
 use crate::support::aegis::Aegis;
+use crate::watched::Watched;
 
 /// Asks the filters that a task is under, read from the kernel, about calls written as `NUMBER:ARGUMENT:…`: each must
 /// be refused, and reading from standard input allowed.
@@ -232,7 +232,8 @@ fn ks_24_a_further_command_is_under_the_same_filters() {
     let aegis = Aegis::new();
     let mut run = Watched::script(&aegis, &[], "echo ready; read -r line");
     run.wait_for("ready");
-    let ended = run.exec("awk '/^(Cap|NoNew|Seccomp)/' /proc/self/status; unshare -U true && echo BREACH; exit 6");
+    let ended =
+        run.exec("awk '/^(Cap|NoNew|Seccomp)/' /proc/self/status; unshare -U true && echo BREACH; exit 6");
     ended.code(6).no_breach().prints("Seccomp:\t2\nSeccomp_filters:\t2\n").prints("NoNewPrivs:\t1\n");
     assert_eq!(ended.stdout.matches("\t0000000000000000\n").count(), 5, "{ended:#?}");
     run.say("done");
