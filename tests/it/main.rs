@@ -3,11 +3,11 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod ar;
+mod dv;
 mod engines;
 mod flood;
-mod house;
-mod dv;
 mod fs;
+mod house;
 mod images;
 mod init_wall;
 mod input;
@@ -16,11 +16,10 @@ mod ks;
 mod nw;
 mod pl;
 mod probe;
-mod rb;
 mod ps;
+mod rb;
 mod recipes;
 mod run;
-mod running;
 mod sc;
 mod scans;
 mod support;
