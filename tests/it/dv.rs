@@ -14,7 +14,8 @@ fn dv_01_dev_holds_the_standard_names_only() {
     );
     ended.prints("null").prints("urandom");
     // Whatever its name: character devices are those of memory, the terminal and the masks' `/dev/null`.
-    let devices = ended.stdout.lines().filter_map(|it| it.split_once(" /").filter(|(number, _)| number.contains(':')));
+    let devices =
+        ended.stdout.lines().filter_map(|it| it.split_once(" /").filter(|(number, _)| number.contains(':')));
     for (number, path) in devices {
         assert!(["1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "5:2"].contains(&number), "{number} /{path}");
     }
@@ -70,11 +71,15 @@ fn dv_05_device_nodes_are_neither_made_nor_would_they_open() {
     run.wait_for("ready");
     // cgroup v1 lists what may be opened; v2 has a program in its place, which nobody can read.
     if let Ok(list) = std::fs::read_to_string(run.cgroup("devices").join("devices.list")) {
-        let disks = list.lines().filter(|it| it.starts_with('a') || it.starts_with('b') && !it.ends_with(" m"));
+        let disks =
+            list.lines().filter(|it| it.starts_with('a') || it.starts_with('b') && !it.ends_with(" m"));
         assert_eq!(disks.collect::<Vec<_>>(), Vec::<&str>::new(), "{list}");
         assert!(!list.contains("1:1 ") && !list.contains("1:2 "), "{list}");
     }
-    assert_eq!(run.inspect("{{.HostConfig.Devices}} {{.HostConfig.DeviceCgroupRules}} {{.HostConfig.Privileged}}"), "[] [] false");
+    assert_eq!(
+        run.inspect("{{.HostConfig.Devices}} {{.HostConfig.DeviceCgroupRules}} {{.HostConfig.Privileged}}"),
+        "[] [] false"
+    );
     run.say("done");
     run.end().code(0);
 }

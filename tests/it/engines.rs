@@ -69,7 +69,8 @@ fn an_engine_that_is_too_old_is_refused_with_both_versions() {
 
 #[test]
 fn something_that_is_no_engine_is_refused() {
-    let web = Recorded::serve(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 5\r\n\r\nhello");
+    let web =
+        Recorded::serve(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 5\r\n\r\nhello");
     refused(&web.address(), &[], &["engine", "version"]);
 }
 
@@ -81,7 +82,9 @@ fn something_that_does_not_speak_http_is_refused() {
 
 #[test]
 fn a_remote_engine_is_refused_by_name() {
-    for address in ["tcp://127.0.0.1:1", "ssh://build.example.org", "http://127.0.0.1:1", "npipe:////./pipe/docker"] {
+    for address in
+        ["tcp://127.0.0.1:1", "ssh://build.example.org", "http://127.0.0.1:1", "npipe:////./pipe/docker"]
+    {
         refused(address, &[], &["it is remote", "DOCKER_HOST", address]);
     }
 }
@@ -106,7 +109,8 @@ fn described(change: impl Fn(&mut Value) + Send + Sync + 'static, parts: &[&str]
         }
     });
     refused(&rewriter.docker_host(), &[], parts);
-    let made: Vec<String> = rewriter.requests().into_iter().filter(|it| it.contains("/containers/create")).collect();
+    let made: Vec<String> =
+        rewriter.requests().into_iter().filter(|it| it.contains("/containers/create")).collect();
     assert_eq!(made, Vec::<String>::new(), "a container was made");
 }
 
@@ -144,7 +148,10 @@ fn everything_that_is_missing_is_told_at_once() {
 
 #[test]
 fn an_engine_without_the_runtime_is_refused_with_those_it_has() {
-    described(|info| info["Runtimes"] = json!({ "crun": { "path": "crun" } }), &["no runtime `runc`", "crun"]);
+    described(
+        |info| info["Runtimes"] = json!({ "crun": { "path": "crun" } }),
+        &["no runtime `runc`", "crun"],
+    );
 }
 
 #[test]

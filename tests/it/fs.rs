@@ -34,7 +34,8 @@ impl Canaries {
         let word = format!("canary-{}-{}", std::process::id(), uuid::Uuid::now_v7());
         let home = std::env::var("HOME").unwrap_or_default();
         let mut files = Vec::new();
-        for place in ["/etc", "/root", "/var/tmp", "/tmp", "/dev/shm", "/run", "/srv", "/mnt", home.as_str()] {
+        for place in ["/etc", "/root", "/var/tmp", "/tmp", "/dev/shm", "/run", "/srv", "/mnt", home.as_str()]
+        {
             if let Ok(mut file) = tempfile::Builder::new().prefix("aegis-canary-").tempfile_in(place) {
                 writeln!(file, "{word}").unwrap();
                 files.push(file);
@@ -227,7 +228,8 @@ fn fs_06_the_next_run_and_the_host_find_nothing_of_a_run() {
 /// What the engine did since then, as far as it passes the filters.
 fn events(since: &str, filters: &[&str], template: &str) -> String {
     let until = docker(&["info", "--format", "{{.SystemTime}}"]);
-    let mut arguments = vec!["events", "--since", since.trim(), "--until", until.trim(), "--format", template];
+    let mut arguments =
+        vec!["events", "--since", since.trim(), "--until", until.trim(), "--format", template];
     arguments.extend(filters.iter().flat_map(|it| ["--filter", it]));
     docker(&arguments)
 }
@@ -245,7 +247,8 @@ fn fs_07_two_tasks_at_once_see_nothing_of_each_other() {
     marker.wait_for("6 1");
     marker.wait_for("ready");
     let namespaces = |process: u32| {
-        ["ipc", "mnt", "net", "pid", "uts", "cgroup"].map(|it| std::fs::read_link(format!("/proc/{process}/ns/{it}")).unwrap())
+        ["ipc", "mnt", "net", "pid", "uts", "cgroup"]
+            .map(|it| std::fs::read_link(format!("/proc/{process}/ns/{it}")).unwrap())
     };
     check_script(
         2,
@@ -290,7 +293,19 @@ struct ChangedImage(String);
 impl ChangedImage {
     fn make(script: &str) -> Self {
         let name = format!("aegis-test-t1-{}", uuid::Uuid::now_v7());
-        docker(&["run", "--label", "aegis.test=t1", "--network", "none", "--name", &name, "aegis/base", "bash", "-c", script]);
+        docker(&[
+            "run",
+            "--label",
+            "aegis.test=t1",
+            "--network",
+            "none",
+            "--name",
+            &name,
+            "aegis/base",
+            "bash",
+            "-c",
+            script,
+        ]);
         docker(&["commit", &name, &name]);
         docker(&["rm", "-f", &name]);
         Self(name)
@@ -305,7 +320,8 @@ impl Drop for ChangedImage {
 
 #[test]
 fn fs_10_setuid_programs_of_the_task_and_of_the_image_give_nothing() {
-    let image = ChangedImage::make("cp /usr/bin/bash /usr/bin/rootbash; chmod 6755 /usr/bin/rootbash /usr/bin/su");
+    let image =
+        ChangedImage::make("cp /usr/bin/bash /usr/bin/rootbash; chmod 6755 /usr/bin/rootbash /usr/bin/su");
     let ended = check_script_with(
         &["--image", &image.0],
         5,
@@ -393,7 +409,8 @@ fn fs_15_a_run_with_a_workspace_shows_no_path_of_the_workspace() {
     let workspace = tempfile::tempdir().unwrap();
     std::fs::write(workspace.path().join("file"), "content").unwrap();
     let path = workspace.path().to_str().unwrap();
-    let ended = Aegis::new().call(&["run", "-w", path, "--", "bash", "-c", "cat file /proc/self/mountinfo; env"]);
+    let ended =
+        Aegis::new().call(&["run", "-w", path, "--", "bash", "-c", "cat file /proc/self/mountinfo; env"]);
     ended.code(0).prints("content");
     assert!(!ended.stdout.contains(path), "{}", ended.stdout);
 }

@@ -42,7 +42,9 @@ fn no_limit_priority_file_or_memory_of_init_is_reached() {
     let others: Vec<_> = attempts("", 480).into_iter().filter(|it| !it.starts_with("signal ")).collect();
     let reached: Vec<_> = others.iter().filter(|it| it.ends_with(": ok")).collect();
     assert_eq!(reached, Vec::<&String>::new());
-    for name in ["prlimit set 9", "sched_setaffinity", "setpriority user", "ioprio_set process", "ptrace attach"] {
+    for name in
+        ["prlimit set 9", "sched_setaffinity", "setpriority user", "ioprio_set process", "ptrace attach"]
+    {
         assert!(others.contains(&format!("{name}: EPERM")), "{name} in {others:#?}");
     }
 }
@@ -61,7 +63,8 @@ fn a_deadline_holds_while_init_is_under_attack() {
     std::fs::copy(program("wall"), workspace.path().join("wall")).unwrap();
     let script = "echo tried; while :; do ./wall flood; ./wall; done >/dev/null";
     let path = workspace.path().to_str().unwrap();
-    let ended = aegis.call(&["run", "-w", path, "--timeout", "2s", "--grace", "0s", "--", "bash", "-c", script]);
+    let ended =
+        aegis.call(&["run", "-w", path, "--timeout", "2s", "--grace", "0s", "--", "bash", "-c", script]);
     ended.code(124).prints("tried");
 }
 
@@ -127,6 +130,9 @@ exit 0";
         let kind = result["outcome"]["kind"].as_str().unwrap();
         let code = ended.code.unwrap();
         assert!(matches!((kind, code), ("out_of_memory", 137) | ("exited", 0)), "{result:#} {ended:#?}");
-        assert!(result["usage"].is_null() || result["usage"]["oom_kills"].as_u64().unwrap() >= 1, "{result:#}");
+        assert!(
+            result["usage"].is_null() || result["usage"]["oom_kills"].as_u64().unwrap() >= 1,
+            "{result:#}"
+        );
     }
 }

@@ -66,7 +66,10 @@ fn a_policy_file_that_is_not_there_is_told() {
 
 #[test]
 fn an_unknown_key_is_told_with_its_place_and_the_nearest() {
-    policy("[resources]\n  memry = \"1GiB\"\n", &["./p.toml:2:3:", "`resources.memry`", "nearest is `resources.memory`"]);
+    policy(
+        "[resources]\n  memry = \"1GiB\"\n",
+        &["./p.toml:2:3:", "`resources.memry`", "nearest is `resources.memory`"],
+    );
 }
 
 #[test]
@@ -104,7 +107,11 @@ fn flags_out_of_range_are_told_with_the_nearest_that_would_pass() {
 
 #[test]
 fn more_than_the_ceiling_is_told_with_who_could_allow_it() {
-    run(&["--memory", "15TiB"], 125, &["resources.memory", "ceiling", "/etc/aegis/ceiling.toml", "hint: pass `--memory"]);
+    run(
+        &["--memory", "15TiB"],
+        125,
+        &["resources.memory", "ceiling", "/etc/aegis/ceiling.toml", "hint: pass `--memory"],
+    );
 }
 
 #[test]
@@ -130,8 +137,14 @@ fn odd_variables_names_and_labels_are_usage() {
 #[test]
 fn what_a_person_typed_cannot_steer_their_terminal() {
     for flags in [
-        ["--name", "x\u{1b}]0;title\u{7}"], ["--sandbox", "x\u{1b}[2J"], ["--image", "x\u{1b}[2J"], ["-e", "\u{1b}[2J"],
-        ["--memory", "\u{1b}[2J"], ["-o", "[\u{1b}[2J"], ["--runtime", "\u{1b}[2J"], ["--workdir", "/\u{1b}[2J"],
+        ["--name", "x\u{1b}]0;title\u{7}"],
+        ["--sandbox", "x\u{1b}[2J"],
+        ["--image", "x\u{1b}[2J"],
+        ["-e", "\u{1b}[2J"],
+        ["--memory", "\u{1b}[2J"],
+        ["-o", "[\u{1b}[2J"],
+        ["--runtime", "\u{1b}[2J"],
+        ["--workdir", "/\u{1b}[2J"],
     ] {
         let aegis = Aegis::new();
         let mut arguments = vec!["run", "--no-workspace"];
@@ -195,7 +208,12 @@ fn with_workspace(aegis: &Aegis, workspace: &str, flags: &[&str]) -> Ended {
 #[test]
 fn a_missing_workspace_is_told() {
     let aegis = Aegis::new();
-    check(&aegis, &with_workspace(&aegis, "/nonexistent", &[]), 125, &["workspace `/nonexistent`", "No such file"]);
+    check(
+        &aegis,
+        &with_workspace(&aegis, "/nonexistent", &[]),
+        125,
+        &["workspace `/nonexistent`", "No such file"],
+    );
 }
 
 #[test]
@@ -210,7 +228,12 @@ fn the_root_and_the_home_directory_are_no_workspace() {
     let aegis = Aegis::new();
     check(&aegis, &with_workspace(&aegis, "/", &[]), 125, &["root of the file system", "--no-workspace"]);
     let home = aegis.here().parent().expect("a parent").join("home");
-    check(&aegis, &with_workspace(&aegis, &home.to_string_lossy(), &[]), 125, &["home directory", "--no-workspace"]);
+    check(
+        &aegis,
+        &with_workspace(&aegis, &home.to_string_lossy(), &[]),
+        125,
+        &["home directory", "--no-workspace"],
+    );
 }
 
 #[test]
@@ -231,7 +254,8 @@ fn a_workspace_with_too_many_files_is_told() {
     for number in 0..20 {
         fs::write(directory.join(number.to_string()), "").expect("written");
     }
-    fs::write(aegis.here().join("p.toml"), "extends = \"strict\"\n[filesystem]\nworkspace_files = 10\n").expect("written");
+    fs::write(aegis.here().join("p.toml"), "extends = \"strict\"\n[filesystem]\nworkspace_files = 10\n")
+        .expect("written");
     let ended = with_workspace(&aegis, "w", &["--sandbox", "./p.toml"]);
     check(&aegis, &ended, 125, &["workspace", "10", "files"]);
 }
@@ -244,7 +268,8 @@ fn an_output_that_is_not_there_is_told_and_is_in_the_result() {
     let ended = aegis.script(&["-o", "reports/*.xml", "--result", "result.json"], "exit 3");
     check(&aegis, &ended, 3, &["`reports/*.xml` is not there"]);
     let result: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(aegis.here().join("result.json")).expect("read")).expect("JSON");
+        serde_json::from_str(&fs::read_to_string(aegis.here().join("result.json")).expect("read"))
+            .expect("JSON");
     assert_eq!(result["artifacts"]["unmatched"], serde_json::json!(["reports/*.xml"]));
     assert_eq!(result["exit_status"], 3);
 }
@@ -271,7 +296,11 @@ fn a_result_file_that_cannot_be_written_is_told_before_the_run() {
 #[test]
 fn an_engine_that_does_not_run_is_told_with_how_to_start_it() {
     let aegis = Aegis::new().with("DOCKER_HOST", "unix:///run/no-such-engine.sock");
-    let parts = ["no container engine answers at `/run/no-such-engine.sock`", "systemctl start docker", "DOCKER_HOST"];
+    let parts = [
+        "no container engine answers at `/run/no-such-engine.sock`",
+        "systemctl start docker",
+        "DOCKER_HOST",
+    ];
     check(&aegis, &aegis.script(&[], "true"), 125, &parts);
 }
 
@@ -421,7 +450,12 @@ fn a_damaged_database_is_told_and_left_alone() {
 fn a_run_that_nobody_knows_is_told() {
     let aegis = Aegis::new();
     for command in ["show", "logs", "why", "cancel"] {
-        check(&aegis, &aegis.call(&[command, "000000000000"]), 1, &["no run `000000000000`", "aegis ps --all"]);
+        check(
+            &aegis,
+            &aegis.call(&[command, "000000000000"]),
+            1,
+            &["no run `000000000000`", "aegis ps --all"],
+        );
         check(&aegis, &aegis.call(&[command, "not-a-run"]), 2, &["is not a run id", "aegis ps"]);
     }
 }

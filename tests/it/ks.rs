@@ -4,8 +4,8 @@
 use std::process::Command;
 
 use crate::probe::{answers, check_refused, check_script, program, workspace};
-use crate::watched::Watched;
 use crate::support::aegis::Aegis;
+use crate::watched::Watched;
 
 /// Asks the filters that a task is under, read from the kernel, about calls written as `NUMBER:ARGUMENT:…`: each must
 /// be refused, and reading from standard input allowed.
@@ -223,6 +223,19 @@ fn ks_24_the_host_counts_two_filters_on_the_command() {
         assert_eq!(field("Seccomp:"), "2", "{status}");
         assert!(field("Seccomp_filters:").parse::<u32>().unwrap() >= filters, "{status}");
     }
+    run.say("done");
+    run.end().code(0);
+}
+
+#[test]
+fn ks_24_a_further_command_is_under_the_same_filters() {
+    let aegis = Aegis::new();
+    let mut run = Watched::script(&aegis, &[], "echo ready; read -r line");
+    run.wait_for("ready");
+    let ended =
+        run.exec("awk '/^(Cap|NoNew|Seccomp)/' /proc/self/status; unshare -U true && echo BREACH; exit 6");
+    ended.code(6).no_breach().prints("Seccomp:\t2\nSeccomp_filters:\t2\n").prints("NoNewPrivs:\t1\n");
+    assert_eq!(ended.stdout.matches("\t0000000000000000\n").count(), 5, "{ended:#?}");
     run.say("done");
     run.end().code(0);
 }

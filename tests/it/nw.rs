@@ -52,7 +52,8 @@ impl Canary {
     fn is_alive(&self) {
         let addresses = host_addresses();
         for address in &addresses {
-            TcpStream::connect_timeout(&SocketAddr::new(*address, self.port), Duration::from_secs(5)).unwrap();
+            TcpStream::connect_timeout(&SocketAddr::new(*address, self.port), Duration::from_secs(5))
+                .unwrap();
             let any: IpAddr = if address.is_ipv4() { [0, 0, 0, 0].into() } else { [0_u16; 8].into() };
             UdpSocket::bind((any, 0)).unwrap().send_to(b"control", (*address, self.port)).unwrap();
         }
@@ -76,7 +77,9 @@ impl Canary {
 fn host_addresses() -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> = vec![[127, 0, 0, 1].into()];
     let output = Command::new("hostname").arg("-I").output().map(|it| it.stdout).unwrap_or_default();
-    addresses.extend(String::from_utf8_lossy(&output).split_whitespace().filter_map(|it| it.parse::<IpAddr>().ok()));
+    addresses.extend(
+        String::from_utf8_lossy(&output).split_whitespace().filter_map(|it| it.parse::<IpAddr>().ok()),
+    );
     if TcpListener::bind("[::1]:0").is_ok() {
         addresses.push([0, 0, 0, 0, 0, 0, 0, 1].into());
     }
@@ -133,7 +136,10 @@ fn nw_01_the_host_sees_loopback_only_in_the_tasks_namespace() {
     run.wait_for("ready");
     let net = |name: &str| std::fs::read_to_string(format!("/proc/{}/net/{name}", run.command())).unwrap();
     let (devices, routes) = (net("dev"), net("route"));
-    assert_eq!(devices.lines().skip(2).map(|it| it.trim().split(':').next().unwrap()).collect::<Vec<_>>(), ["lo"]);
+    assert_eq!(
+        devices.lines().skip(2).map(|it| it.trim().split(':').next().unwrap()).collect::<Vec<_>>(),
+        ["lo"]
+    );
     assert_eq!(routes.lines().count(), 1, "{routes}");
     assert_eq!(run.inspect("{{.HostConfig.NetworkMode}}"), "none");
     run.say("done");
@@ -142,7 +148,8 @@ fn nw_01_the_host_sees_loopback_only_in_the_tasks_namespace() {
 
 #[test]
 fn nw_02_no_host_gateway_outside_or_metadata_address_is_reached() {
-    let mut addresses: Vec<_> = host_addresses().iter().filter(|it| it.is_ipv4()).map(ToString::to_string).collect();
+    let mut addresses: Vec<_> =
+        host_addresses().iter().filter(|it| it.is_ipv4()).map(ToString::to_string).collect();
     let usual = "192.0.2.10 10.99.0.1 172.17.0.1 172.18.0.1 169.254.169.254 127.0.0.2 0.0.0.0 255.255.255.255 224.0.0.1 100.100.100.200";
     addresses.extend(usual.split(' ').map(str::to_owned));
     check_unreachable(&addresses.join(" "), Canary::listen());
@@ -150,7 +157,8 @@ fn nw_02_no_host_gateway_outside_or_metadata_address_is_reached() {
 
 #[test]
 fn nw_03_nor_over_ipv6_scoped_mapped_or_local() {
-    let mut addresses: Vec<_> = host_addresses().iter().filter(|it| it.is_ipv6()).map(ToString::to_string).collect();
+    let mut addresses: Vec<_> =
+        host_addresses().iter().filter(|it| it.is_ipv6()).map(ToString::to_string).collect();
     let links = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
     for line in links.lines().filter(|it| it.starts_with("fe80")) {
         let digits = line.split(' ').next().unwrap().as_bytes();

@@ -36,7 +36,10 @@ fn pl_01_the_host_sees_the_same_user_on_init_and_command() {
             assert!(ids.split_whitespace().all(|it| it.parse::<u32>().unwrap() >= 65_532), "{status}");
         }
         let caps = status.lines().filter(|it| it.starts_with("Cap"));
-        assert!(caps.clone().count() == 5 && caps.clone().all(|it| it.ends_with("\t0000000000000000")), "{status}");
+        assert!(
+            caps.clone().count() == 5 && caps.clone().all(|it| it.ends_with("\t0000000000000000")),
+            "{status}"
+        );
     }
     run.say("done");
     run.end().code(0);
@@ -84,7 +87,8 @@ fn deaf(tag: &Tag) -> String {
 fn pl_06_a_task_that_ignores_signals_is_killed_after_its_grace_and_timed_out() {
     let tag = Tag::new();
     let begun = Instant::now();
-    let (ended, result) = script_with_result(&Aegis::new(), &["--timeout", "2s", "--grace", "1s"], &deaf(&tag));
+    let (ended, result) =
+        script_with_result(&Aegis::new(), &["--timeout", "2s", "--grace", "1s"], &deaf(&tag));
     assert!(begun.elapsed() < Duration::from_secs(6) + START);
     ended.code(124).prints("ready");
     assert_eq!(result["outcome"]["kind"], "timed_out", "{result:#}");
@@ -142,9 +146,14 @@ fn pl_14_every_code_is_reported_exactly() {
 fn pl_14_every_signal_is_reported_exactly_and_is_no_limit_or_cancel() {
     let aegis = Aegis::new();
     for (name, number) in [("SEGV", 11), ("KILL", 9), ("TERM", 15), ("ABRT", 6), ("INT", 2)] {
-        let (ended, result) = script_with_result(&aegis, &[], &format!("echo tried; kill -{name} $$; sleep 5"));
+        let (ended, result) =
+            script_with_result(&aegis, &[], &format!("echo tried; kill -{name} $$; sleep 5"));
         ended.code(128 + number).prints("tried");
-        assert_eq!(result["outcome"], serde_json::json!({ "kind": "signaled", "signal": number }), "{result:#}");
+        assert_eq!(
+            result["outcome"],
+            serde_json::json!({ "kind": "signaled", "signal": number }),
+            "{result:#}"
+        );
     }
 }
 
@@ -154,11 +163,13 @@ fn pl_14_a_missing_program_and_one_that_is_none_are_the_tasks_mistake() {
     std::fs::write(workspace.path().join("plain"), "text").unwrap();
     let path = workspace.path().to_str().unwrap();
     let aegis = Aegis::new();
-    for (program, code, reason) in [("no-such-program", 127, "not_found"), ("./plain", 126, "not_executable")] {
+    for (program, code, reason) in [("no-such-program", 127, "not_found"), ("./plain", 126, "not_executable")]
+    {
         let result = aegis.here().join("result.json");
         let ended = aegis.call(&["run", "-w", path, "--result", result.to_str().unwrap(), "--", program]);
         ended.code(code).says(program);
-        let result: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&result).unwrap()).unwrap();
+        let result: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(&result).unwrap()).unwrap();
         assert_eq!(result["outcome"]["kind"], "start_failed", "{result:#}");
         assert_eq!(result["outcome"]["reason"], reason, "{result:#}");
     }
@@ -185,7 +196,8 @@ fn pl_16_without_i_standard_input_is_at_its_end() {
 
 #[test]
 fn pl_16_the_callers_own_input_is_not_inherited() {
-    let arguments = ["run", "--no-workspace", "--", "bash", "-c", "cat; readlink /proc/self/fd/0; echo tried"];
+    let arguments =
+        ["run", "--no-workspace", "--", "bash", "-c", "cat; readlink /proc/self/fd/0; echo tried"];
     let aegis = Aegis::new();
     let mut child = aegis.command(&arguments).stdin(Stdio::piped()).spawn().unwrap();
     // Held open: a task that reads it would wait for its end.
@@ -212,7 +224,7 @@ for f in os.listdir('/proc/self/fd'):
     if int(f) > 2 and not t.startswith('/proc/'): print('BREACH', f, t)
 print('tried', sorted(os.listdir('/proc/self/fd')))
 PY
-for f in /proc/$$/fd/*; do echo $f $(readlink $f); done | awk '{ sub(".*/", "", $1) } $1 > 2 && $1 != 255 { print "BREACH", $0 }'
+[ "$(ls /proc/$$/fd | tr -d '\n')" = 0123 ] || ls -l /proc/$$/fd | sed 's/^/BREACH /'
 for f in /proc/1/fd/*; do [ ${f##*/} -gt 2 ] 2>/dev/null && readlink $f | grep -vE '^(pipe|anon_inode|socket|/dev/(null|pts))' | sed 's/^/BREACH /'; done
 ls /proc/1/fd >/dev/null 2>&1 && echo BREACH fds of PID 1; echo tried PID 1"#,
     );
@@ -220,17 +232,34 @@ ls /proc/1/fd >/dev/null 2>&1 && echo BREACH fds of PID 1; echo tried PID 1"#,
 }
 
 #[test]
+fn pl_17_a_further_command_gets_three_descriptors_and_no_input() {
+    let aegis = Aegis::new();
+    let mut run = Watched::script(&aegis, &[], "echo ready; read -r line");
+    run.wait_for("ready");
+    // The shell looks at itself through a child, which must not be the shell: something comes after it.
+    let ended = run.exec("ls /proc/$$/fd; timeout 3 cat; echo code $?");
+    ended.code(0);
+    assert_eq!(ended.stdout, "0\n1\n2\ncode 0\n");
+    run.say("done");
+    run.end().code(0);
+}
+
+#[test]
 fn pl_17_descriptors_that_the_caller_left_open_stay_outside() {
     let aegis = Aegis::new();
     let binary = aegis.command(&[]).get_program().to_str().unwrap().to_owned();
     let list = r#"for f in /proc/$$/fd/*; do echo ${f##*/} $(readlink $f); done; echo tried"#;
-    let script = format!("exec 7</etc/passwd 9>/dev/null; exec {binary} run --no-workspace -- bash -c '{list}'");
+    let script =
+        format!("exec 7</etc/passwd 9>/dev/null; exec {binary} run --no-workspace -- bash -c '{list}'");
     let mut command = Command::new("bash");
     command.args(["-c", &script]).current_dir(aegis.here()).env("AEGIS_STATE_DIR", aegis.state());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let ended = finish(command.spawn().unwrap(), b"");
     ended.code(0).prints("tried");
-    assert!(!ended.stdout.contains("passwd") && !ended.stdout.lines().any(|it| it.starts_with("7 ")), "{ended:#?}");
+    assert!(
+        !ended.stdout.contains("passwd") && !ended.stdout.lines().any(|it| it.starts_with("7 ")),
+        "{ended:#?}"
+    );
 }
 
 #[test]
@@ -271,12 +300,16 @@ fn pl_20_nothing_is_typed_into_the_operators_terminal() {
         typed.display(),
     );
     let mut command = Command::new("script");
-    command.args(["-qec", &inside, "/dev/null"]).current_dir(aegis.here()).env("AEGIS_STATE_DIR", aegis.state());
+    command
+        .args(["-qec", &inside, "/dev/null"])
+        .current_dir(aegis.here())
+        .env("AEGIS_STATE_DIR", aegis.state());
     command.env("SHELL", "/bin/bash").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let ended = finish(command.spawn().unwrap(), b"");
     ended.prints("control: ok").prints("code 0");
     for name in ["tiocsti", "tiocsti_garbage", "tioclinux", "tioccons"] {
-        let refused = ["EPERM", "ENOTTY", "EIO"].iter().any(|it| ended.stdout.contains(&format!("{name}: {it}")));
+        let refused =
+            ["EPERM", "ENOTTY", "EIO"].iter().any(|it| ended.stdout.contains(&format!("{name}: {it}")));
         assert!(refused, "{ended:#?}");
     }
     assert_eq!(std::fs::read_to_string(&typed).unwrap(), "read []\n");
@@ -343,7 +376,8 @@ PY"
         let mut run = Watched::script(&busy, &["--cpus", "1"], loops);
         run.wait_for("ready");
         let (begun, before) = (Instant::now(), cpu_seconds(&run));
-        let (_, result) = script_with_result(&other, &["--cpus", "1"], "timeout 3 bash -c 'while :; do :; done'; true");
+        let (_, result) =
+            script_with_result(&other, &["--cpus", "1"], "timeout 3 bash -c 'while :; do :; done'; true");
         std::thread::sleep(Duration::from_secs(5).saturating_sub(begun.elapsed()));
         let (used, wall) = (cpu_seconds(&run) - before, begun.elapsed().as_secs_f64());
         run.signal(Signal::INT);
@@ -373,11 +407,15 @@ PY"
         let arguments = [&["run", "--no-workspace", "--result", path.to_str().unwrap()][..], &bomb].concat();
         let ended = aegis.call(&arguments);
         ended.code(137).no_breach().prints("tried").says("--memory");
-        let result: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let result: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         assert_eq!(result["outcome"]["kind"], "out_of_memory", "{result:#}");
         assert!(result["usage"]["oom_kills"].as_u64().unwrap() >= 1, "{result:#}");
         let (available_after, swapped_after) = host_memory();
-        assert!(available.saturating_sub(available_after) < 1 << 20, "{available} KiB, then {available_after} KiB");
+        assert!(
+            available.saturating_sub(available_after) < 1 << 20,
+            "{available} KiB, then {available_after} KiB"
+        );
         assert!(swapped_after.saturating_sub(swapped) < 64 << 10);
     }
 
@@ -395,9 +433,15 @@ PY"
             Ok(limit) => {
                 assert_eq!(limit, memory);
                 // Without swap accounting there is no such file, and no swap here to account for.
-                assert!(read("memory.memsw.limit_in_bytes").is_ok_and(|it| it == memory) || !Path::new("/proc/swaps").exists());
+                assert!(
+                    read("memory.memsw.limit_in_bytes").is_ok_and(|it| it == memory)
+                        || !Path::new("/proc/swaps").exists()
+                );
             }
-            Err(_) => assert_eq!((read("memory.max").unwrap(), read("memory.swap.max").unwrap()), (memory.to_owned(), "0".to_owned())),
+            Err(_) => assert_eq!(
+                (read("memory.max").unwrap(), read("memory.swap.max").unwrap()),
+                (memory.to_owned(), "0".to_owned())
+            ),
         }
         run.say("done");
         run.end().code(0);

@@ -22,7 +22,18 @@ fn policy(aegis: &Aegis, text: &str) -> String {
 fn run(lines: &str, image: &str) -> crate::support::aegis::Ended {
     let aegis = Aegis::new();
     let policy = policy(&aegis, lines);
-    aegis.call(&["run", "--no-workspace", "--sandbox", &policy, "--image", image, "--", "sh", "-c", "echo ran"])
+    aegis.call(&[
+        "run",
+        "--no-workspace",
+        "--sandbox",
+        &policy,
+        "--image",
+        image,
+        "--",
+        "sh",
+        "-c",
+        "echo ran",
+    ])
 }
 
 #[test]
@@ -70,7 +81,16 @@ fn sc_02_what_ran_is_what_was_recorded_while_its_tag_moves() {
             // The static busybox image has no Python; the other has.
             let told = "test -e /usr/bin/python3 && echo other || echo good";
             let ended = aegis.call(&[
-                "run", "--no-workspace", "--result", "result", "--image", &tag, "--", "/bin/sh", "-c", told,
+                "run",
+                "--no-workspace",
+                "--result",
+                "result",
+                "--image",
+                &tag,
+                "--",
+                "/bin/sh",
+                "-c",
+                told,
             ]);
             ended.code(0);
             let text = std::fs::read_to_string(aegis.here().join("result")).expect("a result");
@@ -85,7 +105,8 @@ fn sc_02_what_ran_is_what_was_recorded_while_its_tag_moves() {
 
 #[test]
 fn sc_04_every_dependency_of_the_lock_file_has_a_checksum() {
-    let lock = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")).expect("read");
+    let lock =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")).expect("read");
     for package in lock.split("[[package]]").skip(1).filter(|it| it.contains("source = ")) {
         assert!(package.contains("checksum = "), "{package}");
     }
@@ -94,7 +115,8 @@ fn sc_04_every_dependency_of_the_lock_file_has_a_checksum() {
 #[test]
 fn sc_05_an_absent_image_is_told_at_once_and_not_fetched() {
     let begun = std::time::Instant::now();
-    let ended = Aegis::new().call(&["run", "--no-workspace", "--image", "registry.invalid/x:1", "--", "true"]);
+    let ended =
+        Aegis::new().call(&["run", "--no-workspace", "--image", "registry.invalid/x:1", "--", "true"]);
     ended.code(125).says("is not on this engine").says("--pull");
     assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
 }
@@ -109,7 +131,8 @@ fn sc_07_the_lock_file_is_whole_and_knows_one_registry() {
         .expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let lock = std::fs::read_to_string(root.join("Cargo.lock")).expect("read");
-    let sources: std::collections::BTreeSet<&str> = lock.lines().filter(|it| it.starts_with("source = ")).collect();
+    let sources: std::collections::BTreeSet<&str> =
+        lock.lines().filter(|it| it.starts_with("source = ")).collect();
     assert_eq!(sources.len(), 1, "{sources:?}");
     assert!(sources.iter().all(|it| it.contains("registry+")), "{sources:?}");
     let without: Vec<&str> = lock
@@ -122,7 +145,11 @@ fn sc_07_the_lock_file_is_whole_and_knows_one_registry() {
 }
 
 fn readelf(arguments: &[&str]) -> String {
-    let output = Command::new("readelf").args(arguments).arg(env!("CARGO_BIN_EXE_aegis")).output().expect("readelf runs");
+    let output = Command::new("readelf")
+        .args(arguments)
+        .arg(env!("CARGO_BIN_EXE_aegis"))
+        .output()
+        .expect("readelf runs");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -143,7 +170,9 @@ fn sc_09_the_program_is_position_independent_with_read_only_relocations() {
 #[test]
 fn sc_09_no_secret_is_inside() {
     let bytes = std::fs::read(env!("CARGO_BIN_EXE_aegis")).expect("read");
-    for word in ["BEGIN RSA PRIVATE", "BEGIN PRIVATE KEY", "BEGIN OPENSSH PRIVATE", "BEGIN EC PRIVATE", "open sesame"] {
+    for word in
+        ["BEGIN RSA PRIVATE", "BEGIN PRIVATE KEY", "BEGIN OPENSSH PRIVATE", "BEGIN EC PRIVATE", "open sesame"]
+    {
         assert!(!bytes.windows(word.len()).any(|it| it == word.as_bytes()), "{word}");
     }
 }

@@ -86,6 +86,16 @@ impl<'a> Watched<'a> {
         panic!("no cgroup of {controller} in {groups}");
     }
 
+    /// Runs a further command in the same sandbox, by the run's id in the list.
+    #[track_caller]
+    pub fn exec(&self, script: &str) -> Ended {
+        let listed = self.aegis.call(&["ps", "--json"]);
+        let listed: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
+        let id = listed.pointer("/0/short_id").and_then(serde_json::Value::as_str);
+        let id = id.unwrap_or_else(|| panic!("one run in {listed:#}"));
+        self.aegis.call(&["exec", id, "--", "bash", "-c", script])
+    }
+
     /// Sends a signal to `aegis` itself.
     pub fn signal(&self, signal: Signal) {
         let id = self.child.as_ref().unwrap().id();
