@@ -230,8 +230,13 @@ fn settings(value: &Value) -> BTreeMap<String, String> {
 fn sorted(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
-            let ordered: BTreeMap<&String, Value> = fields.iter().map(|(name, it)| (name, sorted(it))).collect();
-            ordered.into_iter().filter(|(_, it)| *it != serde_json::json!({})).map(|(name, it)| (name.clone(), it)).collect()
+            let ordered: BTreeMap<&String, Value> =
+                fields.iter().map(|(name, it)| (name, sorted(it))).collect();
+            ordered
+                .into_iter()
+                .filter(|(_, it)| *it != serde_json::json!({}))
+                .map(|(name, it)| (name.clone(), it))
+                .collect()
         }
         Value::Array(items) => items.iter().map(sorted).collect(),
         other => other.clone(),
@@ -242,14 +247,34 @@ fn check_shown_and_made(random: &Random) {
     let aegis = Aegis::new();
     let policy = random_policy(random);
     fs::write(aegis.here().join("p.toml"), &policy).expect("written");
-    let shown = aegis.call(&["run", "--no-workspace", "--dry-run", "--json", "--sandbox", "./p.toml", "--", "sleep", "1"]);
+    let shown = aegis.call(&[
+        "run",
+        "--no-workspace",
+        "--dry-run",
+        "--json",
+        "--sandbox",
+        "./p.toml",
+        "--",
+        "sleep",
+        "1",
+    ]);
     shown.code(0);
     let plan: Value = serde_json::from_str(&shown.stdout).expect("it is JSON");
     assert_eq!(aegis.containers(), Vec::<String>::new(), "a dry run made a container");
 
     let tag = Tag::new();
     let child = aegis
-        .command(&["run", "--no-workspace", "--sandbox", "./p.toml", "--result", "result.json", "--", "sleep", &tag.to_string()])
+        .command(&[
+            "run",
+            "--no-workspace",
+            "--sandbox",
+            "./p.toml",
+            "--result",
+            "result.json",
+            "--",
+            "sleep",
+            &tag.to_string(),
+        ])
         .spawn()
         .expect("aegis starts");
     eventually("the task is up", Duration::from_secs(60), || !processes_with(&tag).is_empty());
@@ -266,7 +291,11 @@ fn check_shown_and_made(random: &Random) {
     }
     for name in made.keys() {
         let filled_in = ["ShmSize", "ConsoleSize", "Isolation", "MemorySwappiness", "CgroupParent"];
-        assert!(asked.contains_key(name) || filled_in.contains(&name.as_str()), "`{name}` was not shown: {}", made[name]);
+        assert!(
+            asked.contains_key(name) || filled_in.contains(&name.as_str()),
+            "`{name}` was not shown: {}",
+            made[name]
+        );
     }
     for (name, value) in plan["engine_request"]["Labels"].as_object().expect("an object") {
         assert_eq!(&inspected[0]["Config"]["Labels"][name], value, "label `{name}`");
@@ -275,7 +304,8 @@ fn check_shown_and_made(random: &Random) {
         assert_eq!(sorted(&inspected[0]["Config"][name]), sorted(&plan["engine_request"][name]), "`{name}`");
     }
     let result: Value =
-        serde_json::from_str(&fs::read_to_string(aegis.here().join("result.json")).expect("read")).expect("JSON");
+        serde_json::from_str(&fs::read_to_string(aegis.here().join("result.json")).expect("read"))
+            .expect("JSON");
     assert_eq!(result["policy"]["digest"], plan["policy_digest"]);
     assert_eq!(result["attestation"]["proven"], true);
 }
