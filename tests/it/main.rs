@@ -15,6 +15,7 @@ mod kill;
 mod ks;
 mod nw;
 mod pl;
+mod po;
 mod probe;
 mod ps;
 mod rb;
