@@ -80,6 +80,8 @@ pub enum ExecEvent {
         /// As `aegis run` would say it.
         exit_code: u8,
     },
+    /// It was ended: its time was up.
+    TimedOut,
 }
 
 /// Returns when somebody cancels. Wishes that need a running command are refused meanwhile.

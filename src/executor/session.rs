@@ -15,6 +15,7 @@ use crate::executor::control::{Control, ExecEvent, ExecOrder, ExecStdio};
 use crate::executor::request::MAIN;
 use crate::executor::streams::Meter;
 use crate::sandbox::channel::{ChannelError, Received, Receiver, Sender};
+use crate::task::escape::escape;
 use crate::task::outcome::StartFailure;
 use crate::task::{Cancellation, ExitCode, Outcome};
 
@@ -65,9 +66,18 @@ pub struct Session<'a> {
     /// Who asked for the end; told back to the caller.
     pub cancelled: Option<Cancellation>,
     /// Further commands by their number.
-    pub execs: BTreeMap<u32, mpsc::Sender<ExecEvent>>,
+    pub execs: BTreeMap<u32, Further>,
     /// The last number given.
     pub exec_last: u32,
+}
+
+/// A further command that runs.
+#[derive(Debug)]
+pub struct Further {
+    /// Its program, escaped.
+    program: String,
+    /// Where its life is told.
+    events: mpsc::Sender<ExecEvent>,
 }
 
 /// What happened, named and not yet decided.
@@ -116,15 +126,20 @@ impl Session<'_> {
             Reply::Exited { exec: MAIN, status, stopped, usage } => {
                 return Some(MainEnd::Exited { status, stopped, usage });
             }
-            Reply::Exited { exec, status, .. } => {
-                self.tell(exec, ExecEvent::Exited { exit_code: exit_code(status) });
+            Reply::Exited { exec, status, stopped, .. } => {
+                let event = match stopped {
+                    Some(StopCause::Deadline) => ExecEvent::TimedOut,
+                    Some(_) | None => ExecEvent::Exited { exit_code: exit_code(status) },
+                };
+                self.tell(exec, event);
                 self.execs.remove(&exec);
             }
             Reply::Started { exec, .. } => {
                 self.tell(exec, ExecEvent::Started(received.descriptors.into_iter().next()));
             }
             Reply::StartFailed { exec, step, errno } => {
-                let (exit_code, message) = start_failure("", step, errno);
+                let program = self.execs.get(&exec).map_or("", |it| it.program.as_str());
+                let (exit_code, message) = start_failure(program, step, errno);
                 self.tell(exec, ExecEvent::StartFailed { exit_code: exit_code.get(), message });
                 self.execs.remove(&exec);
             }
@@ -178,10 +193,10 @@ impl Session<'_> {
     }
 
     fn tell(&self, exec: u32, event: ExecEvent) {
-        if let Some(events) = self.execs.get(&exec) {
+        if let Some(further) = self.execs.get(&exec) {
             // A command has at most three events, and the channel room for them; a caller that is gone does not need
             // to know.
-            let _ = events.try_send(event);
+            let _ = further.events.try_send(event);
         }
     }
 
@@ -213,7 +228,8 @@ impl Session<'_> {
             let _ = order.taken.send(Err("the sandbox is gone"));
             return Some(MainEnd::ConnectionLost(error));
         }
-        self.execs.insert(id, order.events);
+        let program = escape(order.argv.first().map_or(&[][..], Vec::as_slice));
+        self.execs.insert(id, Further { program, events: order.events });
         let _ = order.taken.send(Ok(id));
         None
     }
