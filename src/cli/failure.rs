@@ -78,7 +78,9 @@ impl Failure {
         while let Some(current) = cause {
             match current.downcast_ref::<io::Error>().map(io::Error::kind) {
                 Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
-                    return failure.hint("the disk is full: free some of it, as with `aegis gc`, or set AEGIS_STATE_DIR");
+                    return failure.hint(
+                        "the disk is full: free some of it, as with `aegis gc`, or set AEGIS_STATE_DIR",
+                    );
                 }
                 Some(ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) => {
                     return failure.hint("set AEGIS_STATE_DIR to a directory that this user can write");

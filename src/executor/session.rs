@@ -125,8 +125,12 @@ impl Session<'_> {
             Reply::Exited { exec: MAIN, status, stopped, usage } => {
                 return Some(MainEnd::Exited { status, stopped, usage });
             }
-            Reply::Exited { exec, status, .. } => {
-                self.tell(exec, ExecEvent::Exited { exit_code: exit_code(status) });
+            Reply::Exited { exec, status, stopped, .. } => {
+                let event = match stopped {
+                    Some(StopCause::Deadline) => ExecEvent::TimedOut,
+                    Some(StopCause::Asked) | None => ExecEvent::Exited { exit_code: exit_code(status) },
+                };
+                self.tell(exec, event);
                 self.execs.remove(&exec);
             }
             Reply::Started { exec, .. } => {

@@ -5,6 +5,7 @@
 mod ar;
 mod dv;
 mod engines;
+mod exec;
 mod flood;
 mod fs;
 mod house;

@@ -39,6 +39,24 @@ fn the_tasks_own_code_is_its_own() {
     check(Outcome::Exited(3), unchanged, &["the command ended by itself with 3"], None);
 }
 
+/// What is said one line below the outcome's own words.
+fn check_remarks(outcome: Outcome, lines: &[&str]) {
+    let run = ended(outcome, unchanged);
+    assert_eq!(remarks(&Ended::of(&run).expect("it ended")).lines, lines);
+}
+
+#[test]
+fn the_end_of_a_run_does_not_say_its_outcome_twice() {
+    check_remarks(Outcome::Exited(0), &[]);
+    check_remarks(Outcome::Exited(4), &[]);
+}
+
+#[test]
+fn the_end_of_a_run_reads_a_shells_code() {
+    let line = "the command ended by itself with 127: a shell says so of a program that the image lacks";
+    check_remarks(Outcome::Exited(127), &[line]);
+}
+
 #[test]
 fn a_shells_code_for_a_signal_is_read() {
     let line =
