@@ -103,12 +103,12 @@ pub async fn run(
     let id = RunId::generate();
     let outputs = outputs(order, id, &admitted)?;
     let sinks = (caller.sinks)(id, directories)?;
-    let door = Door::open(&directories.runtime, id, caller.wishes).map_err(|source| AppError::Read {
+    let door = Door::open(&directories.runtime, id, caller.wishes).map_err(|source| AppError::Use {
         what: "the runtime directory",
         path: directories.runtime.clone(),
         source,
     })?;
-    let lock = OwnerLock::acquire(&directories.state).map_err(|source| AppError::Read {
+    let lock = OwnerLock::acquire(&directories.state).map_err(|source| AppError::Use {
         what: "the owners' directory below",
         path: directories.state.clone(),
         source,

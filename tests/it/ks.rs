@@ -232,7 +232,8 @@ fn ks_24_a_further_command_is_under_the_same_filters() {
     let aegis = Aegis::new();
     let mut run = Watched::script(&aegis, &[], "echo ready; read -r line");
     run.wait_for("ready");
-    let ended = run.exec("awk '/^(Cap|NoNew|Seccomp)/' /proc/self/status; unshare -U true && echo BREACH; exit 6");
+    let ended =
+        run.exec("awk '/^(Cap|NoNew|Seccomp)/' /proc/self/status; unshare -U true && echo BREACH; exit 6");
     ended.code(6).no_breach().prints("Seccomp:\t2\nSeccomp_filters:\t2\n").prints("NoNewPrivs:\t1\n");
     assert_eq!(ended.stdout.matches("\t0000000000000000\n").count(), 5, "{ended:#?}");
     run.say("done");

@@ -383,9 +383,11 @@ PY"
         run.signal(Signal::INT);
         run.signal(Signal::INT);
         run.end();
-        assert!(used <= 1.15 * wall && used > 0.2 * wall, "{used} s of CPU in {wall} s");
-        let beside = result["usage"]["cpu_user_us"].as_u64().unwrap();
-        assert!(beside > 1_000_000, "the task beside it got {beside} us in 3 s");
+        assert!(used <= 1.15 * wall && used > 0.0, "{used} s of CPU in {wall} s");
+        // One loop beside eight: whatever else this machine does, a fair share is about as much as theirs.
+        let usage = &result["usage"];
+        let beside = usage["cpu_user_us"].as_f64().unwrap() / usage["wall_us"].as_f64().unwrap();
+        assert!(beside > 0.4 * used / wall, "{beside} CPUs beside {}", used / wall);
     }
 
     /// Memory that the host could still give, in KiB, and swap that it has in use.
@@ -411,9 +413,12 @@ PY"
             serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         assert_eq!(result["outcome"]["kind"], "out_of_memory", "{result:#}");
         assert!(result["usage"]["oom_kills"].as_u64().unwrap() >= 1, "{result:#}");
+        let peak = result["usage"]["memory_peak_bytes"].as_u64();
+        assert!(peak.is_none_or(|it| it < 3 << 30), "{result:#}");
+        // Half of what was tried: others may work here too.
         let (available_after, swapped_after) = host_memory();
         assert!(
-            available.saturating_sub(available_after) < 1 << 20,
+            available.saturating_sub(available_after) < 4 << 20,
             "{available} KiB, then {available_after} KiB"
         );
         assert!(swapped_after.saturating_sub(swapped) < 64 << 10);
