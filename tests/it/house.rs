@@ -56,7 +56,11 @@ impl Source {
 
     /// What comes before the tests, without comments.
     fn code(&self) -> impl Iterator<Item = &str> {
-        let end = self.text.find("#[cfg(test)]\nmod ").unwrap_or(self.text.len());
+        let tests = self.text.match_indices("#[cfg(test)]\n").find(|(at, mark)| {
+            let next = self.text[at + mark.len()..].lines().next().unwrap_or_default();
+            next.contains("mod ") && next.ends_with('{')
+        });
+        let end = tests.map_or(self.text.len(), |(at, _)| at);
         self.text[..end].lines().map(|it| it.split("//").next().unwrap_or_default())
     }
 }
@@ -120,6 +124,22 @@ fn names(line: &str, path: &str) -> bool {
         let is_path = line[at + path.len()..].starts_with("::") || line.trim_start().starts_with("use ");
         begins && ends && is_path
     })
+}
+
+#[test]
+fn a_path_is_told_from_a_word() {
+    for (line, named) in [
+        ("use sqlx::Row;", true),
+        ("    let pool: sqlx::SqlitePool = open();", true),
+        ("use crate::store::Store;", false),
+        ("    let sqlx = 1;", false),
+        ("    my_sqlx::open()", false),
+        ("    \"sqlx::query\"", false),
+    ] {
+        assert_eq!(names(line, "sqlx"), named, "{line}");
+    }
+    assert!(names("use crate::store::Store;", "crate::store"));
+    assert!(!names("use crate::stored::Store;", "crate::store"));
 }
 
 #[track_caller]

@@ -4,11 +4,13 @@
 
 mod ar;
 mod dv;
+mod engines;
 mod flood;
 mod fs;
 mod house;
 mod images;
 mod init_wall;
+mod input;
 mod kill;
 mod ks;
 mod nw;
@@ -18,6 +20,7 @@ mod ps;
 mod rb;
 mod recipes;
 mod run;
+mod sc;
 mod scans;
 mod support;
 mod watched;
