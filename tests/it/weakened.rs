@@ -618,6 +618,42 @@ fn settings_that_leave_no_trace_in_the_kernel_are_told() {
 }
 
 #[test]
+fn a_volume_added_is_refused() {
+    // The engine adds those of the image to what it shows, so that the kernel's word is the one that counts.
+    for inspection in [Inspection::Honest, Inspection::Lying] {
+        check_with(inspection, |body| body["Volumes"] = json!({ "/data": {} }), &["mount `/data`"]);
+    }
+}
+
+#[test]
+fn another_first_process_is_refused() {
+    both(|body| host(body, "Init", json!(true)), "HostConfig.Init", "NSpid");
+}
+
+#[test]
+fn programs_that_the_engine_would_start_are_told() {
+    told(|body| body["Cmd"] = json!(["sh"]), "engine setting `Config.Cmd`");
+    told(
+        |body| body["Healthcheck"] = json!({ "Test": ["CMD", "sh"], "Interval": 1_000_000_000_u64 }),
+        "engine setting `Config.Healthcheck`",
+    );
+}
+
+#[test]
+fn another_runtime_is_told() {
+    told(|body| host(body, "Runtime", json!("io.containerd.runc.v2")), "engine setting `HostConfig.Runtime`");
+}
+
+#[test]
+fn a_variable_that_the_engine_adds_does_not_reach_the_command() {
+    let change = |body: &mut Value| body["Env"] = json!(["LD_PRELOAD=/tmp/x.so", "PLANTED=1"]);
+    let rewriter = Rewriter::weakening(Inspection::Lying, Box::new(change));
+    let ended = Aegis::new().with("DOCKER_HOST", &rewriter.docker_host()).script(&[], "env");
+    ended.code(0);
+    assert!(!ended.stdout.contains("PLANTED") && !ended.stdout.contains("LD_PRELOAD"), "{ended:#?}");
+}
+
+#[test]
 fn another_program_in_inits_place_is_refused() {
     for inspection in [Inspection::Honest, Inspection::Lying] {
         let change = |body: &mut Value| body["Entrypoint"] = json!(["/bin/echo", MARKER]);
