@@ -10,6 +10,7 @@ mod recommendations;
 mod records;
 mod run;
 mod scans;
+mod summary;
 mod support;
 mod terminal;
 mod weakened;
