@@ -28,6 +28,6 @@ mod sc;
 mod scans;
 mod summary;
 mod support;
-mod watched;
 mod terminal;
+mod watched;
 mod weakened;
