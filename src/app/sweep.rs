@@ -122,7 +122,7 @@ async fn sandboxes<E: Engine>(
 }
 
 fn dead_slots(directories: &Directories) -> Result<Vec<slot::DeadSlot>, AppError> {
-    slot::dead_slots(&directories.runtime).map_err(|source| AppError::Read {
+    slot::dead_slots(&directories.runtime).map_err(|source| AppError::Use {
         what: "the slots below",
         path: directories.runtime.clone(),
         source,

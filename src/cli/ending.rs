@@ -10,7 +10,7 @@ use crate::cli::failure::Failure;
 use crate::cli::flags::ResultTarget;
 use crate::cli::run::SandboxArgs;
 use crate::cli::{CommandResult, attached, print, talk};
-use crate::report::why::{Ended, why};
+use crate::report::why::{Ended, remarks};
 use crate::report::{result, summary};
 use crate::task::escape::escape;
 use crate::task::{ExitCode, Outcome};
@@ -109,14 +109,12 @@ pub fn report(args: &SandboxArgs, finished: Result<Finished, AppError>, target: 
 fn say(finished: &Finished, ended: &Ended<'_>) {
     let end = ended.end;
     talk::note(&summary::line(finished.run.id, end));
-    let explanation = why(ended);
-    if end.outcome != Outcome::Exited(0) || explanation.recommendation.is_some() {
-        for line in &explanation.lines {
-            talk::note(line);
-        }
-        if let Some(hint) = explanation.hint() {
-            talk::hint(&hint);
-        }
+    let remarks = remarks(ended);
+    for line in &remarks.lines {
+        talk::note(line);
+    }
+    if let Some(hint) = remarks.hint() {
+        talk::hint(&hint);
     }
     for pattern in &end.unmatched {
         talk::note(&format!("the output `{}` is not there", escape(pattern.as_bytes())));

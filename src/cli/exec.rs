@@ -18,7 +18,7 @@ use crate::executor::meter::Meter;
 use crate::executor::streams::{Pumps, pipes};
 use crate::executor::{Kept, OutputTap};
 use crate::record::Stream;
-use crate::task::ExitCode;
+use crate::task::{ExitCode, RunState};
 
 /// Run a further command in the sandbox of a running run.
 #[derive(Debug, Args)]
@@ -63,7 +63,10 @@ pub fn cmd_exec(args: &ExecArgs) -> CommandResult {
 
 async fn exec(args: &ExecArgs, stdio: Stdio) -> CommandResult {
     let directories = Directories::of_this_user().map_err(|it| Failure::of(&it))?;
-    let run = selected::run(&args.run, &directories).await?;
+    let run = selected::run(&args.run, &directories).await.map_err(not_run)?;
+    if run.state == RunState::Done {
+        return Err(selected::ended(&run));
+    }
     let question = Ask::Exec {
         argv: command_bytes(&args.command),
         environment: args.environment.clone(),
@@ -110,7 +113,7 @@ async fn started(asked: &mut Asked) -> Result<Option<OwnedFd>, Failure> {
             let code = ExitCode::of_status(exit_code);
             Err(Failure::new(message).with_exit_code(code))
         }
-        Tell::Taken | Tell::Refused(_) | Tell::Exited { .. } => {
+        Tell::Taken | Tell::Refused(_) | Tell::Exited { .. } | Tell::TimedOut => {
             Err(Failure::new("the owner of the run spoke out of turn"))
         }
     }
@@ -132,11 +135,18 @@ async fn ended(asked: &mut Asked, terminal: Option<&OwnedFd>) -> CommandResult {
         return match told {
             Ok(received) => match received.message {
                 Tell::Exited { exit_code } => Ok(ExitCode::of_status(exit_code)),
+                Tell::TimedOut => Err(Failure::new("the command ran longer than its `--timeout`")
+                    .with_exit_code(ExitCode::TIMED_OUT)),
                 Tell::Taken | Tell::Started | Tell::Refused(_) | Tell::StartFailed { .. } => continue,
             },
             Err(_) => Err(Failure::new("the run ended, and this command with it")),
         };
     }
+}
+
+/// A status that the command itself could have is not used for a run that is not there.
+fn not_run(failure: Failure) -> Failure {
+    if failure.exit_code == ExitCode::FAILURE { failure.with_exit_code(ExitCode::AEGIS) } else { failure }
 }
 
 struct Unrecorded;

@@ -7,7 +7,7 @@ use crate::app::{AppError, run};
 use crate::cli::failure::Failure;
 use crate::cli::{CommandResult, attached, print};
 use crate::config::{Directories, Retention};
-use crate::intake::size;
+use crate::report::amount;
 use crate::store::Store;
 use crate::task::ExitCode;
 
@@ -53,7 +53,7 @@ fn lines(swept: &Swept, mode: Mode) -> String {
     lines.extend(swept.runs_ended.iter().map(|it| format!("run {} has no owner: lost", it.short())));
     lines.extend(swept.runs_forgotten.iter().map(|it| format!("{verb} run {} and its log", it.short())));
     lines.extend(swept.images.iter().map(|it| format!("{verb} image {it}")));
-    lines.push(format!("{} freed", size::display(swept.bytes_freed)));
+    lines.push(format!("{} freed", amount::bytes(swept.bytes_freed)));
     lines.join("\n")
 }
 

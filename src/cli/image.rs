@@ -6,7 +6,7 @@ use crate::app::{AppError, run};
 use crate::cli::failure::Failure;
 use crate::cli::{CommandResult, attached, print, talk};
 use crate::container::{Engine, ImageFacts};
-use crate::intake::size;
+use crate::report::amount;
 use crate::task::ExitCode;
 
 /// Build, list and show images.
@@ -86,7 +86,7 @@ fn line(image: &ImageFacts) -> String {
         "{:<24} {:<12} {:>10}  {}",
         tags(image),
         &id[..id.len().min(12)],
-        size::display(image.size_bytes),
+        amount::bytes(image.size_bytes),
         image.created
     )
 }
@@ -96,7 +96,7 @@ fn page(image: &ImageFacts) -> String {
         format!("id:           {}", image.id),
         format!("tags:         {}", tags(image)),
         format!("repo digests: {}", image.repo_digests.join(", ")),
-        format!("size:         {}", size::display(image.size_bytes)),
+        format!("size:         {}", amount::bytes(image.size_bytes)),
         format!("made for:     {}/{}", image.os, image.architecture),
         format!("created:      {}", image.created),
     ];

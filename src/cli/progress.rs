@@ -6,9 +6,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::app::run::Step;
 use crate::cli::talk;
-use crate::intake::size;
 use crate::policy::Origin;
 use crate::record::Phase;
+use crate::report::amount;
 
 /// How often the spinner turns.
 const TICK: Duration = Duration::from_millis(100);
@@ -44,8 +44,8 @@ impl Progress {
                 }
             }
             Step::Pulling(progress) => {
-                let done = size::display(progress.current_bytes);
-                let total = size::display(progress.total_bytes);
+                let done = amount::bytes(progress.current_bytes);
+                let total = amount::bytes(progress.total_bytes);
                 self.spin(&format!("fetching the image: {done} of {total} ({})", progress.status));
             }
             Step::Accepted(_) => {}

@@ -199,13 +199,14 @@ fn start_pumps(
 async fn started(receiver: &mut Receiver, task: &TaskSpec) -> Result<Option<OwnedFd>, Unreleased> {
     let received = tokio::time::timeout(RELEASE_TIME_MAX, receiver.receive()).await;
     let received = received.map_err(|_| ChannelError::NobodyCame { waited: RELEASE_TIME_MAX })??;
-    let program = task.command.first().map(|it| String::from_utf8_lossy(it).into_owned()).unwrap_or_default();
+    let program = task.command.first().map(Vec::as_slice).unwrap_or_default();
+    let workdir = task.workdir.as_deref().unwrap_or(WORKSPACE);
     match received.message {
         Reply::Started { exec: MAIN, .. } => {
             Ok(received.descriptors.into_iter().next().filter(|it| rustix::termios::isatty(it)))
         }
         Reply::StartFailed { exec: MAIN, step, errno } => {
-            Err(Unreleased::Outcome(session::not_started(&program, step, errno)))
+            Err(Unreleased::Outcome(session::not_started(program, workdir, step, errno)))
         }
         _ => Err(Unreleased::Lost(unexpected())),
     }

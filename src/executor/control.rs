@@ -25,7 +25,7 @@ pub enum Control {
     Exec(Box<ExecOrder>),
     /// End a further command: its caller is gone.
     EndExec {
-        /// Its number, as [`ExecEvent::Accepted`] told it.
+        /// Its number, as [`ExecOrder::taken`] told it.
         exec: u32,
     },
 }
@@ -80,6 +80,8 @@ pub enum ExecEvent {
         /// As `aegis run` would say it.
         exit_code: u8,
     },
+    /// It was ended: its time was up.
+    TimedOut,
 }
 
 /// Returns when somebody cancels. Wishes that need a running command are refused meanwhile.

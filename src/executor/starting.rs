@@ -171,7 +171,9 @@ async fn start_and_report<E: Engine>(
     let start = async {
         engine.start(container).await.map_err(|it| engine_failed(&it))?;
         started.cancel();
-        Ok(())
+        // The engine tells what it has made while init still probes. An init that died of what was made says so itself,
+        // and is heard before an engine that then knows no such container.
+        Ok(engine.inspect(container).await)
     };
     let report = async {
         let late = async {
@@ -192,8 +194,8 @@ async fn start_and_report<E: Engine>(
             _ => Err(infrastructure("init's first message is no report", &[])),
         }
     };
-    let ((), (sender, receiver, peer, report)) = tokio::try_join!(start, report)?;
-    let inspected = engine.inspect(container).await.map_err(|it| engine_failed(&it))?;
+    let (inspected, (sender, receiver, peer, report)) = tokio::try_join!(start, report)?;
+    let inspected = inspected.map_err(|it| engine_failed(&it))?;
     Ok(Up { sender, receiver, peer, report, settings: inspected.settings })
 }
 

@@ -26,6 +26,8 @@ pub struct Resolved {
     pub policy: Policy,
     /// Where each field's value came from, in the order of `FIELDS`.
     pub origins: Vec<FieldOrigin>,
+    /// The same before ceiling and host had their say: what policy and flags come to.
+    pub asked: Vec<FieldOrigin>,
     /// What was lowered without having been asked for.
     pub clipped: Vec<Clipped>,
     /// What was asked for and is not allowed; `admit` refuses while there is any.
@@ -52,13 +54,14 @@ pub fn resolve(chosen: &Chosen, overrides: &Overrides, ceiling: &Ceiling, host: 
     let clamped = clamp(&asked, host);
     let effective = meet(&ceiling.policy, &clamped);
 
-    let (mut origins, mut clipped) = (Vec::new(), Vec::new());
+    let (mut origins, mut before, mut clipped) = (Vec::new(), Vec::new(), Vec::new());
     let fields = asked.settings().into_iter().zip(clamped.settings()).zip(effective.settings());
     for ((asked, clamped), effective) in fields {
         let field = effective.field();
         let asker =
             if flagged.contains(&field) { Origin::Flag(flag_of(field)) } else { chosen.origin(field) };
         let value = effective.to_string();
+        before.push(FieldOrigin { field, value: asked.to_string(), origin: asker.clone() });
         if effective == asked {
             origins.push(FieldOrigin { field, value, origin: asker });
             continue;
@@ -74,7 +77,15 @@ pub fn resolve(chosen: &Chosen, overrides: &Overrides, ceiling: &Ceiling, host: 
     }
 
     let policy_name = chosen.name().to_owned();
-    Resolved { policy_name, policy: effective, origins, clipped, denials, ceiling: ceiling.clone() }
+    Resolved {
+        policy_name,
+        policy: effective,
+        origins,
+        asked: before,
+        clipped,
+        denials,
+        ceiling: ceiling.clone(),
+    }
 }
 
 /// What the host has less of. Every other amount is the ceiling's or the engine's to judge.

@@ -93,23 +93,36 @@ pub fn why(ended: &Ended<'_>) -> Explanation {
     }
 }
 
+/// The same without what the outcome's own words say already: for the end of a run, where they stand one line above.
+pub fn remarks(ended: &Ended<'_>) -> Explanation {
+    let mut explanation = why(ended);
+    let plain = matches!(ended.end.outcome, Outcome::Exited(code) if shell_meaning(code).is_none());
+    if plain {
+        explanation.lines.remove(0);
+    }
+    explanation
+}
+
 fn exited(ended: &Ended<'_>, code: u8) -> Explanation {
-    let said = match code {
-        0 => "the command ended by itself with success".to_owned(),
-        126 => "the command ended by itself with 126: a shell says so of a program that cannot be executed"
-            .to_owned(),
-        127 => "the command ended by itself with 127: a shell says so of a program that the image lacks"
-            .to_owned(),
-        _ if code > SHELL_SIGNAL && signal_name(code - SHELL_SIGNAL).is_some() => {
-            let signal = code - SHELL_SIGNAL;
-            format!(
-                "the command ended by itself with {code}: a shell says so of a child that {} ended",
-                named(signal)
-            )
-        }
-        _ => format!("the command ended by itself with {code}"),
+    let said = match shell_meaning(code) {
+        None if code == 0 => "the command ended by itself with success".to_owned(),
+        None => format!("the command ended by itself with {code}"),
+        Some(meaning) => format!("the command ended by itself with {code}: a shell says so of {meaning}"),
     };
     beside(ended, Explanation::line(said))
+}
+
+/// What a shell means by a code.
+fn shell_meaning(code: u8) -> Option<String> {
+    match code {
+        126 => Some("a program that cannot be executed".to_owned()),
+        127 => Some("a program that the image lacks".to_owned()),
+        _ => {
+            let signal = code.checked_sub(SHELL_SIGNAL)?;
+            signal_name(signal)?;
+            Some(format!("a child that {} ended", named(signal)))
+        }
+    }
 }
 
 fn signaled(ended: &Ended<'_>, signal: u8) -> Explanation {
@@ -241,7 +254,8 @@ fn start_failed(ended: &Ended<'_>, reason: &StartFailure) -> Explanation {
                 Some(better) if better != ended.task.image => {
                     explanation.with(Some(Flag { name: "--image", value: better.to_owned() }))
                 }
-                Some(_) | None => explanation,
+                Some(_) | None => explanation
+                    .and("name an image that has it with `--image`; `aegis image ls` lists those here"),
             }
         }
         StartFailure::NotExecutable { program, cause } => {
@@ -250,7 +264,7 @@ fn start_failed(ended: &Ended<'_>, reason: &StartFailure) -> Explanation {
                 .and("it needs the executable bit, and an interpreter or a format that the image knows")
         }
         StartFailure::Infrastructure { message } => {
-            Explanation::line("Aegis or the engine could not make the sandbox").and(message.clone())
+            Explanation::line("the command could not be started").and(message.clone())
         }
     }
 }

@@ -107,7 +107,7 @@ mod heavy_flood {
     fn past_the_limit_a_flood_ends_as_that() {
         let aegis = Aegis::new();
         let ended = aegis.script(&["--output-limit", "1MiB"], "head -c 2G /dev/zero");
-        ended.code(123).says("output_limit").says("1MiB").says("--output-limit");
+        ended.code(123).says("output_limit").says("1 MiB").says("--output-limit 2MiB");
         assert!(ended.stdout.len() <= 1 << 20, "{} bytes came through", ended.stdout.len());
         assert!(ended.stdout.len() >= (1 << 20) - 65_536, "{} bytes came through", ended.stdout.len());
     }

@@ -5,6 +5,7 @@
 mod ar;
 mod dv;
 mod engines;
+mod exec;
 mod flood;
 mod fs;
 mod house;
@@ -15,6 +16,7 @@ mod kill;
 mod ks;
 mod nw;
 mod pl;
+mod po;
 mod probe;
 mod ps;
 mod rb;

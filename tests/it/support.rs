@@ -2,6 +2,7 @@
 
 pub mod aegis;
 pub mod engine;
+pub mod live;
 pub mod processes;
 pub mod random;
 pub mod registry;

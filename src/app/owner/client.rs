@@ -80,7 +80,9 @@ impl Asked {
         let received = received.map_err(|source| DoorError::Channel { run: self.run, source })?;
         match received.message {
             Tell::Refused(reason) => Err(DoorError::Refused { run: self.run, reason }),
-            Tell::Taken | Tell::Started | Tell::StartFailed { .. } | Tell::Exited { .. } => Ok(received),
+            Tell::Taken | Tell::Started | Tell::StartFailed { .. } | Tell::Exited { .. } | Tell::TimedOut => {
+                Ok(received)
+            }
         }
     }
 

@@ -174,6 +174,10 @@ async fn relay(
                 let _ = sender.send(&Tell::Exited { exit_code }, &[]).await;
                 return Relayed::Ended;
             }
+            Some(ExecEvent::TimedOut) => {
+                let _ = sender.send(&Tell::TimedOut, &[]).await;
+                return Relayed::Ended;
+            }
         };
         if sent.is_err() {
             return Relayed::ClientGone;

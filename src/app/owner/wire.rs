@@ -45,4 +45,6 @@ pub enum Tell {
         /// As `aegis run` would say it.
         exit_code: u8,
     },
+    /// The command was ended: its time was up.
+    TimedOut,
 }

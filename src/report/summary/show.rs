@@ -30,7 +30,8 @@ pub fn page(run: &Run, events: &[Event]) -> String {
     }
     page.title("events");
     for event in events {
-        page.field(event.kind.name(), &format!("{} {}", amount::date(event.at_ms), shown(&event.detail)));
+        let detail = if event.detail == "{}" { "" } else { &event.detail };
+        page.field(event.kind.name(), &format!("{} {}", amount::date(event.at_ms), shown(detail)));
     }
     page.text
 }
@@ -77,6 +78,7 @@ fn ended(page: &mut Page, run: &Run, end: &End) {
     let (stdout, stderr) = (amount::bytes(end.output.stdout_bytes), amount::bytes(end.output.stderr_bytes));
     let cut = if end.output.log_truncated { ", the log holds less" } else { "" };
     page.field("output", &format!("{stdout} stdout, {stderr} stderr{cut}"));
+    page.title("phases");
     for (phase, us) in &end.timings {
         page.field(phase.name(), &amount::microseconds(*us));
     }
@@ -159,6 +161,7 @@ impl Page {
             Ok(value) => flatten(&value, String::new(), 0, &mut lines),
             Err(_) => lines.push(shown(text)),
         }
+        lines.retain(|it| !it.is_empty());
         if lines.is_empty() {
             lines.push("nothing".to_owned());
         }
@@ -180,13 +183,17 @@ fn flatten(value: &Value, path: String, depth: usize, lines: &mut Vec<String>) {
                 below(inner, path, depth, lines);
             }
         }
+        Value::Array(items) if items.is_empty() && !path.is_empty() => lines.push(format!("{path} none")),
         Value::Array(items) if items.iter().all(is_leaf) => {
             let items: Vec<String> = items.iter().map(leaf).collect();
             lines.push(format!("{path} {}", items.join(" ")).trim_start().to_owned());
         }
         Value::Array(items) => {
             for item in items {
-                below(item, path.clone(), depth, lines);
+                match row(item) {
+                    Some(row) => lines.push(format!("{path} {row}")),
+                    None => below(item, path.clone(), depth, lines),
+                }
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
@@ -201,6 +208,14 @@ fn below(value: &Value, path: String, depth: usize, lines: &mut Vec<String>) {
         return;
     }
     flatten(value, path, depth + 1, lines);
+}
+
+/// An object of plain values, in one line; what is null is left out. A policy's field has a form of its own.
+fn row(value: &Value) -> Option<String> {
+    let map = value.as_object().filter(|it| it.values().all(is_leaf) && policy_field(it).is_none())?;
+    let known = map.iter().filter(|(_, it)| !it.is_null());
+    let cells: Vec<String> = known.map(|(key, it)| format!("{}={}", shown(key), leaf(it))).collect();
+    Some(cells.join(" "))
 }
 
 fn policy_field(map: &serde_json::Map<String, Value>) -> Option<String> {
@@ -264,6 +279,19 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_objects_is_a_line_each() {
+        let document =
+            r#"{"mounts":[{"point":"/","kind":"overlay","size":null},{"point":"/tmp","size":"4k"}]}"#;
+        check(|run| run.attestation = Some(document.to_owned()), "  mounts point=/ kind=overlay");
+        check(|run| run.attestation = Some(document.to_owned()), "  mounts point=/tmp size=4k");
+    }
+
+    #[test]
+    fn nothing_asked_for_says_so() {
+        check(|run| run.policy.asked = "[]".to_owned(), "  nothing");
+    }
+
+    #[test]
     fn what_did_not_come_out_is_told() {
         check(|_| {}, "  report/fifo left out: not a file");
         check(|_| {}, "  nothing/* matched nothing");
@@ -276,7 +304,7 @@ mod tests {
 
     #[test]
     fn events_are_told_in_order() {
-        check(|_| {}, "  queued         2026-01-02T03:04:05.678Z {}");
+        check(|_| {}, "  queued         2026-01-02T03:04:05.678Z");
     }
 
     #[test]

@@ -39,6 +39,24 @@ fn the_tasks_own_code_is_its_own() {
     check(Outcome::Exited(3), unchanged, &["the command ended by itself with 3"], None);
 }
 
+/// What is said one line below the outcome's own words.
+fn check_remarks(outcome: Outcome, lines: &[&str]) {
+    let run = ended(outcome, unchanged);
+    assert_eq!(remarks(&Ended::of(&run).expect("it ended")).lines, lines);
+}
+
+#[test]
+fn the_end_of_a_run_does_not_say_its_outcome_twice() {
+    check_remarks(Outcome::Exited(0), &[]);
+    check_remarks(Outcome::Exited(4), &[]);
+}
+
+#[test]
+fn the_end_of_a_run_reads_a_shells_code() {
+    let line = "the command ended by itself with 127: a shell says so of a program that the image lacks";
+    check_remarks(Outcome::Exited(127), &[line]);
+}
+
 #[test]
 fn a_shells_code_for_a_signal_is_read() {
     let line =
@@ -201,6 +219,8 @@ fn a_refusal_lists_what_differed() {
     check(Outcome::Refused { differences: vec!["the root is writable".to_owned()] }, unchanged, &lines, None);
 }
 
+const ANOTHER_IMAGE: &str = "name an image that has it with `--image`; `aegis image ls` lists those here";
+
 fn not_found(program: &str) -> Outcome {
     Outcome::StartFailed { reason: StartFailure::NotFound { program: program.to_owned() } }
 }
@@ -217,7 +237,8 @@ fn a_missing_program_names_the_image_that_has_it() {
 
 #[test]
 fn a_program_that_no_image_has_is_only_named() {
-    check(not_found("\x1b[2J"), unchanged, &["the image `aegis/base` has no program `\\x1b[2J`"], None);
+    let lines = ["the image `aegis/base` has no program `\\x1b[2J`", ANOTHER_IMAGE];
+    check(not_found("\x1b[2J"), unchanged, &lines, None);
 }
 
 #[test]
@@ -225,7 +246,7 @@ fn the_image_that_lacks_it_is_not_recommended() {
     check(
         not_found("/usr/bin/git"),
         unchanged,
-        &["the image `aegis/base` has no program `/usr/bin/git`"],
+        &["the image `aegis/base` has no program `/usr/bin/git`", ANOTHER_IMAGE],
         None,
     );
 }
