@@ -54,10 +54,8 @@ pub fn answers(names: &str) -> BTreeMap<String, String> {
     ended.code(0).prints("control: ok\n");
     let lines = ended.stdout.lines().filter_map(|it| it.split_once(": "));
     let answers: BTreeMap<_, _> = lines.map(|(name, answer)| (name.to_owned(), answer.to_owned())).collect();
-    assert!(
-        names.iter().all(|it| answers.contains_key(*it)) && answers.len() == names.len() + 1,
-        "{ended:#?}"
-    );
+    let asked = |it: &&str| answers.contains_key(*it);
+    assert!(names.iter().all(asked) && answers.len() == names.len() + 1, "{ended:#?}");
     answers.into_iter().filter(|(name, _)| name != "control").collect()
 }
 
