@@ -79,12 +79,11 @@ fn a_capability_more_cannot_be_hidden() {
 
 #[test]
 fn any_other_capability_cannot_be_hidden() {
+    // Those that an engine of Docker 20.10 knows by name.
     let all = [
         "AUDIT_CONTROL",
         "AUDIT_WRITE",
         "BLOCK_SUSPEND",
-        "BPF",
-        "CHECKPOINT_RESTORE",
         "DAC_OVERRIDE",
         "DAC_READ_SEARCH",
         "FOWNER",
@@ -100,7 +99,6 @@ fn any_other_capability_cannot_be_hidden() {
         "NET_ADMIN",
         "NET_BIND_SERVICE",
         "NET_BROADCAST",
-        "PERFMON",
         "SETFCAP",
         "SETGID",
         "SETPCAP",
