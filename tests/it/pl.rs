@@ -78,6 +78,14 @@ fn pl_05_a_sleeper_is_timed_out_within_its_grace_and_its_time_is_recorded() {
     eventually("the container is gone", Duration::from_secs(10), || aegis.containers().is_empty());
 }
 
+#[test]
+fn pl_05_a_task_that_stopped_itself_is_timed_out_all_the_same() {
+    let flags = ["--timeout", "1s", "--grace", "1s"];
+    let (ended, result) = script_with_result(&Aegis::new(), &flags, "echo tried; kill -STOP $$; echo BREACH");
+    ended.code(124).no_breach().prints("tried");
+    assert_eq!(result["outcome"]["kind"], "timed_out", "{result:#}");
+}
+
 /// A script that ignores what can be ignored, and the tag that its processes carry.
 fn deaf(tag: &Tag) -> String {
     format!("trap '' TERM INT HUP QUIT; echo ready; while :; do sleep 1; sleep 0 {tag}; done 2>/dev/null")
@@ -113,6 +121,16 @@ fn pl_07_the_code_is_reported_at_once_and_no_process_survives_the_command() {
         "setsid sh -c 'sleep {tag} & exec sleep {tag}' >/dev/null 2>&1 & sleep 0.3
          [ $(cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -c '^{tag}$') = 2 ] && echo tried; exit 5"
     );
+    let (ended, result) = script_with_result(&Aegis::new(), &[], &script);
+    ended.code(5).prints("tried");
+    assert!(result["usage"]["wall_us"].as_u64().unwrap() < 20_000_000, "{result:#}");
+    assert_eq!(processes_with(&tag), Vec::<String>::new());
+}
+
+#[test]
+fn pl_07_a_survivor_that_holds_the_streams_does_not_delay_the_end() {
+    let tag = Tag::new();
+    let script = format!("sleep {tag} & setsid sleep {tag} & echo tried; exit 5");
     let (ended, result) = script_with_result(&Aegis::new(), &[], &script);
     ended.code(5).prints("tried");
     assert!(result["usage"]["wall_us"].as_u64().unwrap() < 20_000_000, "{result:#}");
@@ -422,6 +440,22 @@ PY"
             "{available} KiB, then {available_after} KiB"
         );
         assert!(swapped_after.saturating_sub(swapped) < 64 << 10);
+    }
+
+    #[test]
+    fn pl_10_memory_that_outlives_its_process_is_out_of_memory_too() {
+        let script = "exec python3 - <<'PY'
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True); libc.shmat.restype = ctypes.c_void_p
+print('tried', flush=True)
+for n in range(64):
+    segment = libc.shmget(0, 64 << 20, 0o1600)
+    ctypes.memset(libc.shmat(segment, None, 0), 1, 64 << 20)
+print('BREACH', n)
+PY";
+        let (ended, result) = script_with_result(&Aegis::new(), &[], script);
+        ended.code(137).no_breach().prints("tried");
+        assert_eq!(result["outcome"]["kind"], "out_of_memory", "{result:#}");
     }
 
     #[test]
