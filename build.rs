@@ -2,6 +2,8 @@
 //! `sandbox::init_binary` embeds it. A target directory of its own keeps the nested cargo from
 //! waiting for the outer one's lock.
 
+#![allow(clippy::expect_used, reason = "a build script has nobody else to tell")]
+
 use std::env;
 use std::path::PathBuf;
 use std::process::Command;

@@ -101,6 +101,17 @@ pub enum AppError {
     /// A directory of ours cannot be used.
     #[error(transparent)]
     Directory(#[from] crate::config::DirectoryError),
+    /// A place of ours cannot be used.
+    #[error("{what} `{}` cannot be used", path.display())]
+    Use {
+        /// What it is.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// A file cannot be read.
     #[error("{what} `{}` cannot be read", path.display())]
     Read {

@@ -20,10 +20,14 @@ pub mod shell;
 pub mod show;
 pub mod talk;
 
+use std::error::Error;
+
+use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cli::failure::Failure;
 use crate::task::ExitCode;
+use crate::task::escape::escape;
 
 /// Run a task in a sandbox that proves itself.
 #[derive(Debug, Parser)]
@@ -59,9 +63,13 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(error) if !error.use_stderr() => {
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::USAGE } else { ExitCode::SUCCESS };
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            misunderstood(&error);
+            return ExitCode::USAGE;
         }
     };
     let carried_out = match cli.command {
@@ -85,6 +93,24 @@ pub fn main() -> ExitCode {
             failure.exit_code
         }
     }
+}
+
+/// Says what was wrong with a command line. A value that a flag refused is not repeated: it may be a secret, and our own
+/// readers repeat what is none.
+fn misunderstood(error: &clap::Error) {
+    let flag = error.get(ContextKind::InvalidArg).map(ToString::to_string);
+    if let (ErrorKind::ValueValidation, Some(flag), Some(reason)) = (error.kind(), flag, error.source()) {
+        let failure = Failure::usage(format!("the value of `{flag}` is not taken: {reason}"));
+        talk::failure(&failure.hint("`--help` shows what each flag takes"));
+        return;
+    }
+    let shown = error.render().to_string();
+    if shown.chars().any(|it| it.is_control() && it != '\n') {
+        let escaped = shown.lines().map(|it| escape(it.as_bytes())).collect::<Vec<_>>().join("\n");
+        talk::failure(&Failure::usage(escaped.trim_start_matches("error: ").to_owned()));
+        return;
+    }
+    let _ = error.print();
 }
 
 /// The command line as clap knows it: for completions and man pages.

@@ -4,11 +4,15 @@
 
 pub mod attempt;
 pub mod control;
+pub mod meter;
+mod outputs_out;
 pub mod request;
 pub mod session;
 pub mod starting;
 pub mod streams;
+mod unreleased;
 pub mod verdict;
+mod workspace_in;
 
 pub use attempt::{Attempt, run_attempt};
 pub use control::Control;

@@ -16,7 +16,7 @@ const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Begins the log of a run.
 pub fn writer(run: RunId, directories: &Directories) -> Result<Arc<dyn OutputTap>, AppError> {
     let writer = Logs::new(&directories.state).writer(run, LOG_BYTES_MAX);
-    let writer = writer.map_err(|source| AppError::Read {
+    let writer = writer.map_err(|source| AppError::Use {
         what: "the logs below",
         path: directories.state.clone(),
         source,

@@ -20,15 +20,19 @@ use crate::record::{
 };
 use crate::sandbox::container_spec::WORKSPACE;
 use crate::sandbox::enforceable;
+use crate::sandbox::init_binary;
 use crate::sandbox::outputs::{Destination, Extractor, OutputLimits, Wanted};
 use crate::store::{OwnerLock, Store};
 use crate::task::RunId;
 use crate::task::run_id::RunSelector;
 
+/// Makes the sinks of a run.
+pub type MakeSinks<'a> = Box<dyn FnOnce(RunId, &Directories) -> Result<Sinks, AppError> + 'a>;
+
 /// A caller's side of a run.
 pub struct Caller<'a> {
     /// Makes the sinks, once the run's id is known.
-    pub sinks: Box<dyn FnOnce(RunId, &Directories) -> Result<Sinks, AppError> + 'a>,
+    pub sinks: MakeSinks<'a>,
     /// The caller's wishes, from whoever has the other end.
     pub control: mpsc::Receiver<Control>,
     /// That other end, for the owner's door.
@@ -72,7 +76,9 @@ pub async fn run(
     if let Some(plan) = &prepared.workspace {
         (caller.progress)(Step::Workspace(plan.summary.clone()));
     }
-    let (engine, store) = tokio::join!(connect(), Store::open(&directories.state));
+    // The engine takes its time to answer; what needs only this host is done meanwhile.
+    let digested = tokio::task::spawn_blocking(init_binary::digest);
+    let (engine, store, _) = tokio::join!(connect(), Store::open(&directories.state), digested);
     let (engine, store) = (engine?, store?);
     let looked_up = async {
         tokio::join!(
@@ -97,12 +103,12 @@ pub async fn run(
     let id = RunId::generate();
     let outputs = outputs(order, id, &admitted)?;
     let sinks = (caller.sinks)(id, directories)?;
-    let door = Door::open(&directories.runtime, id, caller.wishes).map_err(|source| AppError::Read {
+    let door = Door::open(&directories.runtime, id, caller.wishes).map_err(|source| AppError::Use {
         what: "the runtime directory",
         path: directories.runtime.clone(),
         source,
     })?;
-    let lock = OwnerLock::acquire(&directories.state).map_err(|source| AppError::Read {
+    let lock = OwnerLock::acquire(&directories.state).map_err(|source| AppError::Use {
         what: "the owners' directory below",
         path: directories.state.clone(),
         source,
@@ -138,7 +144,7 @@ pub async fn run(
     door.close().await;
     end?;
     let found = store.find(&RunSelector::Id(id)).await?;
-    store.close().await;
+    store.leave();
     match found {
         Found::Run(run) => Ok(Finished { run: *run }),
         Found::Nothing | Found::Ambiguous(_) => Err(AppError::Superseded(id)),

@@ -1,6 +1,7 @@
 //! What a command says when it cannot do its work: one line of what, a line for each cause, hints on lines of their own.
 
 use std::error::Error;
+use std::io::{self, ErrorKind};
 
 use crate::app::AppError;
 use crate::container::EngineError;
@@ -70,6 +71,26 @@ impl Failure {
         failure
     }
 
+    /// An error of our own directories with what to do about it.
+    fn of_storage(error: &(dyn Error + 'static)) -> Self {
+        let failure = Self::of(error);
+        let mut cause = Some(error);
+        while let Some(current) = cause {
+            match current.downcast_ref::<io::Error>().map(io::Error::kind) {
+                Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                    return failure.hint(
+                        "the disk is full: free some of it, as with `aegis gc`, or set AEGIS_STATE_DIR",
+                    );
+                }
+                Some(ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) => {
+                    return failure.hint("set AEGIS_STATE_DIR to a directory that this user can write");
+                }
+                _ => cause = current.source(),
+            }
+        }
+        failure
+    }
+
     /// An engine's error with what to do about it.
     pub fn of_engine(error: &EngineError) -> Self {
         let failure = Self::of(error);
@@ -112,16 +133,16 @@ impl From<AppError> for Failure {
             AppError::Cancelled(by) => {
                 Self::of(&error).with_exit_code(ExitCode::of(&crate::task::Outcome::Cancelled(*by)))
             }
+            AppError::Open(_) | AppError::Record(_) | AppError::Directory(_) | AppError::Use { .. } => {
+                Self::of_storage(&error)
+            }
             AppError::Unenforceable(missing) => Self { causes: missing.clone(), ..Self::of(&error) },
             AppError::Policy(_)
             | AppError::Ceiling(_)
             | AppError::Workspace(_)
             | AppError::Outputs(_)
             | AppError::Pull(_)
-            | AppError::Open(_)
-            | AppError::Record(_)
             | AppError::Superseded(_)
-            | AppError::Directory(_)
             | AppError::Read { .. } => Self::of(&error),
         }
     }

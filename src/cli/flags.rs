@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::intake::{cpus, duration, size};
+use crate::intake::{cpus, duration, shown, size};
 
 /// Characters of a name or a label at the most.
 const LABEL_CHARS_MAX: usize = 128;
@@ -24,6 +24,11 @@ pub fn size(text: &str) -> Result<u64, String> {
 /// A duration with its unit, in milliseconds.
 pub fn duration(text: &str) -> Result<u64, String> {
     duration::parse(text).map_err(|it| it.to_string())
+}
+
+/// A whole number.
+pub fn count(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("`{}` is not a whole number: write digits only, as 256", shown(text)))
 }
 
 /// CPUs, in thousandths.

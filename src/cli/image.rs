@@ -54,7 +54,13 @@ async fn carry_out(verb: &Verb) -> CommandResult {
             talk::note(&format!(
                 "building aegis/{name} from the distribution's packages; this takes a minute or two"
             ));
-            let built = engine.build_image(name).await.map_err(|it| Failure::of(&it))?;
+            // Dropping the build ends its recipe, which has a process group of its own and would not see Ctrl-C.
+            let built = tokio::select! {
+                built = engine.build_image(name) => built.map_err(|it| Failure::of(&it))?,
+                _ = tokio::signal::ctrl_c() => {
+                    return Err(Failure::new("cancelled: nothing was built").with_exit_code(ExitCode::INTERRUPTED));
+                }
+            };
             print::data(&built.id)?;
         }
         Verb::Ls { json } => {

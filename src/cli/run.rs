@@ -111,7 +111,7 @@ pub struct SandboxArgs {
     cpus: Option<u64>,
 
     /// Processes and threads
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = flags::count)]
     pids_limit: Option<u64>,
 
     /// Size of /tmp
@@ -127,7 +127,7 @@ pub struct SandboxArgs {
     output_limit: Option<u64>,
 
     /// The engine's runtime; the policy must accept it
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = flags::plain)]
     runtime: Option<String>,
 
     /// A name, shown in lists

@@ -4,36 +4,33 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aegis_init::wire::{Collect, OutDone, Reply, Request, Stdio, Usage};
-use serde_bytes::ByteBuf;
+use aegis_init::wire::{Reply, Request, Stdio, Usage};
 use tokio::sync::mpsc;
 
 use crate::container::{Engine, ImageFacts};
 use crate::executor::control::{self, Control};
+use crate::executor::meter::Meter;
+use crate::executor::outputs_out::{COLLECT_TIME_MAX, collect, keep_collected};
 use crate::executor::request::{self, MAIN};
 use crate::executor::session::{self, MainEnd, Session};
 use crate::executor::starting::{NotStanding, Place, Standing, Timings, now_ms, stand_up};
-use crate::executor::streams::{self, HostEnds, Kept, Meter, Pumps, Sinks};
+use crate::executor::streams::{self, HostEnds, Kept, Pumps, Sinks};
+use crate::executor::unreleased::{Unreleased, io_failed, told, unexpected};
 use crate::executor::verdict::{self, Ended};
+use crate::executor::workspace_in::send_workspace;
 use crate::policy::Admitted;
-use crate::record::{Artifact, Dropped, End, Fence, OutputCounts, Phase, Record, RecordError, Transition};
+use crate::record::{End, Fence, OutputCounts, Phase, Record, RecordError, Transition};
 use crate::sandbox::channel::{ChannelError, Receiver};
 use crate::sandbox::container_spec::WORKSPACE;
-use crate::sandbox::outputs::{Collected, Extractor};
+use crate::sandbox::outputs::Extractor;
 use crate::sandbox::workspace;
-use crate::task::outcome::{LostReason, StartFailure};
+use crate::task::outcome::LostReason;
 use crate::task::{Outcome, TaskSpec, TimeLimit};
 
-/// Time that writing the workspace inside may take after its last byte was sent.
-const WORKSPACE_TIME_MAX: Duration = Duration::from_secs(120);
 /// Time that init may take to start a command.
 const RELEASE_TIME_MAX: Duration = Duration::from_secs(30);
-/// Time that the collection of outputs may take.
-const COLLECT_TIME_MAX: Duration = Duration::from_secs(300);
 /// Time that init may take to end everything.
 const END_TIME_MAX: Duration = Duration::from_secs(10);
-/// Messages of workspace content that wait for init.
-const CONTENT_QUEUE_MAX: usize = 8;
 
 /// Everything that one attempt needs.
 pub struct Attempt<'a> {
@@ -105,8 +102,7 @@ async fn in_sandbox<E: Engine, R: Record>(
     let tap = attempt.sinks.tap.clone();
     let mut end = match released(record, fence, attempt, standing, timings, &meter).await {
         Ok(released) => {
-            let end = run_to_end(engine, record, fence, attempt, standing, released, timings, &meter).await?;
-            end
+            run_to_end(engine, record, fence, attempt, standing, released, timings, &meter).await?
         }
         Err(Unreleased::Outcome(outcome)) => {
             destroy(engine, standing).await;
@@ -135,24 +131,6 @@ struct Released {
     pumps: Pumps,
     master: Option<OwnedFd>,
     environment: Vec<String>,
-}
-
-enum Unreleased {
-    Outcome(Outcome),
-    Lost(ChannelError),
-    Books(RecordError),
-}
-
-impl From<ChannelError> for Unreleased {
-    fn from(error: ChannelError) -> Self {
-        Self::Lost(error)
-    }
-}
-
-impl From<RecordError> for Unreleased {
-    fn from(error: RecordError) -> Self {
-        Self::Books(error)
-    }
 }
 
 async fn released<R: Record>(
@@ -221,52 +199,16 @@ fn start_pumps(
 async fn started(receiver: &mut Receiver, task: &TaskSpec) -> Result<Option<OwnedFd>, Unreleased> {
     let received = tokio::time::timeout(RELEASE_TIME_MAX, receiver.receive()).await;
     let received = received.map_err(|_| ChannelError::NobodyCame { waited: RELEASE_TIME_MAX })??;
-    let program = task.command.first().map(|it| String::from_utf8_lossy(it).into_owned()).unwrap_or_default();
+    let program = task.command.first().map(Vec::as_slice).unwrap_or_default();
+    let workdir = task.workdir.as_deref().unwrap_or(WORKSPACE);
     match received.message {
         Reply::Started { exec: MAIN, .. } => {
             Ok(received.descriptors.into_iter().next().filter(|it| rustix::termios::isatty(it)))
         }
         Reply::StartFailed { exec: MAIN, step, errno } => {
-            Err(Unreleased::Outcome(session::not_started(&program, step, errno)))
+            Err(Unreleased::Outcome(session::not_started(program, workdir, step, errno)))
         }
         _ => Err(Unreleased::Lost(unexpected())),
-    }
-}
-
-/// Copies the workspace in: a thread reads files, this task sends them.
-async fn send_workspace(plan: workspace::Plan, standing: &mut Standing) -> Result<(), Unreleased> {
-    let (queue, mut content) = mpsc::channel::<Request>(CONTENT_QUEUE_MAX);
-    let reader = tokio::task::spawn_blocking(move || {
-        workspace::send(&plan, &mut |request| queue.blocking_send(request).map_err(|_| workspace::Stopped))
-    });
-    let mut failed = None;
-    while let Some(request) = content.recv().await {
-        if let Err(error) = standing.sender.send(&request, &[]).await {
-            failed = Some(error);
-            break;
-        }
-    }
-    drop(content);
-    let sent = match reader.await {
-        Ok(sent) => sent,
-        Err(error) => return Err(io_failed(&std::io::Error::other(error))),
-    };
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
-    if let Err(error) = sent {
-        return Err(infrastructure(told(&error)));
-    }
-    let received = tokio::time::timeout(WORKSPACE_TIME_MAX, standing.receiver.receive()).await;
-    let received = received.map_err(|_| ChannelError::NobodyCame { waited: WORKSPACE_TIME_MAX })??;
-    match received.message {
-        Reply::PutDone { failed: None, .. } => Ok(()),
-        Reply::PutDone { failed: Some((path, errno)), .. } => Err(infrastructure(format!(
-            "the workspace could not be written inside the sandbox: `{}`: {}",
-            crate::task::escape::escape(&path),
-            std::io::Error::from_raw_os_error(errno)
-        ))),
-        _ => Err(unexpected().into()),
     }
 }
 
@@ -340,8 +282,11 @@ async fn collect_and_end(
 ) -> Option<Usage> {
     if let Some(mut extractor) = attempt.outputs.take() {
         (attempt.progress)(Phase::Outputs);
-        let collected =
-            tokio::time::timeout(COLLECT_TIME_MAX, collect(attempt, standing, &mut extractor)).await;
+        let collected = tokio::time::timeout(
+            COLLECT_TIME_MAX,
+            collect(attempt.task, &attempt.admitted.policy().outputs, standing, &mut extractor),
+        )
+        .await;
         let (done, failed) = match collected {
             Ok(Ok(done)) => (Some(done), None),
             Ok(Err(message)) => (None, Some(message)),
@@ -361,69 +306,6 @@ async fn goodbye(receiver: &mut Receiver) -> Option<Usage> {
         if let Reply::Bye { usage } = receiver.receive().await.ok()?.message {
             return Some(usage);
         }
-    }
-}
-
-async fn collect(
-    attempt: &Attempt<'_>,
-    standing: &mut Standing,
-    extractor: &mut Extractor,
-) -> Result<OutDone, String> {
-    let limits = &attempt.admitted.policy().outputs;
-    let request = Request::Collect(Collect {
-        patterns: attempt.task.outputs.iter().map(|it| ByteBuf::from(it.pattern.as_bytes())).collect(),
-        entries_max: limits.entries,
-        bytes_max: limits.bytes,
-        depth_max: u32::try_from(limits.depth).unwrap_or(u32::MAX),
-        timeout_ms: COLLECT_TIME_MAX.as_millis() as u64 / 2,
-    });
-    standing.sender.send(&request, &[]).await.map_err(|it| told(&it))?;
-    loop {
-        let received = standing.receiver.receive().await.map_err(|it| told(&it))?;
-        match received.message {
-            Reply::Out(entries) => extractor.entries(entries).map_err(|it| told(&it))?,
-            Reply::OutChunk(bytes) => extractor.chunk(&bytes).map_err(|it| told(&it))?,
-            Reply::OutDone(done) => return Ok(done),
-            // Further commands are killed by the collection and tell their end.
-            Reply::Exited { .. } | Reply::Started { .. } | Reply::StartFailed { .. } => {}
-            Reply::Report(_)
-            | Reply::PutDone { .. }
-            | Reply::FileContent { .. }
-            | Reply::FileWritten { .. }
-            | Reply::Bye { .. } => return Err("init sent what nobody asked for".to_owned()),
-        }
-    }
-}
-
-/// What came out, as the record keeps it.
-fn keep_collected(collected: Collected, failed: Option<String>, task: &TaskSpec, end: &mut End) {
-    end.output_dir = collected.directory;
-    end.dropped_count = collected.dropped_count;
-    end.unmatched = collected
-        .unmatched
-        .iter()
-        .filter_map(|it| task.outputs.get(*it))
-        .map(|it| it.pattern.clone())
-        .collect();
-    end.dropped = collected
-        .dropped
-        .into_iter()
-        .map(|it| Dropped { path: it.path, reason: it.why.to_string() })
-        .collect();
-    if let Some(reason) = failed {
-        end.dropped_count += 1;
-        end.dropped.push(Dropped { path: b".".to_vec(), reason });
-    }
-    for artifact in collected.artifacts {
-        let mut sha256 = [0; 32];
-        // The extractor writes 64 hexadecimal digits.
-        let _ = hex::decode_to_slice(&artifact.sha256, &mut sha256);
-        end.artifacts.push(Artifact {
-            path: artifact.path,
-            bytes: artifact.bytes,
-            sha256,
-            mode: artifact.mode,
-        });
     }
 }
 
@@ -465,28 +347,4 @@ async fn destroy<E: Engine>(engine: &E, standing: &Standing) {
     if let Err(error) = engine.destroy(&standing.container).await {
         tracing::warn!(container.id = %standing.container, %error, "a container could not be removed; the next sweep will");
     }
-}
-
-fn unexpected() -> ChannelError {
-    ChannelError::Frame(aegis_init::frame::FrameError::Payload)
-}
-
-fn infrastructure(message: String) -> Unreleased {
-    Unreleased::Outcome(Outcome::StartFailed { reason: StartFailure::Infrastructure { message } })
-}
-
-fn io_failed(error: &std::io::Error) -> Unreleased {
-    infrastructure(format!("the streams could not be made: {error}"))
-}
-
-/// An error with its causes, in one line.
-fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(current) = cause {
-        text.push_str(": ");
-        text.push_str(&current.to_string());
-        cause = current.source();
-    }
-    text
 }

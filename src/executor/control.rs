@@ -25,7 +25,7 @@ pub enum Control {
     Exec(Box<ExecOrder>),
     /// End a further command: its caller is gone.
     EndExec {
-        /// Its number, as [`ExecEvent::Accepted`] told it.
+        /// Its number, as [`ExecOrder::taken`] told it.
         exec: u32,
     },
 }

@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::executor::control::{Control, ExecEvent, ExecOrder, ExecStdio};
+use crate::executor::meter::Meter;
 use crate::executor::request::MAIN;
-use crate::executor::streams::Meter;
 use crate::sandbox::channel::{ChannelError, Received, Receiver, Sender};
 use crate::task::escape::escape;
 use crate::task::outcome::StartFailure;
@@ -71,13 +71,12 @@ pub struct Session<'a> {
     pub exec_last: u32,
 }
 
-/// A further command that runs.
+/// A further command that was asked for.
 #[derive(Debug)]
 pub struct Further {
-    /// Its program, escaped.
-    program: String,
-    /// Where its life is told.
     events: mpsc::Sender<ExecEvent>,
+    program: Vec<u8>,
+    workdir: String,
 }
 
 /// What happened, named and not yet decided.
@@ -129,7 +128,7 @@ impl Session<'_> {
             Reply::Exited { exec, status, stopped, .. } => {
                 let event = match stopped {
                     Some(StopCause::Deadline) => ExecEvent::TimedOut,
-                    Some(_) | None => ExecEvent::Exited { exit_code: exit_code(status) },
+                    Some(StopCause::Asked) | None => ExecEvent::Exited { exit_code: exit_code(status) },
                 };
                 self.tell(exec, event);
                 self.execs.remove(&exec);
@@ -138,8 +137,7 @@ impl Session<'_> {
                 self.tell(exec, ExecEvent::Started(received.descriptors.into_iter().next()));
             }
             Reply::StartFailed { exec, step, errno } => {
-                let program = self.execs.get(&exec).map_or("", |it| it.program.as_str());
-                let (exit_code, message) = start_failure(program, step, errno);
+                let (exit_code, message) = self.further_failure(exec, step, errno);
                 self.tell(exec, ExecEvent::StartFailed { exit_code: exit_code.get(), message });
                 self.execs.remove(&exec);
             }
@@ -192,11 +190,18 @@ impl Session<'_> {
         self.sender.send(request, &[]).await.err().map(MainEnd::ConnectionLost)
     }
 
+    fn further_failure(&self, exec: u32, step: StartStep, errno: i32) -> (ExitCode, String) {
+        match self.execs.get(&exec) {
+            Some(Further { program, workdir, .. }) => start_failure(program, workdir, step, errno),
+            None => start_failure(b"", self.workdir, step, errno),
+        }
+    }
+
     fn tell(&self, exec: u32, event: ExecEvent) {
-        if let Some(further) = self.execs.get(&exec) {
+        if let Some(Further { events, .. }) = self.execs.get(&exec) {
             // A command has at most three events, and the channel room for them; a caller that is gone does not need
             // to know.
-            let _ = further.events.try_send(event);
+            let _ = events.try_send(event);
         }
     }
 
@@ -215,11 +220,13 @@ impl Session<'_> {
                 (Stdio::Terminal { rows: *rows, columns: *columns }, Vec::new())
             }
         };
+        let program = order.argv.first().cloned().unwrap_or_default();
+        let workdir = order.workdir.clone().unwrap_or_else(|| self.workdir.to_owned());
         let request = Request::Exec(Exec {
             id,
             argv: order.argv.iter().map(|it| ByteBuf::from(it.clone())).collect(),
             env: self.environment_with(&order.environment, stdio),
-            cwd: ByteBuf::from(order.workdir.as_deref().unwrap_or(self.workdir).as_bytes()),
+            cwd: ByteBuf::from(workdir.as_bytes()),
             stdio,
             timeout_ms: order.timeout_ms,
             grace_ms: self.grace_ms,
@@ -228,8 +235,7 @@ impl Session<'_> {
             let _ = order.taken.send(Err("the sandbox is gone"));
             return Some(MainEnd::ConnectionLost(error));
         }
-        let program = escape(order.argv.first().map_or(&[][..], Vec::as_slice));
-        self.execs.insert(id, Further { program, events: order.events });
+        self.execs.insert(id, Further { events: order.events, program, workdir });
         let _ = order.taken.send(Ok(id));
         None
     }
@@ -258,14 +264,17 @@ fn exit_code(status: ExitStatus) -> u8 {
 }
 
 /// A failed start, as exit status and words.
-pub fn start_failure(program: &str, step: StartStep, errno: i32) -> (ExitCode, String) {
+fn start_failure(program: &[u8], workdir: &str, step: StartStep, errno: i32) -> (ExitCode, String) {
+    let (program, workdir) = (escape(program), escape(workdir.as_bytes()));
     let cause = std::io::Error::from_raw_os_error(errno);
     match step {
         StartStep::Execute if errno == ENOENT => {
             (ExitCode::NOT_FOUND, format!("the image has no program `{program}`"))
         }
         StartStep::Execute => (ExitCode::NOT_EXECUTABLE, format!("`{program}` cannot be executed: {cause}")),
-        StartStep::WorkDir => (ExitCode::AEGIS, format!("the working directory cannot be entered: {cause}")),
+        StartStep::WorkDir => {
+            (ExitCode::AEGIS, format!("the working directory `{workdir}` cannot be entered: {cause}"))
+        }
         StartStep::Request => (ExitCode::AEGIS, format!("init did not take the command: {cause}")),
         StartStep::Terminal => {
             (ExitCode::AEGIS, format!("no terminal could be made in the sandbox: {cause}"))
@@ -276,10 +285,10 @@ pub fn start_failure(program: &str, step: StartStep, errno: i32) -> (ExitCode, S
 }
 
 /// The outcome of a task whose own command could not be started.
-pub fn not_started(program: &str, step: StartStep, errno: i32) -> Outcome {
-    let (_, message) = start_failure(program, step, errno);
+pub fn not_started(program: &[u8], workdir: &str, step: StartStep, errno: i32) -> Outcome {
+    let (_, message) = start_failure(program, workdir, step, errno);
     let cause = std::io::Error::from_raw_os_error(errno).to_string();
-    let program = program.to_owned();
+    let program = String::from_utf8_lossy(program).into_owned();
     let reason = match step {
         StartStep::Execute if errno == ENOENT => StartFailure::NotFound { program },
         StartStep::Execute => StartFailure::NotExecutable { program, cause },

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use aegis_init::wire::{self, Reply, Request};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::container::{ContainerSpec, Engine, EngineError, ImageFacts};
 use crate::policy::Admitted;
 use crate::record::{Fence, Phase, Record, RecordError, Transition};
@@ -19,8 +21,8 @@ use crate::sandbox::slot::{Slot, SlotError};
 use crate::task::Outcome;
 use crate::task::outcome::{LostReason, StartFailure};
 
-/// Time from the engine's start call until init must have come.
-const ARRIVAL_TIME_MAX: Duration = Duration::from_secs(60);
+/// Time that init may take to come once the engine says that it has started; the call itself has its own bound.
+const ARRIVAL_TIME_MAX: Duration = Duration::from_secs(10);
 /// Time that init may take for its report.
 const REPORT_TIME_MAX: Duration = Duration::from_secs(10);
 /// What init lives longer than the task's wall time at the most: workspace in, grace, outputs out.
@@ -87,7 +89,7 @@ pub struct Timings {
 impl Timings {
     /// A clock that starts at `begun`.
     pub fn since(begun: Instant) -> Self {
-        Self { begun, last: Instant::now(), phases: Vec::new() }
+        Self { begun, last: begun, phases: Vec::new() }
     }
 
     /// The phase that ends now.
@@ -165,10 +167,24 @@ async fn start_and_report<E: Engine>(
     slot: &Slot,
     attest: Request,
 ) -> Result<Up, NotStanding> {
-    let start = async { engine.start(container).await.map_err(|it| engine_failed(&it)) };
+    let started = CancellationToken::new();
+    let start = async {
+        engine.start(container).await.map_err(|it| engine_failed(&it))?;
+        started.cancel();
+        // The engine tells what it has made while init still probes. An init that died of what was made says so itself,
+        // and is heard before an engine that then knows no such container.
+        Ok(engine.inspect(container).await)
+    };
     let report = async {
-        let (sender, mut receiver, peer) =
-            channel::accept(listener, ARRIVAL_TIME_MAX).await.map_err(|it| channel_failed(&it))?;
+        let late = async {
+            started.cancelled().await;
+            tokio::time::sleep(ARRIVAL_TIME_MAX).await;
+        };
+        let arrived = tokio::select! {
+            arrived = channel::accept(listener) => arrived,
+            () = late => Err(ChannelError::NobodyCame { waited: ARRIVAL_TIME_MAX }),
+        };
+        let (sender, mut receiver, peer) = arrived.map_err(|it| channel_failed(&it))?;
         slot.close_door();
         sender.send(&attest, &[]).await.map_err(|it| channel_failed(&it))?;
         let received = tokio::time::timeout(REPORT_TIME_MAX, receiver.receive()).await;
@@ -178,8 +194,8 @@ async fn start_and_report<E: Engine>(
             _ => Err(infrastructure("init's first message is no report", &[])),
         }
     };
-    let ((), (sender, receiver, peer, report)) = tokio::try_join!(start, report)?;
-    let inspected = engine.inspect(container).await.map_err(|it| engine_failed(&it))?;
+    let (inspected, (sender, receiver, peer, report)) = tokio::try_join!(start, report)?;
+    let inspected = inspected.map_err(|it| engine_failed(&it))?;
     Ok(Up { sender, receiver, peer, report, settings: inspected.settings })
 }
 

@@ -254,7 +254,8 @@ fn start_failed(ended: &Ended<'_>, reason: &StartFailure) -> Explanation {
                 Some(better) if better != ended.task.image => {
                     explanation.with(Some(Flag { name: "--image", value: better.to_owned() }))
                 }
-                Some(_) | None => explanation,
+                Some(_) | None => explanation
+                    .and("name an image that has it with `--image`; `aegis image ls` lists those here"),
             }
         }
         StartFailure::NotExecutable { program, cause } => {
@@ -263,7 +264,7 @@ fn start_failed(ended: &Ended<'_>, reason: &StartFailure) -> Explanation {
                 .and("it needs the executable bit, and an interpreter or a format that the image knows")
         }
         StartFailure::Infrastructure { message } => {
-            Explanation::line("Aegis or the engine could not make the sandbox").and(message.clone())
+            Explanation::line("the command could not be started").and(message.clone())
         }
     }
 }

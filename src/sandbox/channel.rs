@@ -87,13 +87,9 @@ pub struct Receiver<M = Reply> {
 
 /// Waits for the one connection of a sandbox. Gives both halves and the peer's process id as this host sees it, where
 /// it is visible.
-pub async fn accept(
-    listener: OwnedFd,
-    wait_max: Duration,
-) -> Result<(Sender, Receiver, Option<i32>), ChannelError> {
+pub async fn accept(listener: OwnedFd) -> Result<(Sender, Receiver, Option<i32>), ChannelError> {
     let listener = UnixListener::from_std(listener.into())?;
-    let accepted = tokio::time::timeout(wait_max, listener.accept()).await;
-    let (socket, _) = accepted.map_err(|_| ChannelError::NobodyCame { waited: wait_max })??;
+    let (socket, _) = listener.accept().await?;
     let pid = socket.peer_cred()?.pid();
     let (sender, receiver) = halves(socket);
     Ok((sender, receiver, pid))

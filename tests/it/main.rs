@@ -2,15 +2,32 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod ar;
+mod dv;
+mod engines;
 mod exec;
+mod flood;
+mod fs;
+mod house;
 mod images;
+mod init_wall;
+mod input;
 mod kill;
+mod ks;
+mod nw;
+mod pl;
+mod po;
+mod probe;
+mod ps;
+mod rb;
 mod recipes;
 mod recommendations;
 mod records;
 mod run;
+mod sc;
 mod scans;
 mod summary;
 mod support;
 mod terminal;
+mod watched;
 mod weakened;

@@ -27,3 +27,20 @@ fn ci_runs_make_lint_and_make_test() {
     assert_eq!(run.len(), 2, "{run:?}");
     assert!(run[0].starts_with("make test ") && run[1].starts_with("make lint "), "{run:?}");
 }
+
+#[test]
+fn every_invariant_of_security_md_names_tests_that_exist() {
+    let security = read("SECURITY.md");
+    let (_, table) = security.split_once("## Invariants, and the tests that hold them").unwrap();
+    let (table, _) = table.split_once("\n## ").unwrap();
+    let rows: Vec<&str> = table.lines().filter(|it| it.starts_with("| ") && !it.starts_with("| #")).collect();
+    assert_eq!(rows.len(), 8, "{rows:#?}");
+    for row in rows {
+        let named: Vec<&str> = row.split('`').filter(|it| it.contains(".rs::")).collect();
+        assert!(!named.is_empty(), "no test in: {row}");
+        for test in named {
+            let (file, name) = test.split_once("::").unwrap();
+            assert!(read(file).contains(&format!("fn {name}(")), "{test} does not exist");
+        }
+    }
+}

@@ -219,6 +219,8 @@ fn a_refusal_lists_what_differed() {
     check(Outcome::Refused { differences: vec!["the root is writable".to_owned()] }, unchanged, &lines, None);
 }
 
+const ANOTHER_IMAGE: &str = "name an image that has it with `--image`; `aegis image ls` lists those here";
+
 fn not_found(program: &str) -> Outcome {
     Outcome::StartFailed { reason: StartFailure::NotFound { program: program.to_owned() } }
 }
@@ -235,7 +237,8 @@ fn a_missing_program_names_the_image_that_has_it() {
 
 #[test]
 fn a_program_that_no_image_has_is_only_named() {
-    check(not_found("\x1b[2J"), unchanged, &["the image `aegis/base` has no program `\\x1b[2J`"], None);
+    let lines = ["the image `aegis/base` has no program `\\x1b[2J`", ANOTHER_IMAGE];
+    check(not_found("\x1b[2J"), unchanged, &lines, None);
 }
 
 #[test]
@@ -243,7 +246,7 @@ fn the_image_that_lacks_it_is_not_recommended() {
     check(
         not_found("/usr/bin/git"),
         unchanged,
-        &["the image `aegis/base` has no program `/usr/bin/git`"],
+        &["the image `aegis/base` has no program `/usr/bin/git`", ANOTHER_IMAGE],
         None,
     );
 }

@@ -197,10 +197,10 @@ fn changed_answer(body: &[u8], path: &str, rules: &Rules) -> Vec<u8> {
         return body.to_vec();
     };
     (rules.on_answer)(path, &mut answer);
-    if rules.inspection == Inspection::Lying && path.contains("/containers/") && path.ends_with("/json") {
-        if let Some((asked, changed)) = &rules.seen.lock().expect("not poisoned").create {
-            hide(&mut answer, asked, changed);
-        }
+    let inspected = path.contains("/containers/") && path.ends_with("/json");
+    let seen = rules.seen.lock().expect("not poisoned");
+    if let (Inspection::Lying, true, Some((asked, changed))) = (rules.inspection, inspected, &seen.create) {
+        hide(&mut answer, asked, changed);
     }
     answer.to_string().into_bytes()
 }

@@ -1,0 +1,70 @@
+//! Resource bombs that a task can set off in the kernel's tables (group RB; the floods of output are in `flood`).
+
+use std::process::Command;
+
+use crate::support::aegis::Aegis;
+
+/// System V objects of this host, without those that come and go with other programs' attachments.
+fn host_ipc() -> String {
+    let output = Command::new("ipcs").output().expect("ipcs runs");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn rb_12_ipc_objects_are_the_sandboxs_own_and_end_with_it() {
+    let before = host_ipc();
+    let ended = Aegis::new().script(
+        &[],
+        "made=0; for i in $(seq 200); do ipcmk -M 1048576 >/dev/null && ipcmk -Q >/dev/null && \
+         ipcmk -S 10 >/dev/null && made=$((made+1)); done; echo made $made; ipcs -m | grep -c 0x",
+    );
+    ended.code(0).prints("made 200");
+    assert_eq!(host_ipc(), before, "the host's own objects");
+}
+
+#[test]
+fn rb_12_terminals_and_watches_are_bounded() {
+    let ended = Aegis::new().script(
+        &[],
+        "python3 - <<'END'
+import ctypes, os
+masters = []
+try:
+    while len(masters) < 2000:
+        masters.append(os.open('/dev/ptmx', os.O_RDWR | os.O_NOCTTY))
+    print('BREACH', len(masters), 'terminals')
+except OSError as error:
+    print('terminals end:', error.strerror)
+for fd in masters:
+    os.close(fd)
+libc = ctypes.CDLL(None, use_errno=True)
+watcher = libc.inotify_init()
+os.makedirs('/tmp/w', exist_ok=True)
+made = 0
+for i in range(1000):
+    os.mkdir('/tmp/w/%d' % i)
+    made += libc.inotify_add_watch(watcher, b'/tmp/w/%d' % i, 0x100) >= 0
+print('watches:', made)
+END",
+    );
+    ended.code(0).no_breach().prints("terminals end:").prints("watches: 1000");
+}
+
+#[test]
+fn rb_12_memory_of_shared_segments_counts_against_the_task() {
+    // More than the task's memory and all that its places in memory could hold.
+    let ended = Aegis::new().script(
+        &["--memory", "256MiB"],
+        "exec python3 - <<'END'
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+libc.shmat.restype = ctypes.c_void_p
+for i in range(2048):
+    segment = libc.shmget(0, 1 << 20, 0o1600)
+    place = libc.shmat(segment, None, 0)
+    ctypes.memset(place, 1, 1 << 20)
+print('BREACH: all of it')
+END",
+    );
+    ended.no_breach().code(137);
+}
