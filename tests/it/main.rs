@@ -8,6 +8,7 @@ mod engines;
 mod exec;
 mod flood;
 mod fs;
+mod gc;
 mod house;
 mod images;
 mod init_wall;
