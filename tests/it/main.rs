@@ -32,3 +32,4 @@ mod support;
 mod terminal;
 mod watched;
 mod weakened;
+mod workspace;
