@@ -4,6 +4,8 @@
 //! The order is container, slot, run: a container is matched to its slot by its label, a slot to its owner by the lock
 //! that the kernel gives back when a process ends. What belongs to a living owner, or to another instance, is left.
 
+mod logs;
+
 use std::path::Path;
 
 use crate::app::AppError;
@@ -42,7 +44,7 @@ pub struct Swept {
     pub runs_ended: Vec<RunId>,
     /// Runs past their retention, with their logs.
     pub runs_forgotten: Vec<RunId>,
-    /// Logs without a run.
+    /// Logs without a run, and the oldest above the quota.
     pub logs: Vec<RunId>,
     /// Images of ours that go: unnamed ones, and the oldest above the quota.
     pub images: Vec<String>,
@@ -79,6 +81,7 @@ pub async fn sweep(
     sandboxes(engine, directories, mode, &mut swept).await?;
     sockets(&directories.runtime.join("runs"), mode, &mut swept);
     runs(store, directories, retention, mode, &mut swept).await?;
+    logs::sweep(store, directories, retention, mode, &mut swept).await?;
     images(engine, retention, mode, &mut swept).await?;
     Ok(swept)
 }

@@ -42,18 +42,21 @@ pub fn cmd_gc(args: &GcArgs) -> CommandResult {
 }
 
 fn lines(swept: &Swept, mode: Mode) -> String {
-    let verb = match mode {
-        Mode::Remove => "removed",
-        Mode::List => "would remove",
+    let (removed, ended, freed) = match mode {
+        Mode::Remove => ("removed", "ended", "freed"),
+        Mode::List => ("would remove", "would end", "would free"),
     };
     let mut lines = Vec::new();
-    lines.extend(swept.containers.iter().map(|it| format!("{verb} container {it}")));
-    lines.extend(swept.slots.iter().map(|it| format!("{verb} slot {it}")));
-    lines.extend(swept.sockets.iter().map(|it| format!("{verb} socket {it}")));
-    lines.extend(swept.runs_ended.iter().map(|it| format!("run {} has no owner: lost", it.short())));
-    lines.extend(swept.runs_forgotten.iter().map(|it| format!("{verb} run {} and its log", it.short())));
-    lines.extend(swept.images.iter().map(|it| format!("{verb} image {it}")));
-    lines.push(format!("{} freed", amount::bytes(swept.bytes_freed)));
+    lines.extend(swept.containers.iter().map(|it| format!("{removed} container {it}")));
+    lines.extend(swept.slots.iter().map(|it| format!("{removed} slot {it}")));
+    lines.extend(swept.sockets.iter().map(|it| format!("{removed} socket {it}")));
+    lines.extend(
+        swept.runs_ended.iter().map(|it| format!("{ended} run {} as lost: its owner is gone", it.short())),
+    );
+    lines.extend(swept.runs_forgotten.iter().map(|it| format!("{removed} run {} and its log", it.short())));
+    lines.extend(swept.logs.iter().map(|it| format!("{removed} the log of run {}", it.short())));
+    lines.extend(swept.images.iter().map(|it| format!("{removed} image {it}")));
+    lines.push(format!("{freed} {}", amount::bytes(swept.bytes_freed)));
     lines.join("\n")
 }
 
@@ -66,6 +69,7 @@ fn json(swept: &Swept, mode: Mode) -> String {
         "sockets": swept.sockets,
         "runs_ended": ids(&swept.runs_ended),
         "runs_forgotten": ids(&swept.runs_forgotten),
+        "logs": ids(&swept.logs),
         "images": swept.images,
         "bytes_freed": swept.bytes_freed,
     })

@@ -18,6 +18,17 @@ impl RunId {
         Self(Uuid::now_v7())
     }
 
+    /// When it was made, milliseconds since the epoch; 0 if it does not tell.
+    pub fn made_ms(&self) -> i64 {
+        let Some(at) = self.0.get_timestamp() else {
+            return 0;
+        };
+        let (seconds, nanoseconds) = at.to_unix();
+        i64::try_from(seconds.saturating_mul(1000))
+            .unwrap_or(i64::MAX)
+            .saturating_add(i64::from(nanoseconds / 1_000_000))
+    }
+
     /// The last 12 digits: what people see and type.
     pub fn short(&self) -> String {
         let digits = self.0.simple().to_string();

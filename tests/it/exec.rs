@@ -304,7 +304,7 @@ fn a_cancel_of_a_dead_owners_run_names_gc() {
     live.signal(Signal::KILL);
     live.finish();
     aegis.call(&["cancel", &id]).code(1).says(&format!("nobody owns run {id} here")).says("`aegis gc`");
-    aegis.call(&["gc"]).code(0).prints(&format!("run {id} has no owner: lost"));
+    aegis.call(&["gc"]).code(0).prints(&format!("ended run {id} as lost"));
     assert_eq!(record(&aegis, &id)["outcome"]["kind"], "lost");
 }
 
