@@ -1,6 +1,6 @@
 //! One run in this process: books, engine, image, admission, attempt.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use aegis_init::wire::Stdio;
@@ -144,7 +144,7 @@ pub async fn run(
     door.close().await;
     end?;
     let found = store.find(&RunSelector::Id(id)).await?;
-    store.leave();
+    store.leave().await;
     match found {
         Found::Run(run) => Ok(Finished { run: *run }),
         Found::Nothing | Found::Ambiguous(_) => Err(AppError::Superseded(id)),
@@ -210,9 +210,17 @@ fn outputs(order: &RunOrder, id: RunId, admitted: &Admitted) -> Result<Option<Ex
     if order.outputs.is_empty() {
         return Ok(None);
     }
+    // Whole paths: the record is read from other directories.
+    let whole = |path: &Path| {
+        std::path::absolute(path).map_err(|source| AppError::Read {
+            what: "the output directory",
+            path: path.to_owned(),
+            source,
+        })
+    };
     let destination = match &order.output_directory {
-        Some(directory) => Destination::Named(directory.clone()),
-        None => Destination::Run { base: PathBuf::from("."), run: id },
+        Some(directory) => Destination::Named(whole(directory)?),
+        None => Destination::Run { base: whole(Path::new("."))?, run: id },
     };
     let limits = OutputLimits::from(&admitted.policy().outputs);
     let patterns: Vec<String> = order.outputs.iter().map(|it| it.pattern.clone()).collect();

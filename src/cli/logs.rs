@@ -103,7 +103,11 @@ enum Seen {
 fn show(reader: &mut LogReader, shown: &mut Shown) -> Result<Seen, Failure> {
     loop {
         match reader.look().map_err(|it| Failure::of(&it))? {
-            Look::Chunk(chunk) => shown.chunk(&chunk)?,
+            Look::Chunk(chunk) => {
+                if shown.chunk(&chunk)? == Reader::Gone {
+                    return Ok(Seen::End);
+                }
+            }
             Look::Pending => return Ok(Seen::Pending),
             Look::End { truncated } => {
                 shown.truncated |= truncated;
@@ -116,12 +120,21 @@ fn show(reader: &mut LogReader, shown: &mut Shown) -> Result<Seen, Failure> {
 /// Shows what a writer that was killed left without an entry, and says what is missing.
 fn finish(reader: &mut LogReader, shown: &mut Shown) -> CommandResult {
     while let Some(chunk) = reader.rest().map_err(|it| Failure::of(&it))? {
-        shown.chunk(&chunk)?;
+        if shown.chunk(&chunk)? == Reader::Gone {
+            break;
+        }
     }
     if shown.truncated {
         talk::note("the log is cut: the run wrote more than is kept");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether anybody takes the bytes. A reader that left has what it wanted: that is no failure.
+#[derive(Debug, PartialEq, Eq)]
+enum Reader {
+    Listens,
+    Gone,
 }
 
 /// Where the bytes go: escaped on a terminal, exact elsewhere.
@@ -141,11 +154,14 @@ impl Shown {
         }
     }
 
-    fn chunk(&mut self, chunk: &Chunk) -> Result<(), Failure> {
+    fn chunk(&mut self, chunk: &Chunk) -> Result<Reader, Failure> {
         let into = match chunk.stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
         };
-        into.write_all(&chunk.bytes).and_then(|()| into.flush()).map_err(|it| Failure::of(&it))
+        match into.write_all(&chunk.bytes).and_then(|()| into.flush()) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+            written => written.map(|()| Reader::Listens).map_err(|it| Failure::of(&it)),
+        }
     }
 }

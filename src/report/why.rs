@@ -169,7 +169,7 @@ fn timed_out(ended: &Ended<'_>) -> Explanation {
     if let Some(usage) = ended.end.usage {
         let cpu = usage.cpu_user_us.saturating_add(usage.cpu_system_us);
         // A task that hardly used a CPU waited for something: more time may not help it.
-        if cpu < usage.wall_us / 100 {
+        if cpu < usage.wall_us / 20 {
             let (cpu, wall) = (amount::microseconds(cpu), amount::microseconds(usage.wall_us));
             explanation = explanation.and(format!("it used {cpu} of CPU time in {wall}: it mostly waited"));
         }

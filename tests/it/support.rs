@@ -7,3 +7,4 @@ pub mod processes;
 pub mod random;
 pub mod registry;
 pub mod rewriter;
+pub mod terminal;

@@ -59,8 +59,12 @@ impl Weights {
         if self.total.bytes > limits.bytes {
             let (bytes, limit) = (size(self.total.bytes), size(limits.bytes));
             let named = self.name_largest(|it| it.bytes, size);
+            let enough = match count {
+                Count::Whole => format!(" {}", crate::intake::size::display(whole_mib(self.total.bytes))),
+                Count::Broken => String::new(),
+            };
             return Some(format!(
-                "takes {more}{bytes} and its limit is {limit}{named}; leave out what the task does not need with lines in `.aegisignore`, or raise it with `--workspace-size` or `filesystem.workspace_size` in the policy"
+                "takes {more}{bytes} and its limit is {limit}{named}; leave out what the task does not need with lines in `.aegisignore`, or raise it with `--workspace-size{enough}` or `filesystem.workspace_size` in the policy"
             ));
         }
         if self.total.files > limits.files {
@@ -123,6 +127,11 @@ fn parent(path: &[u8]) -> &[u8] {
     path.iter().rposition(|it| *it == b'/').map_or(b"", |slash| &path[..slash])
 }
 
+/// The next whole MiB.
+fn whole_mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20).saturating_mul(1 << 20)
+}
+
 /// Bytes for a person: binary units, one decimal.
 fn size(bytes: u64) -> String {
     let (unit, name) = match bytes {
@@ -174,6 +183,17 @@ mod tests {
             Limits { bytes: 4 * MIB, files: 100 },
             Some("takes 8 MiB and its limit is 4 MiB (largest: `a/b` 8 MiB)"),
         );
+    }
+
+    #[test]
+    fn the_size_that_would_do_is_named() {
+        let mut weights = Weights::default();
+        weights.add(b"a", Weight { bytes: 5 * MIB / 2, files: 1 });
+        let limits = Limits { bytes: MIB, files: 100 };
+        let whole = weights.excess(limits, Count::Whole).expect("too much");
+        assert!(whole.contains("raise it with `--workspace-size 3MiB`"), "{whole}");
+        let broken = weights.excess(limits, Count::Broken).expect("too much");
+        assert!(broken.contains("raise it with `--workspace-size` or"), "{broken}");
     }
 
     #[test]
