@@ -50,7 +50,10 @@ impl Store {
 
     /// For a process that ends now: leaves the connection to the kernel, and the write-ahead log, which holds everything
     /// and is bounded, to whoever opens next. Closing writes and syncs it all again, several milliseconds of a cold run.
-    pub fn leave(self) {
-        std::mem::forget(self);
+    pub async fn leave(self) {
+        // The one connection; dropped with the pool, it would be closed after all.
+        if let Ok(connection) = self.pool.acquire().await {
+            std::mem::forget(connection);
+        }
     }
 }

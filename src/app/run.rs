@@ -144,7 +144,7 @@ pub async fn run(
     door.close().await;
     end?;
     let found = store.find(&RunSelector::Id(id)).await?;
-    store.leave();
+    store.leave().await;
     match found {
         Found::Run(run) => Ok(Finished { run: *run }),
         Found::Nothing | Found::Ambiguous(_) => Err(AppError::Superseded(id)),

@@ -67,10 +67,10 @@ pub fn run(args: &SandboxArgs, order: RunOrder, stdio: Stdio) -> CommandResult {
     ending::report(args, finished, target)
 }
 
-/// The threads that a command's waiting is done on.
+/// What a command's waiting is done on: this thread. Bytes of streams and files have threads of their own, and what is
+/// left waits for one answer at a time, which is here sooner when no other thread has to be woken for it.
 pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(2).enable_all().build().map_err(|it| Failure::of(&it))
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|it| Failure::of(&it))
 }
 
 async fn attend(

@@ -147,7 +147,7 @@ pub fn settings(body: &ContainerCreateBody) -> BTreeMap<String, String> {
 }
 
 /// Fields of the container's own configuration that an inspection gives back as they were set.
-pub(super) const COMPARED_CONFIG: [&str; 10] = [
+pub(super) const COMPARED_CONFIG: [&str; 12] = [
     "Hostname",
     "Domainname",
     "User",
@@ -158,6 +158,8 @@ pub(super) const COMPARED_CONFIG: [&str; 10] = [
     "OpenStdin",
     "Entrypoint",
     "WorkingDir",
+    "Cmd",
+    "Healthcheck",
 ];
 
 pub(super) fn gather(

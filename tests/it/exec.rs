@@ -93,7 +93,7 @@ fn a_file_that_is_no_program_is_126_and_named() {
 fn a_directory_that_is_not_there_is_told() {
     exec(&["--workdir", "/nowhere"], &["true"], b"")
         .code(125)
-        .says("the working directory cannot be entered");
+        .says("the working directory `/nowhere` cannot be entered");
 }
 
 #[test]

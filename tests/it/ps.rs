@@ -8,11 +8,12 @@ use crate::support::aegis::Aegis;
 #[test]
 fn ps_01_what_is_masked_shows_nothing() {
     let ended = check_script(
-        21,
+        30,
         "for p in /proc/kcore /proc/keys /proc/timer_list /proc/latency_stats /proc/sched_debug /proc/scsi /proc/acpi \\
             /proc/asound /proc/kmsg /sys/firmware /sys/devices/virtual/powercap /proc/key-users /proc/kallsyms \\
             /proc/modules /proc/slabinfo /proc/vmallocinfo /proc/iomem /proc/softirqs /proc/schedstat /sys/kernel/slab \\
-            /sys/kernel/btf; do
+            /sys/kernel/btf /proc/buddyinfo /proc/zoneinfo /proc/pagetypeinfo /proc/dma /proc/consoles /proc/partitions \\
+            /proc/diskstats /proc/pressure /sys/kernel/boot_params; do
             if [ -d $p ]; then [ -n \"$(ls -A $p 2>/dev/null)\" ] && echo BREACH $p
             elif [ -e $p ]; then [ -n \"$(timeout 2 head -c 16 $p 2>/dev/null | tr -d '\\0')\" ] && echo BREACH $p; fi
             echo tried $p
@@ -74,6 +75,28 @@ fn ps_06_the_hosts_command_line_configuration_and_interrupts_are_masked() {
             [ -e $p ] && head -c1 $p 2>/dev/null | grep -q . && echo BREACH $p; echo tried $p
          done",
     );
+}
+
+/// The paths that `SECURITY.md` says a task can read.
+fn documented() -> Vec<String> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("SECURITY.md")).unwrap();
+    let (_, block) = text.split_once("```readable\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    block.lines().filter_map(|it| it.split(' ').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn ps_06_what_has_content_below_proc_is_the_list_of_security_md() {
+    let ended = check_script(
+        1,
+        "for f in /proc/*; do
+            [ -f $f ] && timeout 1 head -c 4096 $f 2>/dev/null | tr -d '\\0' | grep -q . && echo has $f
+         done; echo tried all",
+    );
+    let found: Vec<_> = ended.stdout.lines().filter_map(|it| it.strip_prefix("has ")).collect();
+    let documented = documented();
+    let unknown: Vec<_> = found.iter().filter(|it| !documented.iter().any(|known| known == *it)).collect();
+    assert!(unknown.is_empty() && found.len() > 8, "not in SECURITY.md: {unknown:?}; found: {found:?}");
 }
 
 #[test]

@@ -68,3 +68,68 @@ END",
     );
     ended.no_breach().code(137);
 }
+
+/// A machine of its own: ten bombs at once.
+mod heavy_bombs {
+    use std::time::{Duration, Instant};
+
+    use crate::support::aegis::{Aegis, eventually, finish};
+
+    /// Each with the exit statuses that tell its limit.
+    const BOMBS: [(&str, &[i32]); 5] = [
+        ("bomb() { bomb | bomb & }; bomb; sleep 60", &[124]),
+        ("exec python3 -c 'b = bytearray(8 << 30)'", &[137, 1]),
+        ("for d in /tmp /dev/shm . $HOME /run; do dd if=/dev/zero of=$d/f bs=1M; done; sleep 60", &[124]),
+        ("yes", &[123]),
+        ("while :; do :; done", &[124]),
+    ];
+
+    #[test]
+    fn rb_06_ten_bombs_end_by_their_limits_and_others_work_on() {
+        let aegis = Aegis::new();
+        aegis.script(&[], "true").code(0);
+        let quiet = took(&aegis);
+        let bombs: Vec<_> =
+            BOMBS.iter().chain(&BOMBS).map(|(script, codes)| (start(&aegis, script), *codes)).collect();
+        eventually("the bombs are up", Duration::from_secs(60), || aegis.containers().len() >= 6);
+        let loud = [took(&aegis), took(&aegis), took(&aegis)].into_iter().min().expect("three");
+        for (bomb, codes) in bombs {
+            let ended = finish(bomb, b"");
+            assert!(
+                ended.code.is_some_and(|it| codes.contains(&it)),
+                "{codes:?}: {:?} {}",
+                ended.code,
+                ended.stderr
+            );
+        }
+        println!("quiet {quiet:?}, beside the bombs {loud:?}");
+        eventually("the containers are gone", Duration::from_secs(20), || aegis.containers().is_empty());
+        assert!(loud < quiet * 3 + Duration::from_secs(1), "{quiet:?} quiet, {loud:?} beside the bombs");
+    }
+
+    /// How long a plain task takes from end to end.
+    fn took(aegis: &Aegis) -> Duration {
+        let begun = Instant::now();
+        aegis.script(&[], "true").code(0);
+        begun.elapsed()
+    }
+
+    fn start(aegis: &Aegis, script: &str) -> std::process::Child {
+        let limits = [
+            "--timeout",
+            "15s",
+            "--grace",
+            "1s",
+            "--memory",
+            "128MiB",
+            "--pids-limit",
+            "64",
+            "--output-limit",
+            "4MiB",
+        ];
+        let mut arguments = vec!["run", "--no-workspace", "--quiet"];
+        arguments.extend(limits);
+        arguments.extend(["--", "bash", "-c", script]);
+        aegis.command(&arguments).spawn().expect("aegis starts")
+    }
+}
