@@ -1,7 +1,10 @@
 //! What a person reads on standard error: the last lines of a run for each way it can end, hints, silence, colour.
 
+use serde_json::Value;
+
 use crate::support::aegis::{Aegis, Ended};
 use crate::support::live::Live;
+use crate::support::rewriter::{Inspection, Rewriter};
 use crate::support::terminal::Terminal;
 
 /// The talk of a run, without what differs from one run to the next: ids, times, peaks, directories.
@@ -169,6 +172,21 @@ fn refused_forks_are_told_beside_the_tasks_own_end() {
             "hint: run it again with `--pids-limit 16`",
         ],
     );
+}
+
+#[test]
+fn a_refusal_names_what_differed() {
+    let weaker = |body: &mut Value| body["HostConfig"]["CapAdd"] = serde_json::json!(["CHOWN"]);
+    let rewriter = Rewriter::weakening(Inspection::Lying, Box::new(weaker));
+    let aegis = Aegis::new().with("DOCKER_HOST", &rewriter.docker_host());
+    let ended = aegis.script(&[], "true");
+    let talk = talk(&aegis, ended.code(125));
+    assert_eq!(talk[0], "aegis: run ID: refused");
+    let first =
+        "aegis: the sandbox or the request was not what policy demands; nothing of the task ran".to_owned();
+    assert_eq!(talk[1], first);
+    assert!(talk[2..].iter().any(|it| it.starts_with("aegis: capabilities: CapBnd")), "{talk:#?}");
+    assert!(talk.iter().all(|it| !it.starts_with("hint:")), "no flag weakens a wall: {talk:#?}");
 }
 
 #[test]
