@@ -42,6 +42,16 @@ async fn what_was_recorded_is_there_when_it_is_opened_again() {
 }
 
 #[tokio::test]
+async fn what_was_recorded_is_there_after_it_was_left_open() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = Store::open(directory.path()).await.expect("it opens");
+    store.insert(&new_run(&owner())).await.expect("inserted");
+    store.leave().await;
+    let store = Store::open(directory.path()).await.expect("it opens");
+    assert_eq!(store.list(RunFilter::All, 10).await.expect("read").len(), 1);
+}
+
+#[tokio::test]
 async fn sixteen_first_openings_make_one_database() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut openings = tokio::task::JoinSet::new();
