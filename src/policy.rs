@@ -1,5 +1,5 @@
 //! Floor 1: what a task may do. Policies are data; two of them meet in the stricter one; nothing is made without
-//! [`Admitted`], which only [`admit`] gives.
+//! [`Admitted`], which only [`admit()`] gives.
 //!
 //! The way through: `shipped::select` names a policy, `Chosen` is one, `resolve` applies the flags and meets the
 //! ceiling, `admit` holds a task against the result. Files come in as bytes; nothing here does I/O.

@@ -78,7 +78,7 @@ pub struct SandboxArgs {
     #[arg(short = 'o', long = "output", value_name = "PATH")]
     outputs: Vec<String>,
 
-    /// Where outputs go; without it ./aegis-out/<run>
+    /// Where outputs go; without it a directory of the run below ./aegis-out
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
 

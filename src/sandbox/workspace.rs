@@ -43,7 +43,7 @@ impl From<&policy::Filesystem> for Limits {
     }
 }
 
-/// What is copied, looked at once and held by open directories; [`send`] reads the contents.
+/// What is copied, looked at once and held by open directories; [`send()`] reads the contents.
 #[derive(Debug)]
 pub struct Plan {
     limits: Limits,

@@ -380,7 +380,8 @@ fn with_state_on(options: &str, prepare: &str) -> (Aegis, Ended) {
     fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).expect("set");
     let script = format!(
         "mount -t tmpfs -o {options},mode=0700 tmpfs \"$1\" && cd \"$1\" && {prepare} cd \"$2\" && \
-         exec \"$3\" run --no-workspace -- true"
+         {{ \"$3\" run --no-workspace -- true; status=$?; }} && cd / && \
+         if [ -s \"$1/instance\" ]; then rm -rf \"/run/aegis/$(cat \"$1/instance\")\"; fi; exit $status"
     );
     let child = Command::new("unshare")
         .args(["-m", "bash", "-c", &script, "bash"])
