@@ -21,6 +21,9 @@ use crate::docker::{create, failure, image_facts};
 pub(super) const CALL_SECONDS_MAX: u64 = 60;
 /// The oldest API that has every field of the create request.
 const API_VERSION_MIN: (u32, u32) = (1, 41);
+/// Tries to remove one container, and the pause between two.
+const REMOVE_TRIES_MAX: u32 = 5;
+const REMOVE_PAUSE: Duration = Duration::from_millis(200);
 /// Containers of one listing at the most.
 const LISTED_MAX: usize = 100_000;
 
@@ -162,12 +165,21 @@ impl Engine for DockerEngine {
     }
 
     async fn destroy(&self, container: &str) -> Result<(), EngineError> {
-        let options = RemoveContainerOptions { force: true, v: true, link: false };
-        match self.docker.remove_container(container, Some(options)).await {
-            Ok(()) => Ok(()),
-            // 404: gone. 409: the engine is removing it already, because it has ended.
-            Err(error) if matches!(failure::status_of(&error), Some(404 | 409)) => Ok(()),
-            Err(error) => Err(self.told(error, "remove a container")),
+        let mut tries_left = REMOVE_TRIES_MAX;
+        loop {
+            let options = RemoveContainerOptions { force: true, v: true, link: false };
+            let Err(error) = self.docker.remove_container(container, Some(options)).await else {
+                return Ok(());
+            };
+            tries_left -= 1;
+            match failure::status_of(&error) {
+                // 404: gone. 409: the engine is removing it already, because it has ended.
+                Some(404 | 409) => return Ok(()),
+                // Two removals at once, ours and the engine's own, can make each other stumble over half-removed files
+                // (seen with 20.10); the container is then dead and stays until it is removed once more.
+                Some(500) if tries_left > 0 => tokio::time::sleep(REMOVE_PAUSE).await,
+                Some(_) | None => return Err(self.told(error, "remove a container")),
+            }
         }
     }
 

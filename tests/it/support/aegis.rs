@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// Time that one command may take before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(150);
 
+/// Time that the engine may take to remove what has ended, before it is told to.
+const REMOVAL_PATIENCE: Duration = Duration::from_secs(5);
+
 /// An instance of Aegis: its state directory, and a directory to stand in. Dropped, nothing of it is left.
 pub struct Aegis {
     home: tempfile::TempDir,
@@ -106,15 +109,22 @@ impl Aegis {
 
 impl Drop for Aegis {
     fn drop(&mut self) {
-        if let Ok(instance) = std::fs::read_to_string(self.state().join("instance")) {
-            for container in
-                docker(&["ps", "-aq", "--filter", &format!("label=aegis.instance={}", instance.trim())])
-                    .lines()
-            {
+        let Ok(instance) = std::fs::read_to_string(self.state().join("instance")) else {
+            return;
+        };
+        let filter = format!("label=aegis.instance={}", instance.trim());
+        let left = || docker(&["ps", "-aq", "--filter", &filter]);
+        // The engine removes what has ended by itself, and stumbles if it is told to meanwhile.
+        let begun = Instant::now();
+        while !left().trim().is_empty() && begun.elapsed() < REMOVAL_PATIENCE {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        for _ in 0..5 {
+            for container in left().lines() {
                 docker(&["rm", "-f", container]);
             }
-            let _ = std::fs::remove_dir_all(Path::new("/run/aegis").join(instance.trim()));
         }
+        let _ = std::fs::remove_dir_all(Path::new("/run/aegis").join(instance.trim()));
     }
 }
 
