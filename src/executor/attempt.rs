@@ -242,33 +242,36 @@ async fn run_to_end<E: Engine, R: Record>(
     let main = session.run().await;
     let cancelled = session.cancelled;
     timings.ended(Phase::Run);
-    let end = match main {
+    let mut end = End::bare(Outcome::Exited(0));
+    let exited = match main {
         MainEnd::Exited { status, stopped, usage } => {
             let finishing = record.finishing(fence, now_ms()).await;
-            let mut end = End::bare(Outcome::Exited(0));
             let last = collect_and_end(attempt, standing, &mut end, timings).await;
             // A lost race is told by the last transition.
             let _: Transition = finishing?;
-            let usage = merged(usage, last);
-            let ended = Ended {
-                status,
-                stopped,
-                usage: &usage,
-                watched: &standing.watched,
-                output_exceeded: meter.exceeded(),
-                cancelled,
-            };
-            end.outcome = verdict::verdict(&ended);
-            end.full_mounts = verdict::full_mounts(&ended).collect();
-            end.usage = Some(usage.into());
-            end
+            Some((status, stopped, merged(usage, last), meter.exceeded()))
         }
-        MainEnd::ConnectionLost(error) => End::bare(lost(engine, standing, &error).await),
-        MainEnd::Overdue => End::bare(Outcome::TimedOut(TimeLimit::Wall)),
+        MainEnd::ConnectionLost(error) => {
+            end.outcome = lost(engine, standing, &error).await;
+            None
+        }
+        MainEnd::Overdue => {
+            end.outcome = Outcome::TimedOut(TimeLimit::Wall);
+            None
+        }
     };
-    destroy_unless_ended(engine, standing, end.usage.is_some()).await;
+    destroy_unless_ended(engine, standing, exited.is_some()).await;
     // The sandbox is gone, so the pipes end; what is left in them is still shown.
     released.pumps.finish().await;
+    if let Some((status, stopped, usage, exceeded_before)) = exited {
+        // It may be what passes the limit; a task that was ended for another reason has that one.
+        let output_exceeded = exceeded_before || (stopped.is_none() && meter.exceeded());
+        let watched = &standing.watched;
+        let ended = Ended { status, stopped, usage: &usage, watched, output_exceeded, cancelled };
+        end.outcome = verdict::verdict(&ended);
+        end.full_mounts = verdict::full_mounts(&ended).collect();
+        end.usage = Some(usage.into());
+    }
     timings.ended(Phase::Removal);
     Ok(end)
 }

@@ -8,7 +8,7 @@ mod heavy_flood {
 
     use rustix::process::{Pid, Signal, kill_process};
 
-    use crate::support::aegis::{Aegis, finish};
+    use crate::support::aegis::{Aegis, PATIENCE, eventually, finish};
     use crate::support::processes::{descriptors, peak_resident_bytes};
 
     /// What Aegis may have resident while it streams.
@@ -110,6 +110,17 @@ mod heavy_flood {
         ended.code(123).says("output_limit").says("1 MiB").says("--output-limit 2MiB");
         assert!(ended.stdout.len() <= 1 << 20, "{} bytes came through", ended.stdout.len());
         assert!(ended.stdout.len() >= (1 << 20) - 65_536, "{} bytes came through", ended.stdout.len());
+    }
+
+    #[test]
+    fn what_is_left_in_a_pipe_when_the_task_ends_passes_the_limit_too() {
+        let aegis = Aegis::new();
+        let script = ["--", "head", "-c", "400000", "/dev/zero"];
+        let run = [&["run", "--no-workspace", "--output-limit", "300KiB"][..], &script].concat();
+        let child = aegis.command(&run).spawn().expect("aegis starts");
+        // Nobody reads yet: the task has written all of it into its pipe and ended.
+        eventually("it ends", PATIENCE, || aegis.call(&["ps", "--json"]).stdout.contains("finishing"));
+        assert_eq!(finish(child, b"").code(123).stdout.len(), 300 * 1024);
     }
 
     #[test]
