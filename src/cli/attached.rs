@@ -57,11 +57,13 @@ impl Stdio {
 pub fn run(args: &SandboxArgs, order: RunOrder, stdio: Stdio) -> CommandResult {
     let begun = Instant::now();
     let target = ending::Target::open(args.result.as_ref())?;
-    if stdio == Stdio::Output && !args.quiet && input_waits() {
-        talk::hint("standard input is not passed on: give `-i` to pass it");
-    }
+    let told = stdio != Stdio::Output || args.quiet || tell_if_input_waits();
     let runtime = runtime()?;
     let finished = runtime.block_on(attend(args, &order, stdio, begun));
+    if !told {
+        // A shell starts both ends of a pipe at once: what feeds it may have been slower than the look before.
+        tell_if_input_waits();
+    }
     // Signals and progress are over; nothing of the runtime's may hold the exit up.
     runtime.shutdown_background();
     ending::report(args, finished, target)
@@ -166,6 +168,15 @@ fn duplicate(stream: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd, AppError> {
         path: std::path::PathBuf::from("this process"),
         source,
     })
+}
+
+/// Says so when there is input that the command does not get.
+fn tell_if_input_waits() -> bool {
+    let waits = input_waits();
+    if waits {
+        talk::hint("standard input is not passed on: give `-i` to pass it");
+    }
+    waits
 }
 
 /// Whether something other than a terminal or nothing waits on standard input.

@@ -1,9 +1,13 @@
 //! Every recommendation that a message makes is followed, and what it promises is seen.
 
+use std::io::{Read as _, Write as _};
+use std::process::Stdio;
+
 use serde_json::Value;
 
-use crate::support::aegis::{Aegis, Ended};
+use crate::support::aegis::{Aegis, Ended, finish};
 use crate::support::live::newest;
+use crate::support::scripts::children;
 
 /// The flag that `aegis why --json` recommends for the newest run.
 #[track_caller]
@@ -74,9 +78,7 @@ fn more_output_lets_it_pass() {
 
 #[test]
 fn more_processes_let_it_pass() {
-    let script = "for i in $(seq 10); do sleep 5 & done; for job in $(jobs -p); do kill $job || exit 4; done; \
-                  [ $(jobs -p | wc -l) = 10 ] || exit 4; exit 0";
-    check(["--pids-limit", "8"], script, 254, ["--pids-limit", "16"]);
+    check(["--pids-limit", "16"], &children(20), 3, ["--pids-limit", "32"]);
 }
 
 #[test]
@@ -205,11 +207,29 @@ fn input_that_waits_is_passed_with_the_flag_that_is_named() {
     let aegis = Aegis::new();
     let run = |flags: &[&str]| {
         let arguments = [&["run", "--no-workspace"], flags, &["--", "cat"]].concat();
-        aegis.call_with_input(&arguments, b"waiting")
+        let (stdin, mut writing) = std::io::pipe().expect("a pipe");
+        writing.write_all(b"waiting").expect("a pipe takes that much");
+        drop(writing);
+        finish(aegis.command(&arguments).stdin(stdin).spawn().expect("aegis starts"), b"")
     };
     assert_eq!(
         run(&[]).code(0).says("hint: standard input is not passed on: give `-i` to pass it").stdout,
         ""
     );
     assert_eq!(run(&["-i"]).code(0).stdout, "waiting");
+}
+
+#[test]
+fn input_that_comes_during_the_run_is_told_too() {
+    let aegis = Aegis::new();
+    let mut child = aegis
+        .command(&["run", "--no-workspace", "--", "sh", "-c", "echo started; sleep 60"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("aegis starts");
+    let mut first = [0];
+    child.stdout.as_mut().expect("a pipe").read_exact(&mut first).expect("the task started");
+    child.stdin.as_mut().expect("a pipe").write_all(b"late").expect("written");
+    aegis.call(&["cancel", &newest(&aegis)]).code(0);
+    finish(child, b"").code(143).says("hint: standard input is not passed on: give `-i` to pass it");
 }

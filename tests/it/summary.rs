@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::support::aegis::{Aegis, Ended};
 use crate::support::live::Live;
 use crate::support::rewriter::{Inspection, Rewriter};
+use crate::support::scripts::children;
 use crate::support::terminal::Terminal;
 
 /// The talk of a run, without what differs from one run to the next: ids, times, peaks, directories.
@@ -164,12 +165,12 @@ fn a_full_mount_is_named() {
 #[test]
 fn refused_forks_are_told_beside_the_tasks_own_end() {
     check(
-        &["--pids-limit", "8"],
-        "for i in $(seq 12); do sleep 3 & done 2>/dev/null; exit 3",
+        &["--pids-limit", "16"],
+        &children(24),
         &[
             "aegis: run ID: exited(3)",
-            "aegis: the limit of 8 processes and threads refused … of its forks",
-            "hint: run it again with `--pids-limit 16`",
+            "aegis: the limit of 16 processes and threads refused … of its forks",
+            "hint: run it again with `--pids-limit 32`",
         ],
     );
 }

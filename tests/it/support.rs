@@ -7,4 +7,5 @@ pub mod processes;
 pub mod random;
 pub mod registry;
 pub mod rewriter;
+pub mod scripts;
 pub mod terminal;
