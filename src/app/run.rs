@@ -15,9 +15,7 @@ use crate::docker::{DockerEngine, address, credentials};
 use crate::executor::starting::Place;
 use crate::executor::{Attempt, Control, Sinks, control, run_attempt};
 use crate::policy::{Admitted, Pull, admit};
-use crate::record::{
-    Found, Image, Limits, NewRun, Owner, Phase, PolicyRecord, Record, Run, TaskRecord, Transition,
-};
+use crate::record::{Found, Image, Limits, NewRun, Owner, Phase, PolicyRecord, Record, Run, TaskRecord};
 use crate::sandbox::container_spec::WORKSPACE;
 use crate::sandbox::enforceable;
 use crate::sandbox::init_binary;
@@ -78,7 +76,8 @@ pub async fn run(
     }
     // The engine takes its time to answer; what needs only this host is done meanwhile.
     let digested = tokio::task::spawn_blocking(init_binary::digest);
-    let (engine, store, _) = tokio::join!(connect(), Store::open(&directories.state), digested);
+    let connected = connect_for(Some(&prepared.task.image));
+    let (engine, store, _) = tokio::join!(connected, Store::open(&directories.state), digested);
     let (engine, store) = (engine?, store?);
     let looked_up = async {
         tokio::join!(
@@ -113,12 +112,13 @@ pub async fn run(
         path: directories.state.clone(),
         source,
     })?;
-    let fence = store.insert(&new_run(id, &prepared, &admitted, lock.owner().clone())).await?;
-    (caller.progress)(Step::Accepted(id));
+    let new = new_run(id, &prepared, &admitted, lock.owner().clone());
     let kept = Image { id: image.id.clone(), repo_digest: image.repo_digests.first().cloned() };
-    if store.start(fence, &kept, now_ms()).await? == Transition::Superseded {
-        return Err(AppError::Superseded(id));
-    }
+    let accepted = async {
+        let fence = store.insert(&new).await?;
+        (caller.progress)(Step::Accepted(id));
+        Ok((fence, store.start(fence, &kept, now_ms()).await?))
+    };
     let place = Place {
         runtime_directory: directories.runtime.clone(),
         instance: directories.instance.clone(),
@@ -140,7 +140,7 @@ pub async fn run(
         begun: caller.begun,
         progress: &phase,
     };
-    let end = run_attempt(&engine, &store, fence, attempt).await;
+    let end = run_attempt(&engine, &store, accepted, attempt).await;
     door.close().await;
     end?;
     let found = store.find(&RunSelector::Id(id)).await?;
@@ -153,10 +153,15 @@ pub async fn run(
 
 /// Connects to the engine that the environment names.
 pub async fn connect() -> Result<DockerEngine, AppError> {
+    connect_for(None).await
+}
+
+/// The same; asks it for an image while it says what it is.
+async fn connect_for(image: Option<&str>) -> Result<DockerEngine, AppError> {
     let docker_host = std::env::var("DOCKER_HOST").ok();
     let runtime_directory = std::env::var("XDG_RUNTIME_DIR").ok();
     let socket = address::socket_path(docker_host.as_deref(), runtime_directory.as_deref())?;
-    Ok(DockerEngine::connect(&socket).await?)
+    Ok(DockerEngine::connect(&socket, image).await?)
 }
 
 async fn image(

@@ -35,11 +35,14 @@ pub struct DockerEngine {
     version: SystemVersion,
     // As it described itself when the connection was made; `None` where it would not then.
     info: Option<SystemInfo>,
+    // The image that was asked for then, by its reference.
+    image: Option<(String, ImageFacts)>,
 }
 
 impl DockerEngine {
-    /// Connects to the engine at a socket, and refuses by name what is none that Aegis can use.
-    pub async fn connect(socket: &Path) -> Result<Self, EngineError> {
+    /// Connects to the engine at a socket, and refuses by name what is none that Aegis can use. Where an image is named, what
+    /// the engine knows of it then is kept: one wait is enough for all three answers.
+    pub async fn connect(socket: &Path, image: Option<&str>) -> Result<Self, EngineError> {
         let address = socket.display().to_string();
         let oldest = ClientVersion {
             major_version: API_VERSION_MIN.0 as usize,
@@ -48,7 +51,12 @@ impl DockerEngine {
         let docker = Docker::connect_with_unix(&address, CALL_SECONDS_MAX, &oldest)
             .map_err(|it| failure::told(it, "connect", &address))?;
         // Each of the two takes the engine ten milliseconds, since it starts programs to answer: asked at once.
-        let (version, info) = tokio::join!(docker.version(), docker.info());
+        let looked_up = async {
+            let reference = image?;
+            let found = image_facts::inspect(&docker, reference, &address).await.ok()?;
+            Some((reference.to_owned(), found))
+        };
+        let (version, info, image) = tokio::join!(docker.version(), docker.info(), looked_up);
         let (docker, version) = match version {
             Ok(version) => (docker, version),
             // An engine too new for the oldest API that we speak, or too old for it: agree on another.
@@ -62,7 +70,7 @@ impl DockerEngine {
             Err(error) => return Err(failure::told(error, "tell its version", &address)),
         };
         refuse_other_engines(&version, &address)?;
-        Ok(Self { docker, address, version, info: info.ok() })
+        Ok(Self { docker, address, version, info: info.ok(), image })
     }
 
     /// The client itself, for the other adapters of this floor.
@@ -138,6 +146,9 @@ impl Engine for DockerEngine {
     }
 
     async fn image(&self, reference: &str) -> Result<ImageFacts, EngineError> {
+        if let Some((_, found)) = self.image.as_ref().filter(|it| it.0 == reference) {
+            return Ok(found.clone());
+        }
         image_facts::inspect(&self.docker, reference, &self.address).await
     }
 

@@ -13,7 +13,7 @@ use crate::executor::meter::Meter;
 use crate::executor::outputs_out::{COLLECT_TIME_MAX, collect, keep_collected};
 use crate::executor::request::{self, MAIN};
 use crate::executor::session::{self, MainEnd, Session};
-use crate::executor::starting::{NotStanding, Place, Standing, Timings, now_ms, stand_up};
+use crate::executor::starting::{self, NotStanding, Place, Standing, Timings, now_ms};
 use crate::executor::streams::{self, HostEnds, Kept, Pumps, Sinks};
 use crate::executor::unreleased::{Unreleased, io_failed, told, unexpected};
 use crate::executor::verdict::{self, Ended};
@@ -61,17 +61,37 @@ pub struct Attempt<'a> {
 }
 
 /// Runs the attempt and records its end. `Err` means that the books could not be kept.
+///
+/// `accepted` is what must be on record before anything starts: the container is made meanwhile, and removed if it fails.
 pub async fn run_attempt<E: Engine, R: Record>(
     engine: &E,
     record: &R,
-    fence: Fence,
+    accepted: impl Future<Output = Result<(Fence, Transition), RecordError>>,
     mut attempt: Attempt<'_>,
 ) -> Result<End, RecordError> {
     let mut timings = Timings::since(attempt.begun);
     timings.ended(Phase::Admission);
     (attempt.progress)(Phase::Start);
-    let standing =
-        stand_up(engine, record, fence, attempt.place, attempt.admitted, attempt.image, &mut timings).await;
+    let create = starting::create(engine, attempt.place, attempt.admitted, attempt.image);
+    let (accepted, created) = tokio::join!(accepted, create);
+    timings.ended(Phase::Create);
+    let (fence, created) = match (accepted, created) {
+        (Ok((fence, Transition::Applied)), created) => (fence, created),
+        (Ok((fence, Transition::Superseded)), Ok(unused)) => {
+            starting::discard(engine, unused).await;
+            (fence, Err(starting::superseded()))
+        }
+        (Ok((fence, Transition::Superseded)), Err(_)) => (fence, Err(starting::superseded())),
+        (Err(error), Ok(unused)) => {
+            starting::discard(engine, unused).await;
+            return Err(error);
+        }
+        (Err(error), Err(_)) => return Err(error),
+    };
+    let standing = match created {
+        Ok(created) => starting::prove(engine, record, fence, attempt.admitted, created, &mut timings).await,
+        Err(not) => Err(not),
+    };
     let (mut end, attestation) = match standing {
         Ok(mut standing) => {
             let end = in_sandbox(engine, record, fence, &mut attempt, &mut standing, &mut timings).await?;

@@ -110,23 +110,46 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Makes a sandbox and proves it.
-pub async fn stand_up<E: Engine, R: Record>(
+/// A container that was made and does not run yet.
+#[derive(Debug)]
+pub struct Created {
+    slot: Slot,
+    listener: std::os::fd::OwnedFd,
+    spec: ContainerSpec,
+    filter: Filter,
+    container: String,
+}
+
+/// Makes a sandbox. Nothing runs in it, so this may go on while the run is still being accepted.
+pub async fn create<E: Engine>(
     engine: &E,
-    record: &R,
-    fence: Fence,
     place: &Place,
     admitted: &Admitted,
     image: &ImageFacts,
-    timings: &mut Timings,
-) -> Result<Standing, NotStanding> {
+) -> Result<Created, NotStanding> {
     let mut slot = Slot::make(&place.runtime_directory).map_err(|it| unstarted_slot(&it))?;
     let filter = Filter::new(Profile::of(admitted.policy()));
     let spec = spec_for(place, admitted, image, &slot, &filter)?;
     let listener = slot.take_listener().ok_or_else(|| infrastructure("the slot has no socket", &[]))?;
-
     let container = engine.create(&spec).await.map_err(|it| engine_failed(&it))?;
-    timings.ended(Phase::Create);
+    Ok(Created { slot, listener, spec, filter, container })
+}
+
+/// Removes what was made for a run that was not accepted.
+pub async fn discard<E: Engine>(engine: &E, created: Created) {
+    destroyed(engine, &created.container, superseded()).await;
+}
+
+/// Starts a sandbox and proves it.
+pub async fn prove<E: Engine, R: Record>(
+    engine: &E,
+    record: &R,
+    fence: Fence,
+    admitted: &Admitted,
+    created: Created,
+    timings: &mut Timings,
+) -> Result<Standing, NotStanding> {
+    let Created { slot, listener, spec, filter, container } = created;
     let bound = crate::record::Slot { number: slot.number, container_id: container.clone() };
     let attest = attest_request(admitted, &spec, &filter);
     let (started, bound) = tokio::join!(
@@ -266,7 +289,8 @@ async fn destroyed<E: Engine>(engine: &E, container: &str, not: NotStanding) -> 
     not
 }
 
-fn superseded() -> NotStanding {
+/// What an attempt ends with whose run belongs to another by now.
+pub(super) fn superseded() -> NotStanding {
     ended(Outcome::Lost { reason: LostReason::Owner })
 }
 

@@ -16,7 +16,7 @@ pub async fn engine() -> Option<DockerEngine> {
     let host = std::env::var("DOCKER_HOST").ok();
     let runtime_dir = std::env::var("XDG_RUNTIME_DIR").ok();
     let socket = socket_path(host.as_deref(), runtime_dir.as_deref()).unwrap();
-    match DockerEngine::connect(&socket).await {
+    match DockerEngine::connect(&socket, None).await {
         Ok(engine) => Some(engine),
         Err(error) if required("docker") => panic!("AEGIS_TEST_REQUIRE names docker: {error}"),
         Err(error) => {
