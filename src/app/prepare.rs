@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::app::join::{Joined, Settled, join};
-use crate::app::project::{self, Project, Trust};
+use crate::app::project::{self, FileUse, Project, Trust};
 use crate::app::{AppError, RunOrder, WorkspaceChoice, read_bytes};
 use crate::config::trust::TrustStore;
 use crate::policy::ceiling::CEILING_PATH;
@@ -75,6 +75,7 @@ pub fn prepare_leniently(
     let mut resolved = resolved(asked, project.as_ref(), &trust, host)?;
     let Joined { command, image, workdir, environment, outputs, settled, remark, denials } =
         join(order, project.as_ref(), &trust)?;
+    let remark = if project.is_some() { remark } else { unmarked(order) };
     resolved.denials.extend(denials);
     let task = TaskSpec {
         name: order.name.clone(),
@@ -108,6 +109,18 @@ pub(super) fn resolved(
         Trust::Unneeded | Trust::Never | Trust::Changed(_) => Consent::Missing { hint: &hint },
     };
     Ok(resolve_request(&file.said.policy, consent, overrides, &ceiling, host)?)
+}
+
+/// A person who stands in a project that nothing marks would wonder where the files are.
+fn unmarked(order: &RunOrder) -> Option<String> {
+    if order.workspace != WorkspaceChoice::Project {
+        return None;
+    }
+    let here = std::env::current_dir().ok()?;
+    let (sign, _) = project::open(&here, FileUse::Ignore).ok()?.look.found?;
+    Some(format!(
+        "no {FILE_NAME} or .git is here or above, so nothing is copied in: `-w .` copies this directory (`{sign}` is here)"
+    ))
 }
 
 fn excluded(patterns: &[Written<String>]) -> Result<Option<Rc<Ignores>>, AppError> {

@@ -11,7 +11,7 @@ use crate::config::Directories;
 use crate::config::trust::{Grant, TrustStore, digest};
 use crate::policy::document::guard::DOCUMENT_BYTES_MAX;
 use crate::policy::document::project::FILE_NAME;
-use crate::policy::{Overrides, request};
+use crate::policy::{Origin, Overrides, request};
 use crate::report::changed;
 
 /// One thing that a file asks for.
@@ -167,5 +167,7 @@ fn beyond(project: &Project, directories: &Directories) -> Result<Vec<String>, A
     let nothing = (None, &Overrides::NONE);
     let resolved = resolved(nothing, Some(project), &Trust::Given, &host::amounts(&directories.state))?;
     let denied = resolved.denials.iter().map(ToString::to_string);
-    Ok(denied.chain(resolved.clipped.iter().map(ToString::to_string)).collect())
+    // What the host has less of is no matter of consent.
+    let clipped = resolved.clipped.iter().filter(|it| it.by != Origin::Host);
+    Ok(denied.chain(clipped.map(ToString::to_string)).collect())
 }

@@ -19,6 +19,7 @@ mod nw;
 mod pl;
 mod po;
 mod probe;
+mod project;
 mod ps;
 mod rb;
 mod readme;
