@@ -370,7 +370,7 @@ fn a_file_that_is_swapped_meanwhile_gets_nothing_for_it() {
     let aegis = project(&[(FILE, "policy.resources.pids = 300\n")]);
     aegis.call(&["trust", "--yes"]).code(0);
     let (here, done) = (aegis.here(), AtomicBool::new(false));
-    std::thread::scope(|scope| {
+    let plans: Vec<String> = std::thread::scope(|scope| {
         scope.spawn(|| {
             for pids in [5000, 300].into_iter().cycle() {
                 if done.load(Ordering::Relaxed) {
@@ -380,16 +380,17 @@ fn a_file_that_is_swapped_meanwhile_gets_nothing_for_it() {
                 fs::rename(here.join("draft"), here.join(FILE)).expect("swapped");
             }
         });
-        for _ in 0..repetitions(20, 500) {
-            let ended = aegis.call(&["run", "--dry-run", "--", "true"]);
-            let printed = &ended.code(0).stdout;
-            let pids = printed.lines().find(|it| it.starts_with("resources.pids")).expect("the field");
-            let is_refused = printed.contains("refused: resources.pids");
-            let value = pids.split_whitespace().nth(1).expect("a value");
-            assert!((value == "300" && !is_refused) || (value == "256" && is_refused), "{printed}");
-        }
+        let plan = |_| aegis.call(&["run", "--dry-run", "--", "true"]).stdout;
+        let plans = (0..repetitions(20, 500)).map(plan).collect();
         done.store(true, Ordering::Relaxed);
+        plans
     });
+    for plan in plans {
+        let pids = plan.lines().find(|it| it.starts_with("resources.pids")).expect("the field");
+        let value = pids.split_whitespace().nth(1).expect("a value");
+        let is_refused = plan.contains("refused: resources.pids");
+        assert!((value == "300" && !is_refused) || (value == "256" && is_refused), "{plan}");
+    }
 }
 
 #[test]

@@ -140,6 +140,11 @@ fn the_quickstart_runs_as_typed() {
 }
 
 #[test]
+fn the_project_file_works_as_told() {
+    check("docs/project-file.md");
+}
+
+#[test]
 fn what_breaks_breaks_as_told() {
     check("docs/what-breaks.md");
 }
@@ -158,7 +163,11 @@ fn every_page_with_commands_is_run() {
         }
     }
     found.sort();
-    assert_eq!(found, ["docs/quickstart.md", "docs/what-breaks.md"], "each needs a test above");
+    assert_eq!(
+        found,
+        ["docs/project-file.md", "docs/quickstart.md", "docs/what-breaks.md"],
+        "each needs a test above"
+    );
 }
 
 fn has_commands(page: &PathBuf) -> bool {
@@ -167,7 +176,14 @@ fn has_commands(page: &PathBuf) -> bool {
 
 #[test]
 fn links_lead_to_files() {
-    for page in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "docs/quickstart.md"] {
+    for page in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "docs/quickstart.md",
+        "docs/project-file.md",
+    ] {
         let path = root().join(page);
         let text = std::fs::read_to_string(&path).expect("the page");
         for link in text.split("](").skip(1).filter_map(|it| it.split(')').next()) {
