@@ -120,7 +120,8 @@ fn image(order: &RunOrder, project: Option<&Project>, trust: &Trust) -> Image {
     let is_trusted = *trust == Trust::Given;
     let denial = (!is_trusted && request::is_another_image(&reference, otherwise))
         .then(|| request::image_denial(written, otherwise, &project.way_out(trust)));
-    let remark = Some(format!("image {}, by {}", shown(&reference), at(written.line)));
+    let is_default = !request::is_another_image(&reference, IMAGE_DEFAULT);
+    let remark = (!is_default).then(|| format!("image {}, by {}", shown(&reference), at(written.line)));
     Image { reference, origin: at(written.line), remark, denial }
 }
 

@@ -74,7 +74,7 @@ pub enum ProjectError {
     #[error(transparent)]
     Policy(#[from] ChoiceError),
     /// It cannot be read.
-    #[error("`{}` cannot be read", path.display())]
+    #[error("`{}` cannot be read: make it readable, or run with `--no-project-file`", path.display())]
     Read {
         /// The file or directory.
         path: PathBuf,

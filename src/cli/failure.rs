@@ -106,7 +106,8 @@ impl Failure {
             }
             EngineError::ImageNotFound { image } => match image.strip_prefix("aegis/") {
                 Some(name) => failure
-                    .hint(format!("build it: `aegis image build {}`", name.trim_end_matches(":latest"))),
+                    .hint(format!("build it: `aegis image build {}`", name.trim_end_matches(":latest")))
+                    .hint("or name another one: `--image`"),
                 None => failure.hint("allow the engine to fetch it: `--pull missing`"),
             },
             EngineError::TimedOut { .. } => {

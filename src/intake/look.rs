@@ -112,6 +112,26 @@ impl Look {
         }
     }
 
+    /// How its dependencies come along, where there is no network to fetch them; `None` where that is nobody's habit.
+    pub fn dependencies(&self) -> Option<&'static str> {
+        match self.found?.1 {
+            Toolchain::Rust => Some("`cargo vendor` puts them into the project"),
+            Toolchain::Node => Some("`npm ci` puts them into node_modules, which goes in"),
+            Toolchain::Go => Some("`go mod vendor` puts them into the project"),
+            Toolchain::Python => {
+                Some("`pip install --target vendor` puts them, pytest too, where PYTHONPATH below finds them")
+            }
+            Toolchain::Ruby => Some("`bundle install` with the path `vendor` puts them into the project"),
+            Toolchain::Php => Some("`composer install` puts them into vendor, which goes in"),
+            Toolchain::Maven
+            | Toolchain::Gradle
+            | Toolchain::CMake
+            | Toolchain::Meson
+            | Toolchain::Configure
+            | Toolchain::Make => None,
+        }
+    }
+
     /// The command that tests such a project; `None` where none can be guessed. `read` gives the text of a file at the
     /// root, where it is there and small.
     pub fn command(&self, read: impl Fn(&str) -> Option<String>) -> Option<Vec<&'static str>> {

@@ -115,10 +115,8 @@ pub fn image_denial(asked: &Written<String>, otherwise: &str, hint: &str) -> Den
 }
 
 fn denial(wider: &Wider, hint: &str) -> Denial {
-    let message = format!(
-        "{} asks for {}, and without trust the run gets {}",
-        wider.origin, wider.asked, wider.granted
-    );
+    let (asked, granted) = (shown(&wider.asked), &wider.granted);
+    let message = format!("{} asks for {asked}, and without trust the run gets {granted}", wider.origin);
     Denial { field: wider.field, message, hint: hint.to_owned(), allowed: Some(wider.granted.clone()) }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use aegis::policy::shipped::{DEFAULT, NAMES};
 use rustix::fs::inotify;
 use serde_json::Value;
 
@@ -62,6 +63,18 @@ const NEVER: [(&str, &str); 6] = [
     ("[policy]\nsandbox = \"./loose.toml\"", "`sandbox` names `./loose.toml`"),
     ("[network]\negress = \"all\"", "policy.network"),
 ];
+
+#[test]
+fn po_09_a_weaker_policy_gets_nothing_without_trust() {
+    for name in NAMES.into_iter().filter(|it| *it != DEFAULT) {
+        let aegis = project(&[(FILE, &format!("policy.sandbox = \"{name}\"\n"))]);
+        let ended = aegis.call(&["run", "--", "echo", "ran"]);
+        ran_nothing(&aegis, &ended);
+        ended.says("and without trust the run gets").says(&format!("policy `{name}` by aegis.toml"));
+        aegis.call(&["trust", "--yes"]).code(0);
+        aegis.call(&["run", "--dry-run", "--", "true"]).code(0).prints(&format!("policy {name}"));
+    }
+}
 
 /// Wishes that trust can grant, with the field that names each.
 const WIDER: [(&str, &str); 6] = [
@@ -171,6 +184,25 @@ fn what_tightens_is_taken_and_named() {
 }
 
 #[test]
+fn a_shell_and_a_further_command_are_at_home_too() {
+    let text = "command = [\"false\"]\nworkdir = \"sub\"\n[environment]\nKIND = \"plain\"\n\
+                [workspace]\nexclude = [\"*.log\"]\n[policy.resources]\nmemory = \"256MiB\"\n";
+    let aegis = project(&[(FILE, text)]);
+    fs::create_dir(aegis.here().join("sub")).expect("a directory");
+    for name in ["sub/a.txt", "sub/b.log"] {
+        fs::write(aegis.here().join(name), "").expect("written");
+    }
+    let terminal = Terminal::start(&aegis, &["shell", "--", "sh"]);
+    terminal.until("$ ").types("echo is-$KIND $(pwd) *\r").until("is-plain /workspace/sub a.txt");
+    let further = aegis.call(&["exec", &newest(&aegis), "--", "sh", "-c", "echo $KIND $(pwd) *"]);
+    assert_eq!(further.code(0).stdout, "plain /workspace/sub a.txt\n");
+    terminal.types("exit\r");
+    terminal.finish().code(0);
+    let run = record(&aegis, &newest(&aegis));
+    assert_eq!(run["limits"]["memory_bytes"], 256 << 20, "{run}");
+}
+
+#[test]
 fn a_flag_takes_the_place_of_a_key() {
     let text = "image = \"aegis/minimal\"\ncommand = [\"false\"]\nworkdir = \"a\"\noutputs = [\"x\"]\n\
                 [environment]\nA = \"file\"\nB = \"file\"\n\
@@ -276,6 +308,19 @@ fn trust_on_a_terminal_takes_a_plain_yes() {
         assert_eq!(left.code, Some(code), "{answer:?}: {left:?}");
     }
     check_shown(&aegis, &["--", "true"], "resources.pids", "300", "aegis.toml:1");
+}
+
+#[test]
+fn trust_binds_what_was_shown_and_not_what_came_meanwhile() {
+    let aegis = project(&[(FILE, "policy.resources.pids = 300\n")]);
+    let terminal = Terminal::start(&aegis, &["trust"]);
+    terminal.until("[y/N]");
+    fs::write(aegis.here().join(FILE), "policy.resources.pids = 5000\n").expect("written");
+    terminal.types("y\r");
+    terminal.finish().code(0);
+    let ended = aegis.call(&["run", "--", "echo", "ran"]);
+    ran_nothing(&aegis, &ended);
+    ended.says("- policy.resources.pids = 300").says("+ policy.resources.pids = 5000");
 }
 
 #[test]

@@ -2,34 +2,14 @@
 
 use crate::intake::look::Look;
 
-/// The text. `command` is what the look guessed.
-pub fn text(look: &Look, command: Option<&[&str]>) -> String {
-    let mut lines = vec![
-        "# How this project is run by `aegis run`. All keys: docs/project-file.md in Aegis's documentation.".to_owned(),
-        "# The file is part of the project and as little trusted: it may tighten what a run may do. What it asks".to_owned(),
-        "# for beyond that waits for `aegis trust`.".to_owned(),
-        String::new(),
-    ];
-    let reason = match look.found {
-        Some((file, _)) => format!("the look at this directory found `{file}`"),
-        None => "the look at this directory found no toolchain".to_owned(),
-    };
-    lines.push(format!("# The image: {reason}."));
-    if let Some(lacking) = look.lacks() {
-        lines.push(format!("# No image of Aegis has {lacking}: build or pull one that has, name it here, and run `aegis trust`."));
-    }
-    lines.push(format!("image = \"{}\"", look.image()));
-    lines.push(String::new());
-    lines.push("# What `aegis run` runs when it is given no command. There is no network: dependencies come with the".to_owned());
-    lines.push("# workspace or the image.".to_owned());
-    match command {
-        Some(command) => {
-            let listed: Vec<String> = command.iter().map(|it| format!("\"{it}\"")).collect();
-            lines.push(format!("command = [{}]", listed.join(", ")));
-        }
-        None => lines.push("# command = [\"make\", \"test\"]".to_owned()),
-    }
-    let rest = "
+/// The first lines.
+const HEAD: &str = "\
+# How this project is run by `aegis run`. All keys: docs/project-file.md in Aegis's documentation.
+# The file comes with the project and is trusted no more than it: it may tighten what a run may do. What it
+# asks for beyond that waits for `aegis trust`.
+";
+/// The last lines.
+const TAIL: &str = "\
 # What comes out into ./aegis-out after the end, as globs: [\"report\", \"coverage/**\"]
 outputs = []
 
@@ -37,12 +17,43 @@ outputs = []
 [workspace]
 exclude = []
 
+# Variables of the command.
+# [environment]
+# PYTHONPATH = \"/workspace/vendor\"
+
 # Tighter limits, in the words of a policy file.
 # [policy.resources]
 # memory = \"512MiB\"
 # wall_time = \"5m\"
 ";
-    lines.join("\n") + "\n" + rest
+
+/// The text. `command` is what the look guessed.
+pub fn text(look: &Look, command: Option<&[&str]>) -> String {
+    let found = match look.found {
+        Some((file, _)) => format!("the look at this directory found `{file}`"),
+        None => "the look at this directory found no toolchain".to_owned(),
+    };
+    let mut lines = vec![HEAD.to_owned(), format!("# The image: {found}.")];
+    if let Some(lacking) = look.lacks() {
+        lines.push(format!(
+            "# No image of Aegis has {lacking}: name one here that has, and run `aegis trust`."
+        ));
+    }
+    lines.push(format!("image = \"{}\"\n", look.image()));
+    lines.push("# What `aegis run` runs when it is given no command.".to_owned());
+    if let Some(dependencies) = look.dependencies() {
+        lines.push("# There is no network inside, so dependencies are there before:".to_owned());
+        lines.push(format!("# {dependencies}."));
+    }
+    match command {
+        Some(command) => {
+            let listed: Vec<String> = command.iter().map(|it| format!("\"{it}\"")).collect();
+            lines.push(format!("command = [{}]\n", listed.join(", ")));
+        }
+        None => lines.push("# command = [\"make\", \"test\"]\n".to_owned()),
+    }
+    lines.push(TAIL.to_owned());
+    lines.join("\n")
 }
 
 #[cfg(test)]

@@ -155,6 +155,17 @@ fn each_wider_field_is_named_with_both_values() {
 }
 
 #[test]
+fn a_shipped_policy_that_is_weaker_than_the_default_is_wider() {
+    let default = default_policy().expect("strict").policy;
+    for name in crate::policy::shipped::NAMES {
+        let said = parse(FILE_NAME, format!("[policy]\nsandbox = \"{name}\"\n").as_bytes()).expect(name);
+        let requested = requested(&said.policy).expect(name);
+        let is_wider = !wider(&requested, &Overrides::NONE).expect("compared").is_empty();
+        assert_eq!(is_wider, !le(&requested.policy, &default), "{name}");
+    }
+}
+
+#[test]
 fn what_tightens_is_taken() {
     check("resources.memory = \"512MiB\"\nimages.allow = [\"aegis/*\"]\nruntimes = [\"runc\"]\n", &[]);
     check("filesystem.workspace = \"none\"\nimages.require_digest = true\n", &[]);
