@@ -169,14 +169,21 @@ impl Project {
 
     /// What the user can do about a file that is not trusted.
     pub fn way_out(&self, trust: &Trust) -> String {
-        let ways = "`aegis trust` shows what the file asks for and lets you agree; a flag takes the place of a key, \
-                    and `--no-project-file` that of the file";
+        let others = "a flag takes the place of a key, and `--no-project-file` that of the file";
         match (trust, &self.file) {
             (Trust::Changed(grant), Some(file)) => {
-                let lines = changed::lines(&grant.text, &file.text).join("\n  ");
-                format!("{FILE_NAME} changed since you trusted it:\n  {lines}\n{ways}")
+                let mut lines = changed::lines(&grant.text, &file.text);
+                lines.insert(
+                    0,
+                    format!(
+                        "{FILE_NAME} changed since you trusted it, as below; `aegis trust` lets you agree again; {others}"
+                    ),
+                );
+                lines.join("\n  ")
             }
-            (Trust::Changed(_) | Trust::Never | Trust::Given | Trust::Unneeded, _) => ways.to_owned(),
+            (Trust::Changed(_) | Trust::Never | Trust::Given | Trust::Unneeded, _) => {
+                format!("`aegis trust` shows what the file asks for and lets you agree; {others}")
+            }
         }
     }
 }

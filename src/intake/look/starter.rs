@@ -1,6 +1,6 @@
 //! The first `aegis.toml` of a project: what a look found, each line with what it is for.
 
-use crate::intake::look::Look;
+use crate::intake::look::{Look, Toolchain};
 
 /// The first lines.
 const HEAD: &str = "\
@@ -17,14 +17,21 @@ outputs = []
 [workspace]
 exclude = []
 
-# Variables of the command.
-# [environment]
-# PYTHONPATH = \"/workspace/vendor\"
-
 # Tighter limits, in the words of a policy file.
 # [policy.resources]
 # memory = \"512MiB\"
 # wall_time = \"5m\"
+";
+
+/// Variables, for a toolchain that is told by one where dependencies are.
+const PYTHON: &str = "\
+[environment]
+PYTHONPATH = \"/workspace/vendor\"
+";
+/// And for all others.
+const VARIABLES: &str = "\
+# [environment]
+# CI = \"true\"
 ";
 
 /// The text. `command` is what the look guessed.
@@ -53,6 +60,11 @@ pub fn text(look: &Look, command: Option<&[&str]>) -> String {
         None => lines.push("# command = [\"make\", \"test\"]\n".to_owned()),
     }
     lines.push(TAIL.to_owned());
+    lines.push("# Variables of the command.".to_owned());
+    lines.push(match look.found {
+        Some((_, Toolchain::Python)) => PYTHON.to_owned(),
+        Some(_) | None => VARIABLES.to_owned(),
+    });
     lines.join("\n")
 }
 

@@ -1,5 +1,7 @@
 //! What is said about project files, mistake by mistake.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::policy::amount::Amount;
 use crate::policy::document::schema;
@@ -172,6 +174,64 @@ fn what_is_no_toml_has_its_place() {
     for text in ["image", "image = ", "[policy\n", "a = 1\na = 2\n", "\u{feff}image = \"x\""] {
         let refusal = parse(FILE_NAME, text.as_bytes()).expect_err(text).to_string();
         assert!(refusal.starts_with("aegis.toml:"), "{refusal}");
+    }
+}
+
+/// Pieces that a hostile file is made of.
+fn pieces() -> impl Strategy<Value = String> {
+    let words = [
+        "image",
+        "command",
+        "outputs",
+        "[workspace]",
+        "exclude",
+        "[environment]",
+        "[policy]",
+        "sandbox",
+        "resources",
+        "=",
+        ".",
+        ",",
+        "[",
+        "]",
+        "{",
+        "}",
+        "[[",
+        "]]",
+        "\"",
+        "\"\"\"",
+        "'",
+        "\\",
+        "\n",
+        "\r",
+        "#",
+        "!",
+        "-1",
+        "1e999",
+        "0x",
+        "true",
+        "nan",
+        "1979-05-27",
+        "\0",
+        "\u{feff}",
+        "ä",
+        "\"x\"",
+        "[\"x\"]",
+    ];
+    prop::collection::vec(prop::sample::select(words.to_vec()), 0..40).prop_map(|it| it.join(" "))
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in pieces()) {
+        if let Err(refusal) = parse(FILE_NAME, text.as_bytes()) {
+            prop_assert!(refusal.to_string().starts_with("aegis.toml:"), "{}", refusal);
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = parse(FILE_NAME, &bytes);
     }
 }
 
