@@ -415,7 +415,7 @@ fn a_file_that_is_swapped_meanwhile_gets_nothing_for_it() {
     let aegis = project(&[(FILE, "policy.resources.pids = 300\n")]);
     aegis.call(&["trust", "--yes"]).code(0);
     let (here, done) = (aegis.here(), AtomicBool::new(false));
-    let plans: Vec<String> = std::thread::scope(|scope| {
+    let (plans, runs): (Vec<String>, Vec<Ended>) = std::thread::scope(|scope| {
         scope.spawn(|| {
             for pids in [5000, 300].into_iter().cycle() {
                 if done.load(Ordering::Relaxed) {
@@ -427,14 +427,21 @@ fn a_file_that_is_swapped_meanwhile_gets_nothing_for_it() {
         });
         let plan = |_| aegis.call(&["run", "--dry-run", "--", "true"]).stdout;
         let plans = (0..repetitions(20, 500)).map(plan).collect();
+        let runs =
+            (0..repetitions(5, 50)).map(|_| aegis.call(&["run", "--quiet", "--", "echo", "ran"])).collect();
         done.store(true, Ordering::Relaxed);
-        plans
+        (plans, runs)
     });
     for plan in plans {
         let pids = plan.lines().find(|it| it.starts_with("resources.pids")).expect("the field");
         let value = pids.split_whitespace().nth(1).expect("a value");
         let is_refused = plan.contains("refused: resources.pids");
         assert!((value == "300" && !is_refused) || (value == "256" && is_refused), "{plan}");
+    }
+    assert!(runs.iter().all(|it| matches!(it.code, Some(0 | 125))), "{runs:#?}");
+    let listed: Value = serde_json::from_str(&aegis.call(&["ps", "--all", "--json"]).stdout).expect("JSON");
+    for run in listed.as_array().expect("a list") {
+        assert_eq!(record(&aegis, run["id"].as_str().expect("an id"))["limits"]["pids"], 300, "{run}");
     }
 }
 
