@@ -1,5 +1,7 @@
 //! Floor 6: the only place that chooses adapters and joins them.
 
+pub mod attack;
+pub mod doctor;
 pub mod host;
 pub mod logs;
 pub mod owner;

@@ -2,6 +2,7 @@
 
 pub mod attached;
 pub mod cancel;
+pub mod doctor;
 pub mod ending;
 pub mod exec;
 pub mod failure;
@@ -54,6 +55,7 @@ enum Command {
     Why(show::WhyArgs),
     Cancel(cancel::CancelArgs),
     Gc(gc::GcArgs),
+    Doctor(doctor::DoctorArgs),
     Image(image::ImageArgs),
     Completions(generate::CompletionsArgs),
     Man(generate::ManArgs),
@@ -82,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Why(args) => show::cmd_why(&args),
         Command::Cancel(args) => cancel::cmd_cancel(&args),
         Command::Gc(args) => gc::cmd_gc(&args),
+        Command::Doctor(args) => doctor::cmd_doctor(&args),
         Command::Image(args) => image::cmd_image(&args),
         Command::Completions(args) => generate::cmd_completions(&args),
         Command::Man(args) => generate::cmd_man(&args),
