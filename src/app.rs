@@ -1,6 +1,7 @@
 //! Floor 6: the only place that chooses adapters and joins them.
 
 pub mod attack;
+pub mod demo;
 pub mod doctor;
 pub mod host;
 pub mod logs;

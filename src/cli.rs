@@ -2,6 +2,7 @@
 
 pub mod attached;
 pub mod cancel;
+pub mod demo;
 pub mod doctor;
 pub mod ending;
 pub mod exec;
@@ -56,6 +57,7 @@ enum Command {
     Cancel(cancel::CancelArgs),
     Gc(gc::GcArgs),
     Doctor(doctor::DoctorArgs),
+    Demo(demo::DemoArgs),
     Image(image::ImageArgs),
     Completions(generate::CompletionsArgs),
     Man(generate::ManArgs),
@@ -85,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Cancel(args) => cancel::cmd_cancel(&args),
         Command::Gc(args) => gc::cmd_gc(&args),
         Command::Doctor(args) => doctor::cmd_doctor(&args),
+        Command::Demo(args) => demo::cmd_demo(&args),
         Command::Image(args) => image::cmd_image(&args),
         Command::Completions(args) => generate::cmd_completions(&args),
         Command::Man(args) => generate::cmd_man(&args),

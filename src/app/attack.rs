@@ -1,7 +1,7 @@
 //! `aegis doctor --attack`: sandboxes of the ordinary kind, made by the ordinary way of a run, each with a program that tries
 //! what it should not get; and the host's own eyes meanwhile.
 
-mod canary;
+pub(in crate::app) mod canary;
 mod capture;
 mod parameters;
 

@@ -41,7 +41,7 @@ const AUTHZ: Reach = Reach::Unused("Aegis does not rely on authorization plugins
 const CRI: Reach = Reach::Unused("it is in the Kubernetes interface, which an engine does not use");
 
 /// Every flaw that is looked for.
-pub const FLAWS: [Flaw; 20] = [
+pub const FLAWS: [Flaw; 24] = [
     flaw("runc", "CVE-2019-5736", "a container overwrites the host's runc", &["1.0.0-rc7"], Reach::Wall),
     flaw(
         "runc",
@@ -146,6 +146,10 @@ pub const FLAWS: [Flaw; 20] = [
         &["23.0.15", "25.0.6", "26.1.5", "27.1.1"],
         AUTHZ,
     ),
+    flaw("engine", "CVE-2026-34040", "a large request passes an authorization plugin", &["29.3.1"], AUTHZ),
+    flaw("engine", "CVE-2026-41567", "an upload runs a program of the container", &["29.5.1"], CP),
+    flaw("engine", "CVE-2026-41568", "an archive call touches files of the host", &["29.5.1"], CP),
+    flaw("engine", "CVE-2026-42306", "a mount of an archive call is redirected", &["29.5.1"], CP),
 ];
 
 const fn flaw(
