@@ -18,7 +18,8 @@ use crate::app::run::{Caller, Finished};
 use crate::app::{AppError, RunOrder, WorkspaceChoice, logs, run};
 use crate::config::Directories;
 use crate::container::Engine;
-use crate::doctor::attack::{Assault, Evidence, Stage, StageEnd, settle};
+use crate::doctor::attack::settle::RUNTIME;
+use crate::doctor::attack::{Assault, Evidence, Stage, StageEnd, WallDown, settle, wall};
 use crate::executor::control::{Control, QUEUE_MAX};
 use crate::policy::Overrides;
 use crate::record::Usage;
@@ -38,7 +39,9 @@ const LABEL: (&str, &str) = ("aegis.doctor", "attack");
 pub async fn attack(directories: &Directories, told: &(dyn Fn(Stage) + Sync)) -> Result<Assault, AppError> {
     let begun = Instant::now();
     // Asked for first: an image that is not there is the operator's to build, and no wall that fell.
-    run::connect().await?.image(IMAGE).await?;
+    let engine = run::connect().await?;
+    engine.image(IMAGE).await?;
+    let default_runtime = engine.describe().await?.default_runtime;
     let word = uuid::Uuid::now_v7().simple().to_string();
     let used = |source| AppError::Use { what: "the temporary directory", path: std::env::temp_dir(), source };
     let files = Files::place(&word).map_err(used)?;
@@ -71,7 +74,10 @@ pub async fn attack(directories: &Directories, told: &(dyn Fn(Stage) + Sync)) ->
         survivors: survivors(Path::new("/proc"), &parameters.survivor),
         clock: CLOCK,
     };
-    let (tried, walls_down) = settle(&ends, evidence);
+    let (tried, mut walls_down) = settle(&ends, evidence);
+    if default_runtime != RUNTIME && !default_runtime.is_empty() {
+        walls_down.extend(under(&default_runtime, place.path(), directories).await?);
+    }
     let elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(Assault { image: IMAGE.to_owned(), tried, walls_down, runs, elapsed_ms })
 }
@@ -115,6 +121,36 @@ async fn run_stage(
         end.outcome = Ok(ended.outcome.clone());
     }
     Ok((end, Some(run.id.short())))
+}
+
+/// The walls that another runtime does not raise. Nothing runs under it but a command that does nothing, and only if the
+/// sandbox is proven. A runtime that no policy may name is not looked at.
+async fn under(runtime: &str, place: &Path, directories: &Directories) -> Result<Vec<WallDown>, AppError> {
+    let policy = place.join("default-runtime.toml");
+    // A name with a quote in it is none that an engine gives.
+    let text = format!("extends = \"strict\"\nruntimes = [\"{}\"]\n", runtime.replace(['"', '\\'], ""));
+    std::fs::write(&policy, text).map_err(|source| AppError::Use {
+        what: "the temporary directory",
+        path: policy.clone(),
+        source,
+    })?;
+    let overrides = Overrides { runtime: Some(runtime.to_owned()), ..Overrides::NONE };
+    let mut order = quiet_order("doctor-default-runtime".to_owned(), LABEL, overrides, place, &["true"]);
+    order.policy = Some(policy.display().to_string());
+    let (finished, cancelled) = attended(&order, directories, &Capture::new()).await;
+    if cancelled {
+        return Err(AppError::Cancelled(Cancellation::Interrupt));
+    }
+    let run = match finished {
+        Ok(finished) => finished.run,
+        Err(AppError::Denied(_) | AppError::Policy(_)) => return Ok(Vec::new()),
+        Err(AppError::Unenforceable(missing)) => return Ok(wall::down(&missing, runtime)),
+        Err(error) => return Err(error),
+    };
+    match run.end.map(|it| it.outcome) {
+        Some(Outcome::Refused { differences }) => Ok(wall::down(&differences, runtime)),
+        _ => Ok(Vec::new()),
+    }
 }
 
 fn used(usage: &Usage) -> (u64, u64) {

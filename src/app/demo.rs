@@ -137,3 +137,31 @@ impl Stage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(printed: &str, losses: &[&str], refused: &[&str]) -> Shown {
+        Shown {
+            attempts: attempts::parse(printed),
+            installed: true,
+            losses: losses.iter().map(|it| (*it).to_owned()).collect(),
+            refused: refused.iter().map(|it| (*it).to_owned()).collect(),
+            run: None,
+        }
+    }
+
+    #[test]
+    fn a_script_that_was_stopped_everywhere_is_safe() {
+        assert!(shown("@attempt\tx\tstopped\ty\n", &[], &[]).safe());
+    }
+
+    #[test]
+    fn what_it_got_what_the_host_missed_and_what_never_ran_is_not() {
+        assert!(!shown("@attempt\tx\tgot\ty\n", &[], &[]).safe());
+        assert!(!shown("@attempt\tx\tstopped\ty\n", &["a file was changed"], &[]).safe());
+        assert!(!shown("@attempt\tx\tstopped\ty\n", &[], &["Seccomp is 0 (off)"]).safe());
+        assert!(!shown("", &[], &[]).safe());
+    }
+}

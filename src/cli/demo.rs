@@ -6,6 +6,7 @@ use crate::app::AppError;
 use crate::app::demo::{Got, Shown, Stage};
 use crate::cli::{CommandResult, attached, print, talk};
 use crate::config::Directories;
+use crate::doctor::attack::settle::RUNTIME;
 use crate::doctor::attack::wall;
 use crate::doctor::text::shown;
 use crate::task::ExitCode;
@@ -73,7 +74,9 @@ fn after(played: &Shown, quiet: bool) -> String {
             "The sandbox was refused before anything ran in it; `aegis doctor --attack` says more:"
                 .to_owned(),
         );
-        lines.extend(wall::down(&played.refused).iter().map(|it| format!("  {}", shown(&it.to_string()))));
+        lines.extend(
+            wall::down(&played.refused, RUNTIME).iter().map(|it| format!("  {}", shown(&it.to_string()))),
+        );
         return lines.join("\n");
     }
     lines.extend(played.losses.iter().map(|it| format!("  LOST     {it}")));

@@ -145,6 +145,11 @@ fn what_breaks_breaks_as_told() {
 }
 
 #[test]
+fn the_page_of_the_doctor_runs_as_typed() {
+    check("docs/doctor.md");
+}
+
+#[test]
 fn every_page_with_commands_is_run() {
     let mut found = Vec::new();
     let mut left = vec![root().join("docs")];
@@ -158,7 +163,11 @@ fn every_page_with_commands_is_run() {
         }
     }
     found.sort();
-    assert_eq!(found, ["docs/quickstart.md", "docs/what-breaks.md"], "each needs a test above");
+    assert_eq!(
+        found,
+        ["docs/doctor.md", "docs/quickstart.md", "docs/what-breaks.md"],
+        "each needs a test above"
+    );
 }
 
 fn has_commands(page: &PathBuf) -> bool {

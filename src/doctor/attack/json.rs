@@ -30,6 +30,8 @@ pub struct WallJson {
     /// `seccomp`, `capabilities`, `no-new-privileges`, `user`, `filesystem`, `limits`, `devices`, `network`, `namespaces` or
     /// `engine`.
     pub wall: String,
+    /// The runtime that did not raise it: `runc`, which `aegis run` uses, or the engine's default.
+    pub runtime: String,
     /// What is missing of it.
     pub details: Vec<String>,
 }
@@ -59,6 +61,7 @@ impl AttackJson {
     pub fn of(assault: &Assault) -> Self {
         let wall = |it: &crate::doctor::attack::WallDown| WallJson {
             wall: it.wall.name().to_owned(),
+            runtime: it.runtime.clone(),
             details: it.details.clone(),
         };
         Self {

@@ -11,6 +11,8 @@ use crate::task::{Outcome, TimeLimit};
 /// Lines of a stage that are read, and characters of one answer.
 const LINES_MAX: usize = 1_000;
 const DETAIL_CHARS_MAX: usize = 300;
+/// The runtime of the stages.
+pub const RUNTIME: &str = "runc";
 /// CPU time beyond what was given that clocks and scheduling explain, in hundredths.
 const CPU_PERCENT_MAX: u64 = 125;
 /// Checks whose only eye may not be the sandbox's own: the canary hears them.
@@ -56,7 +58,7 @@ pub struct Evidence {
 pub fn settle(stages: &[StageEnd], evidence: Evidence) -> (Vec<Tried>, Vec<WallDown>) {
     let tried = PROBES.iter().map(|probe| Tried { probe, answer: answer(probe, stages, evidence) });
     let differences: Vec<String> = stages.iter().flat_map(|it| it.differences.clone()).collect();
-    (tried.collect(), wall::down(&differences))
+    (tried.collect(), wall::down(&differences, RUNTIME))
 }
 
 fn answer(probe: &Probe, stages: &[StageEnd], evidence: Evidence) -> Answer {

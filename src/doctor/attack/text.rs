@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::doctor::attack::{Answer, Assault, Tried};
+use crate::doctor::attack::settle::RUNTIME;
+use crate::doctor::attack::{Answer, Assault, Tried, WallDown};
 use crate::doctor::text::{Layout, cell, shown};
 use crate::report::amount;
 
@@ -43,10 +44,24 @@ pub fn verdict(assault: &Assault) -> String {
     } else if assault.walls_down.is_empty() {
         format!("{breaches} got through, {left} could not be tried")
     } else {
-        let names: Vec<&str> = assault.walls_down.iter().map(|it| it.wall.name()).collect();
-        format!("walls down: {}; `aegis run` refuses here", names.join(", "))
+        walls(assault)
     };
     format!("{stopped} of {} probes stopped in {took}: {what}", assault.tried.len())
+}
+
+/// Whose walls are down, and what that means for a run.
+fn walls(assault: &Assault) -> String {
+    let names = |down: &[&WallDown]| down.iter().map(|it| it.wall.name()).collect::<Vec<_>>().join(", ");
+    let (own, others): (Vec<_>, Vec<_>) = assault.walls_down.iter().partition(|it| it.runtime == RUNTIME);
+    if own.is_empty() {
+        let name = others.first().map_or("", |it| it.runtime.as_str());
+        return format!(
+            "walls down under the engine's default runtime `{}`, which Aegis does not use: {}",
+            shown(name),
+            names(&others)
+        );
+    }
+    format!("walls down: {}; `aegis run` refuses here", names(&own))
 }
 
 /// The attack as Markdown.

@@ -140,18 +140,20 @@ impl Wall {
 pub struct WallDown {
     /// Which.
     pub wall: Wall,
+    /// The runtime that did not raise it.
+    pub runtime: String,
     /// What is missing of it.
     pub details: Vec<String>,
 }
 
 impl fmt::Display for WallDown {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}: {}", self.wall.name(), self.details.join("; "))
+        write!(out, "{} (runtime `{}`): {}", self.wall.name(), self.runtime, self.details.join("; "))
     }
 }
 
-/// The walls that these differences tell of, each once.
-pub fn down(differences: &[String]) -> Vec<WallDown> {
+/// The walls that these differences of a sandbox under this runtime tell of, each once.
+pub fn down(differences: &[String], runtime: &str) -> Vec<WallDown> {
     let mut walls: Vec<WallDown> = Vec::new();
     for difference in differences {
         let (wall, detail) = (Wall::of(difference), detail(difference));
@@ -160,7 +162,7 @@ pub fn down(differences: &[String]) -> Vec<WallDown> {
                 known.details.push(detail);
             }
             Some(_) => {}
-            None => walls.push(WallDown { wall, details: vec![detail] }),
+            None => walls.push(WallDown { wall, runtime: runtime.to_owned(), details: vec![detail] }),
         }
     }
     walls.sort_by_key(|it| it.wall);
@@ -204,7 +206,7 @@ mod tests {
 
     fn check(differences: &[&str], expected: &[&str]) {
         let differences: Vec<String> = differences.iter().map(|it| (*it).to_owned()).collect();
-        let told: Vec<String> = down(&differences).iter().map(ToString::to_string).collect();
+        let told: Vec<String> = down(&differences, "runc").iter().map(ToString::to_string).collect();
         assert_eq!(told, expected);
     }
 
@@ -216,7 +218,7 @@ mod tests {
                 "seccomp group `io_uring` is open, expected refused",
             ],
             &[
-                "seccomp: not in force: every system call is allowed; seccomp group `io_uring` is open, expected refused",
+                "seccomp (runtime `runc`): not in force: every system call is allowed; seccomp group `io_uring` is open, expected refused",
             ],
         );
     }
@@ -225,11 +227,11 @@ mod tests {
     fn capabilities_are_named() {
         check(
             &["capabilities: CapBnd is 0000000000000001, expected 0"],
-            &["capabilities: CHOWN kept in CapBnd"],
+            &["capabilities (runtime `runc`): CHOWN kept in CapBnd"],
         );
         check(
             &["capabilities: CapEff (as the host sees it) is 0000000000202000, expected 0"],
-            &["capabilities: NET_RAW, SYS_ADMIN kept in CapEff"],
+            &["capabilities (runtime `runc`): NET_RAW, SYS_ADMIN kept in CapEff"],
         );
     }
 
@@ -241,8 +243,8 @@ mod tests {
                 "mount `/` is rw, expected ro",
             ],
             &[
-                "filesystem: mount `/` is rw, expected ro",
-                "network: engine setting `HostConfig.NetworkMode` is \"bridge\", expected \"none\"",
+                "filesystem (runtime `runc`): mount `/` is rw, expected ro",
+                "network (runtime `runc`): engine setting `HostConfig.NetworkMode` is \"bridge\", expected \"none\"",
             ],
         );
     }
@@ -251,7 +253,7 @@ mod tests {
     fn what_is_not_known_is_the_engines() {
         check(
             &["init's protocol version is 1, expected 2"],
-            &["engine: init's protocol version is 1, expected 2"],
+            &["engine (runtime `runc`): init's protocol version is 1, expected 2"],
         );
     }
 }
