@@ -6,7 +6,9 @@ use crate::support::aegis::Aegis;
 use crate::support::second_engine::{SecondEngine, Standing};
 
 const STRIP_SECCOMP: &str = "config['linux'].pop('seccomp', None)";
-const KEEP_CHOWN: &str = "for it in config['process']['capabilities'].values(): it.append('CAP_CHOWN')";
+// The engine leaves empty sets out of the configuration.
+const KEEP_CHOWN: &str = "for it in ('bounding', 'permitted', 'effective'):
+    config['process'].setdefault('capabilities', {}).setdefault(it, []).append('CAP_CHOWN')";
 
 /// An engine whose `runc` does this: the wall is named with this detail, and a run is refused over it.
 #[track_caller]
