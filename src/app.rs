@@ -1,5 +1,8 @@
 //! Floor 6: the only place that chooses adapters and joins them.
 
+pub mod attack;
+pub mod demo;
+pub mod doctor;
 pub mod host;
 pub mod join;
 pub mod logs;

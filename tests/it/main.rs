@@ -3,6 +3,8 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod ar;
+mod demo;
+mod doctor;
 mod dv;
 mod engines;
 mod exec;

@@ -150,6 +150,11 @@ fn what_breaks_breaks_as_told() {
 }
 
 #[test]
+fn the_page_of_the_doctor_runs_as_typed() {
+    check("docs/doctor.md");
+}
+
+#[test]
 fn every_page_with_commands_is_run() {
     let mut found = Vec::new();
     let mut left = vec![root().join("docs")];
@@ -165,7 +170,7 @@ fn every_page_with_commands_is_run() {
     found.sort();
     assert_eq!(
         found,
-        ["docs/project-file.md", "docs/quickstart.md", "docs/what-breaks.md"],
+        ["docs/doctor.md", "docs/project-file.md", "docs/quickstart.md", "docs/what-breaks.md"],
         "each needs a test above"
     );
 }
