@@ -4,6 +4,7 @@
 pub mod cpus;
 pub mod duration;
 pub mod project;
+pub mod secret_path;
 pub mod size;
 pub mod variable;
 

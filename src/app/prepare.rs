@@ -7,7 +7,8 @@ use crate::policy::ceiling::CEILING_PATH;
 use crate::policy::{
     Ceiling, Chosen, HostAmounts, Resolved, Selection, default_policy, resolve, select, shipped,
 };
-use crate::sandbox::workspace::{self, Plan};
+use crate::sandbox::workspace::{self, Choice, Plan, WorkspaceError};
+use crate::task::escape::escape;
 use crate::task::{TaskSpec, WorkspaceSource};
 
 /// Bytes of a policy file that are read; the parser has a lower bound of its own and a message for it.
@@ -35,11 +36,26 @@ pub fn prepare(order: &RunOrder, host: &HostAmounts) -> Result<Prepared, AppErro
     if !denials.is_empty() {
         return Err(AppError::Denied(denials));
     }
-    if let WorkspaceSource::Directory(root) = &prepared.task.workspace {
-        let limits = workspace::Limits::from(&prepared.resolved.policy.filesystem);
-        prepared.workspace = Some(workspace::scan(root, limits)?);
-    }
+    prepared.workspace = plan_workspace(&prepared)?;
     Ok(prepared)
+}
+
+/// Walks the workspace of an order that policy allows.
+pub fn plan_workspace(prepared: &Prepared) -> Result<Option<Plan>, AppError> {
+    let Prepared { task, resolved, .. } = prepared;
+    let choice = Choice { git: task.git, include_secrets: task.include_secrets.clone() };
+    match (&task.workspace, choice.include_secrets.first()) {
+        (WorkspaceSource::Directory(root), _) => {
+            let limits = workspace::Limits::from(&resolved.policy.filesystem);
+            Ok(Some(workspace::scan(root, limits, &choice)?))
+        }
+        (WorkspaceSource::None, None) => Ok(None),
+        (WorkspaceSource::None, Some(path)) => Err(WorkspaceError::NoSecret {
+            path: escape(path.as_bytes()),
+            reason: "is in no workspace: there is none; name a directory with `--workspace`",
+        }
+        .into()),
+    }
 }
 
 /// The same without looking into the workspace, and with what policy denies left to the caller.
@@ -55,6 +71,8 @@ pub fn prepare_leniently(order: &RunOrder, host: &HostAmounts) -> Result<Prepare
         command: order.command.clone(),
         image: order.image.clone(),
         workspace: root.map_or(WorkspaceSource::None, WorkspaceSource::Directory),
+        git: order.git,
+        include_secrets: order.include_secrets.clone(),
         workdir: order.workdir.clone(),
         environment: order.environment.clone(),
         outputs: order.outputs.clone(),

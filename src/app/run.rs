@@ -17,6 +17,7 @@ use crate::executor::{Attempt, Control, Sinks, control, run_attempt};
 use crate::policy::{Admitted, Pull, admit};
 use crate::record::{
     Found, Image, Limits, NewRun, Owner, Phase, PolicyRecord, Record, Run, TaskRecord, Transition,
+    WorkspaceRecord,
 };
 use crate::sandbox::container_spec::WORKSPACE;
 use crate::sandbox::enforceable;
@@ -46,8 +47,8 @@ pub struct Caller<'a> {
 /// What a person waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// The workspace was measured.
-    Workspace(crate::sandbox::workspace::Summary),
+    /// The workspace was measured: what a person should know of it, and how it is filled.
+    Workspace(Vec<String>, WorkspaceRecord),
     /// The image is fetched.
     Pulling(crate::container::PullProgress),
     /// A run was accepted.
@@ -74,7 +75,7 @@ pub async fn run(
     let host = host::amounts(&directories.state);
     let prepared = prepare(order, &host)?;
     if let Some(plan) = &prepared.workspace {
-        (caller.progress)(Step::Workspace(plan.summary.clone()));
+        (caller.progress)(Step::Workspace(plan.summary.notes.clone(), plan.record(&prepared.task)));
     }
     // The engine takes its time to answer; what needs only this host is done meanwhile.
     let digested = tokio::task::spawn_blocking(init_binary::digest);
@@ -192,6 +193,7 @@ fn new_run(id: RunId, prepared: &Prepared, admitted: &Admitted, owner: Owner) ->
         name: prepared.task.name.clone(),
         labels: prepared.task.labels.clone(),
         task: TaskRecord::of(&prepared.task),
+        workspace: prepared.workspace.as_ref().map(|it| it.record(&prepared.task)),
         policy: PolicyRecord {
             name: admitted.policy_name().to_owned(),
             digest: admitted.digest().to_owned(),

@@ -13,7 +13,7 @@ use crate::cli::flags::{self, ResultTarget};
 use crate::cli::{CommandResult, attached, ending};
 use crate::intake::variable;
 use crate::policy::{Overrides, Pull};
-use crate::task::OutputRequest;
+use crate::task::{GitHistory, OutputRequest};
 
 /// The image where neither flag nor project names one.
 const IMAGE_DEFAULT: &str = "aegis/base";
@@ -51,6 +51,19 @@ pub struct RunArgs {
     command: Vec<OsString>,
 }
 
+/// The flags that say what of a project goes in.
+#[derive(Debug, Args)]
+pub struct WaysIn {
+    /// What of the repository goes in: all of it without hooks and logins, or no `.git`
+    #[arg(long, value_name = "full|none", default_value = "full", value_parser = flags::git)]
+    git: GitHistory,
+
+    /// Bring this file in although it looks like a secret, a path from the workspace's root; the policy must name it
+    /// in `filesystem.include_secrets`; repeatable
+    #[arg(long = "include-secret", value_name = "PATH", value_parser = flags::secret)]
+    include_secrets: Vec<String>,
+}
+
 /// The flags that say what a sandbox is: shared by `run` and `shell`.
 #[derive(Debug, Args)]
 pub struct SandboxArgs {
@@ -73,6 +86,9 @@ pub struct SandboxArgs {
     /// Copy nothing in
     #[arg(long)]
     no_workspace: bool,
+
+    #[command(flatten)]
+    ways_in: WaysIn,
 
     /// Copy these files out after the end, a glob, relative to the workspace; repeatable
     #[arg(short = 'o', long = "output", value_name = "PATH")]
@@ -184,6 +200,8 @@ pub(super) fn order(
         command,
         image: args.image.clone().unwrap_or_else(|| IMAGE_DEFAULT.to_owned()),
         workspace: workspace(args),
+        git: args.ways_in.git,
+        include_secrets: args.ways_in.include_secrets.clone(),
         workdir: workdir(args)?,
         environment: environment(args)?,
         outputs: args.outputs.iter().map(|it| OutputRequest { pattern: it.clone() }).collect(),
