@@ -39,8 +39,8 @@ pub fn cpus(text: &str) -> Result<u64, String> {
 
 /// What of a repository goes in.
 pub fn git(text: &str) -> Result<GitHistory, String> {
-    let words = GitHistory::ALL.map(GitHistory::word).join(" or ");
-    GitHistory::of_word(text).ok_or_else(|| format!("give {words}"))
+    let words = GitHistory::ALL.map(GitHistory::word).join(", ");
+    GitHistory::of_word(text).ok_or_else(|| format!("give one of {words}"))
 }
 
 /// A file of the workspace.

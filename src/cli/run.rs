@@ -54,8 +54,8 @@ pub struct RunArgs {
 /// The flags that say what of a project goes in.
 #[derive(Debug, Args)]
 pub struct WaysIn {
-    /// What of the repository goes in: all of it without hooks and logins, or no `.git`
-    #[arg(long, value_name = "full|none", default_value = "full", value_parser = flags::git)]
+    /// What of the repository goes in: all of it without hooks and logins, only its last commit, or no `.git`
+    #[arg(long, value_name = "full|shallow|none", default_value = "full", value_parser = flags::git)]
     git: GitHistory,
 
     /// Bring this file in although it looks like a secret, a path from the workspace's root; the policy must name it

@@ -89,7 +89,7 @@ pub struct TaskJson {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceJson {
-    /// What of the repository went in: `full` or `none`.
+    /// What of the repository went in: `full`, `shallow` or `none`.
     pub git: String,
     /// Files that were brought in by name although they look like secrets.
     pub included_secrets: Vec<String>,

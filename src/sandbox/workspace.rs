@@ -234,6 +234,12 @@ pub enum WorkspaceError {
         /// What is wrong with it, and what to do.
         reason: &'static str,
     },
+    /// No shallow copy can be made of the repository.
+    #[error("`--git shallow` cannot be made of this repository: {reason}; give `--git full` or `--git none`")]
+    Shallow {
+        /// Why.
+        reason: String,
+    },
     /// A file is not what it was when it was counted.
     #[error("`{path}` in the workspace changed while it was copied; run again when nothing writes to it")]
     Changed {

@@ -41,18 +41,21 @@ pub enum WorkspaceSource {
 pub enum GitHistory {
     /// All of it, without hooks and logins.
     Full,
+    /// The commit at HEAD and what is staged, without older ones.
+    Shallow,
     /// No `.git` at all.
     None,
 }
 
 impl GitHistory {
     /// Every value.
-    pub const ALL: [Self; 2] = [Self::Full, Self::None];
+    pub const ALL: [Self; 3] = [Self::Full, Self::Shallow, Self::None];
 
     /// Its word after `--git` and in records.
     pub fn word(self) -> &'static str {
         match self {
             Self::Full => "full",
+            Self::Shallow => "shallow",
             Self::None => "none",
         }
     }

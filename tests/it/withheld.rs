@@ -364,6 +364,27 @@ fn a_withheld_file_that_git_tracks_is_told_and_stays_unreadable_without_git() {
 }
 
 #[test]
+fn a_shallow_copy_has_no_past_and_tells_what_its_commit_shows() {
+    let project = Project::new();
+    let (past, secret) = (canary(), canary());
+    project.write("file", &past);
+    project.git("", &["add", "."]);
+    project.git("", &["commit", "-qm", "one"]);
+    project.write("file", "two");
+    project.write(".env", &secret);
+    project.git("", &["add", "."]);
+    project.git("", &["commit", "-qm", "two"]);
+    assert_eq!(project.found(&[]), BTreeSet::from([past, secret.clone()]));
+    assert_eq!(project.found(&["--git", "shallow"]), BTreeSet::from([secret]));
+    let workspace = project.record();
+    assert_eq!(workspace["git"], "shallow");
+    assert_eq!(workspace["withheld"][0]["in_history"], true);
+    let script = "git log --format=%s; git rev-parse --is-shallow-repository; git status --porcelain";
+    let ended = project.run(&["--git", "shallow"], &["bash", "-c", script]);
+    assert_eq!(ended.code(0).stdout, "two\ntrue\n D .env\n");
+}
+
+#[test]
 fn a_named_secret_comes_in_alone_under_a_policy_that_names_it() {
     let (project, secrets, ordinary) = Project::full();
     let policy = project.policy(&[".aws/credentials", "web/*"]);

@@ -270,3 +270,6 @@ fn kind(stat: &Stat) -> Kind {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

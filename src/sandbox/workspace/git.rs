@@ -5,9 +5,13 @@
 
 pub mod clean;
 pub mod config;
+pub mod delta;
 pub mod history;
 pub mod index;
+pub mod objects;
+pub mod pack;
 pub mod parts;
+pub mod shallow;
 pub mod url;
 
 use std::collections::HashMap;
@@ -24,6 +28,7 @@ use crate::sandbox::beneath;
 use crate::sandbox::workspace::git::config::quoted;
 use crate::sandbox::workspace::scan::{Select, Walk};
 use crate::sandbox::workspace::{Meta, What, WorkspaceError, unreadable};
+use crate::task::GitHistory;
 use crate::task::escape::escape;
 
 /// Bytes of a `.git` file, a back link or a configuration at the most.
@@ -81,13 +86,19 @@ pub(super) fn adopt(root: &Path, walk: &mut Walk) -> Result<(), WorkspaceError> 
     for (directory, item) in std::mem::take(&mut walk.gitfiles) {
         redirect(root, repository.as_ref(), walk, (directory, item), &mut added)?;
     }
-    let objects = match &repository {
-        Some(repository) => repository.common.as_ref().unwrap_or(&repository.own).join("objects"),
-        None => root.join(".git/objects"),
+    let (own, common) = match &repository {
+        Some(repository) => {
+            (repository.own.clone(), repository.common.as_ref().unwrap_or(&repository.own).clone())
+        }
+        None => (root.join(".git"), root.join(".git")),
     };
     if let Some(repository) = repository {
         take_over(&repository, walk, added)?;
     }
+    if walk.git == GitHistory::Shallow {
+        return shallow::fill(walk, &own, &common);
+    }
+    let objects = common.join("objects");
     let taken = walk.plan.directories.iter().any(|it| it.to == b".git/objects/info");
     if taken && text_of(&objects.join("info/alternates")).is_some_and(|it| !it.as_os_str().is_empty()) {
         walk.plan.summary.notes.push(
@@ -110,6 +121,18 @@ fn take_over(
         // The last value counts: the common configuration may be that of a bare repository or of another directory.
         let text = b"\n[core]\n\tbare = false\n\tworktree = ..\n";
         added.insert(beneath::join(GIT, name.as_bytes()), text.to_vec());
+    }
+    if walk.git == GitHistory::Shallow {
+        let takes = |path: &[u8], is_dir: bool| is_common(path, is_dir) && parts::needed_by_head(path);
+        let takes_own = |path: &[u8], is_dir: bool| is_own(path, is_dir) && parts::needed_by_head(path);
+        let takes_all = |path: &[u8], _: bool| parts::needed_by_head(path);
+        return match &repository.common {
+            Some(common) => {
+                walk.tree(open(common)?, GIT, &Select::Git { takes, added: &added })?;
+                walk.tree(open(&repository.own)?, GIT, &Select::Git { takes: takes_own, added: &added })
+            }
+            None => walk.tree(open(&repository.own)?, GIT, &Select::Git { takes: takes_all, added: &added }),
+        };
     }
     match &repository.common {
         Some(common) => {

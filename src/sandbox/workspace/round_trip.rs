@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
 use crate::sandbox::workspace::{Choice, Limits, Sent, Stopped, Summary, WorkspaceError, scan, send};
 
-const LIMITS: Limits = Limits { bytes: 64 << 20, files: 10_000 };
+pub(super) const LIMITS: Limits = Limits { bytes: 64 << 20, files: 10_000 };
 
 /// Two directories: the project, and where its copy goes.
 pub(super) struct Place {
@@ -43,7 +43,12 @@ impl Place {
 
     /// Copies the directory `name` to `copy`.
     pub(super) fn copy(&self, name: &str) -> (Summary, Sent) {
-        let plan = scan(&self.path(name), LIMITS, &Choice::PLAIN).expect("it can be copied");
+        self.copy_with(name, &Choice::PLAIN)
+    }
+
+    /// The same with a choice.
+    pub(super) fn copy_with(&self, name: &str, choice: &Choice) -> (Summary, Sent) {
+        let plan = scan(&self.path(name), LIMITS, choice).expect("it can be copied");
         let mut writer = Writer::new(&self.path("copy"));
         let sent = send(&plan, &mut |it| writer.take(it)).expect("it is sent");
         assert!(writer.ended);

@@ -70,7 +70,8 @@ pub(super) struct Walk {
     pub gitfiles: Vec<(usize, usize)>,
     /// Working trees whose `.git` is a file, with their git directories; both as paths inside.
     pub trees: Vec<(Vec<u8>, Vec<u8>)>,
-    git: GitHistory,
+    /// What of the repository goes in.
+    pub git: GitHistory,
     gate: Gate,
     weights: Weights,
     count: Count,
@@ -132,6 +133,42 @@ impl Walk {
         Ok(())
     }
 
+    /// Adds a directory that is made here, with all that is in it.
+    pub fn add(&mut self, directory: Directory) {
+        let mut own = Weight { bytes: 0, files: 1 };
+        for item in &directory.items {
+            own.files += 1;
+            self.plan.summary.files += 1;
+            if let What::Text(text) = &item.what {
+                let size = text.1.len() as u64;
+                self.plan.summary.bytes += size;
+                own.bytes += size.div_ceil(PAGE_BYTES) * PAGE_BYTES;
+            }
+        }
+        self.plan.summary.directories += 1;
+        self.weights.add(&directory.to, own);
+        self.plan.directories.push(directory);
+    }
+
+    /// Whether something named `.git` is taken: of a shallow copy only the root's own.
+    fn takes_git(&self, parent: &[u8], name: &[u8]) -> bool {
+        name != b".git"
+            || match self.git {
+                GitHistory::Full => true,
+                GitHistory::Shallow => parent.is_empty(),
+                GitHistory::None => false,
+            }
+    }
+
+    /// What is done with an entry of a git directory, `relative` to it.
+    fn part(&self, to: &[u8], relative: &[u8], is_dir: bool) -> Part {
+        let in_root = to.starts_with(b".git/");
+        if self.git == GitHistory::Shallow && in_root && !parts::needed_by_head(relative) {
+            return Part::Outside;
+        }
+        parts::part(relative, is_dir)
+    }
+
     /// What is too much, if anything.
     fn excess(&self) -> Option<String> {
         self.weights.excess(self.plan.limits, self.count)
@@ -180,7 +217,7 @@ impl Walk {
             let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
             let part = match git_length {
                 Some(length) => {
-                    parts::part(to.get(length + usize::from(length > 0)..).unwrap_or_default(), is_dir)
+                    self.part(&to, to.get(length + usize::from(length > 0)..).unwrap_or_default(), is_dir)
                 }
                 None => Part::Whole,
             };
@@ -188,8 +225,7 @@ impl Walk {
             let taken = match select {
                 Select::Git { takes, .. } => part != Part::Outside && takes(&from, is_dir),
                 Select::Project => {
-                    let is_git = name == b".git" && self.git == GitHistory::None;
-                    let taken = !is_git
+                    let taken = self.takes_git(&at.to, name)
                         && part != Part::Outside
                         && takes(ignores.as_deref(), &at, name, is_dir, &has);
                     self.plan.summary.excluded += u64::from(!taken);

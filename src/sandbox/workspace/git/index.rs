@@ -8,6 +8,8 @@ pub const INDEX_BYTES_MAX: u64 = 128 * 1024 * 1024;
 const HASH_LENGTHS: [usize; 2] = [20, 32];
 /// Ten numbers before the name of an entry's object.
 const NUMBERS_BYTES: usize = 40;
+/// Where the mode is among them.
+const MODE_AT: usize = 24;
 /// Bytes of a path at the most, as in the kernel.
 const PATH_BYTES_MAX: usize = 4096;
 const EXTENDED: u16 = 0x4000;
@@ -23,7 +25,28 @@ pub fn tracked(bytes: &[u8], mut each: impl FnMut(&[u8])) -> Result<(), NoIndex>
     walk(bytes, length, &mut each)
 }
 
+/// Gives the object of every tracked file to `each`; its directories and submodules are other objects.
+pub fn staged(bytes: &[u8], mut each: impl FnMut([u8; 20])) -> Result<(), NoIndex> {
+    walk(bytes, 20, &mut |_| {})?;
+    let mut objects = Vec::new();
+    walk_entries(bytes, 20, &mut |_, start| objects.push(start))?;
+    for start in objects {
+        let is_file = matches!(number(bytes, start + MODE_AT)? >> 12, 0o10 | 0o12);
+        let object = bytes.get(start + NUMBERS_BYTES..start + NUMBERS_BYTES + 20).ok_or(NoIndex)?;
+        if is_file {
+            each(object.try_into().map_err(|_| NoIndex)?);
+        }
+    }
+    Ok(())
+}
+
 fn walk(bytes: &[u8], hash: usize, each: &mut dyn FnMut(&[u8])) -> Result<(), NoIndex> {
+    let at = walk_entries(bytes, hash, &mut |path, _| each(path))?;
+    extensions(bytes, at, hash)
+}
+
+/// Gives the path of every entry and where it begins to `each`; gives where they end.
+fn walk_entries(bytes: &[u8], hash: usize, each: &mut dyn FnMut(&[u8], usize)) -> Result<usize, NoIndex> {
     if bytes.get(..4) != Some(b"DIRC") {
         return Err(NoIndex);
     }
@@ -62,9 +85,9 @@ fn walk(bytes: &[u8], hash: usize, each: &mut dyn FnMut(&[u8])) -> Result<(), No
             // An entry ends with one to eight NULs, at a multiple of eight.
             at = start + (at - start).next_multiple_of(8);
         }
-        each(&path);
+        each(&path, start);
     }
-    extensions(bytes, at, hash)
+    Ok(at)
 }
 
 /// What follows the entries; a `link` says that most of them are in another file.

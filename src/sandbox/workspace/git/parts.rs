@@ -67,6 +67,13 @@ pub fn part(path: &[u8], is_dir: bool) -> Part {
     }
 }
 
+/// What of a git directory a shallow copy has from the disk; its objects and references are made anew.
+pub fn needed_by_head(path: &[u8]) -> bool {
+    let first = path.split(|it| *it == b'/').next().unwrap_or_default();
+    let plain: [&[u8]; 6] = [b"HEAD", b"config", b"config.worktree", b"description", b"index", b"info"];
+    plain.contains(&first) || first.starts_with(b"sharedindex.")
+}
+
 /// Whether a directory with these entries is a git directory, whatever its name.
 pub fn is_git_directory(has: impl Fn(&[u8]) -> bool) -> bool {
     has(b"HEAD") && ((has(b"objects") && has(b"refs")) || has(b"commondir"))

@@ -2,50 +2,50 @@
 
 use memchr::memmem::find;
 
-/// What ends the authority of a URL in a text.
-const AFTER_AUTHORITY: &[u8] = b"/?# \t\r\n\"'<>\\";
+/// What ends a word, which may be a URL.
+const BLANKS: &[u8] = b" \t\r\n\"'<>";
+/// What ends the authority of a URL in a word.
+const AFTER_AUTHORITY: &[u8] = b"/#\\";
 
 /// The text with every login taken out of its URLs; `None` if there is none. Over ssh a user's name is part of the
 /// address and stays; over anything else the name alone may be a token. A query may carry one too, and goes.
 pub fn without_login(text: &[u8]) -> Option<Vec<u8>> {
     let mut cleaned = Vec::with_capacity(text.len());
-    let mut rest = text;
-    let mut changed = false;
+    for word in text.split_inclusive(|it| BLANKS.contains(it)) {
+        let (word, blank) = match word.split_last() {
+            Some((last, word)) if BLANKS.contains(last) => (word, Some(*last)),
+            Some(_) | None => (word, None),
+        };
+        clean_word(without_query(word), &mut cleaned);
+        cleaned.extend(blank);
+    }
+    (cleaned != text).then_some(cleaned)
+}
+
+fn without_query(word: &[u8]) -> &[u8] {
+    let Some(query) = memchr::memchr(b'?', word) else { return word };
+    let before = word[..query].to_ascii_lowercase();
+    let is_http = find(&before, b"http://").is_some() || find(&before, b"https://").is_some();
+    if is_http { &word[..query] } else { word }
+}
+
+fn clean_word(word: &[u8], cleaned: &mut Vec<u8>) {
+    let mut rest = word;
     while let Some(at) = find(rest, b"://") {
-        let scheme = rest[..at].rsplit(|it| !it.is_ascii_alphanumeric()).next().unwrap_or_default();
-        let is_ssh = scheme.ends_with(b"ssh");
-        let is_http = scheme.eq_ignore_ascii_case(b"http") || scheme.eq_ignore_ascii_case(b"https");
-        cleaned.extend_from_slice(&rest[..at + 3]);
-        rest = &rest[at + 3..];
+        let (scheme, after) = rest.split_at(at + 3);
+        cleaned.extend_from_slice(scheme);
+        rest = after;
         let end = rest.iter().position(|it| AFTER_AUTHORITY.contains(it)).unwrap_or(rest.len());
-        let authority = &rest[..end];
-        match authority.iter().rposition(|it| *it == b'@') {
-            Some(host) => {
-                let user = authority[..host].split(|it| *it == b':').next().unwrap_or_default();
-                let keeps = is_ssh && !user.is_empty();
-                changed |= !keeps || user.len() != host;
-                if keeps {
-                    cleaned.extend_from_slice(user);
-                    cleaned.push(b'@');
-                }
-                cleaned.extend_from_slice(&authority[host + 1..]);
+        if let Some(host) = rest[..end].iter().rposition(|it| *it == b'@') {
+            let user = rest[..host].split(|it| *it == b':').next().unwrap_or_default();
+            if scheme[..at].ends_with(b"ssh") && !user.is_empty() {
+                cleaned.extend_from_slice(user);
+                cleaned.push(b'@');
             }
-            None => cleaned.extend_from_slice(authority),
-        }
-        rest = &rest[end..];
-        let end = rest.iter().position(|it| b" \t\r\n\"'<>".contains(it)).unwrap_or(rest.len());
-        let (path, after) = rest.split_at(end);
-        match path.iter().position(|it| *it == b'?') {
-            Some(query) if is_http => {
-                cleaned.extend_from_slice(&path[..query]);
-                changed = true;
-                rest = after;
-            }
-            Some(_) | None => {}
+            rest = &rest[host + 1..];
         }
     }
     cleaned.extend_from_slice(rest);
-    changed.then_some(cleaned)
 }
 
 #[cfg(test)]
@@ -81,6 +81,7 @@ mod tests {
     fn a_query_goes_over_http() {
         check("https://example.org/x?private_token=t", Some("https://example.org/x"));
         check("https://example.org?access_token=a@b", Some("https://example.org"));
+        check("https://example.org/https://a:b@c/?d=e", Some("https://example.org/https://c/"));
     }
 
     #[test]
