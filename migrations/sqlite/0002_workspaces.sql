@@ -2,4 +2,4 @@
 
 PRAGMA user_version = 2;
 
-ALTER TABLE runs ADD COLUMN workspace_facts TEXT CHECK (json_valid(workspace_facts));
+ALTER TABLE runs ADD COLUMN workspace_facts TEXT CHECK (workspace_facts IS NULL OR json_valid(workspace_facts));

@@ -43,7 +43,7 @@ impl Progress {
                     self.line(note);
                 }
                 if let Some(hint) = workspace::withheld_hint(filled).filter(|_| !self.quiet) {
-                    self.spinner.suspend(|| talk::hint(&hint));
+                    self.spinner.suspend(|| talk::hint(hint));
                 }
             }
             Step::Pulling(progress) => {

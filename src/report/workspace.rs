@@ -27,12 +27,10 @@ pub fn withheld_lines(workspace: &WorkspaceRecord) -> Vec<String> {
 }
 
 /// What to do about it.
-pub fn withheld_hint(workspace: &WorkspaceRecord) -> Option<String> {
-    let first = workspace.withheld.first()?;
-    Some(format!(
-        "`--include-secret {}` brings it in, where the policy names it in `filesystem.include_secrets`",
-        escape(&first.path)
-    ))
+pub fn withheld_hint(workspace: &WorkspaceRecord) -> Option<&'static str> {
+    let hint =
+        "`--include-secret PATH` brings one in, where the policy names it in `filesystem.include_secrets`";
+    (workspace.withheld_count > 0).then_some(hint)
 }
 
 /// Each of them with its reason, for a page.

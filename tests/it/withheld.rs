@@ -279,7 +279,7 @@ fn the_withheld_files_are_told_in_one_line_and_before_anything_runs() {
     project.write("a/id_rsa", "x");
     let said = "withheld 2 files that look like secrets: `.env`, `a/id_rsa`";
     let ended = project.run(&[], &["true"]);
-    ended.code(0).says(&format!("aegis: {said}\n")).says("hint: `--include-secret .env`");
+    ended.code(0).says(&format!("aegis: {said}\n")).says("hint: `--include-secret PATH` brings one in");
     assert_eq!(project.run(&["-q"], &["true"]).code(0).stderr, "");
     let planned = project.run(&["--dry-run"], &["true"]);
     planned.code(0).prints("withheld: .env (environment file)\nwithheld: a/id_rsa (private key)");

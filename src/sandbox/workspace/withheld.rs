@@ -130,6 +130,7 @@ const NAMES: &[Rule] = &[
     named("_netrc", LOGIN),
     named(".git-credentials", LOGIN),
     named(".gitcookies", LOGIN),
+    Rule { name: "hgrc", place: Place::In(".hg"), evidence: Evidence::Content(Look::Login), reason: LOGIN },
     looked(".gitconfig", Look::Login, LOGIN),
     named(".htpasswd", LOGIN),
     named(".pgpass", LOGIN),

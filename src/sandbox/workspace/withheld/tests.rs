@@ -148,7 +148,7 @@ fn what_may_be_public_is_looked_at() {
         &["config/x.json", "src/service-account.json", "src/shop-0123456789ab.json"],
         Look::ServiceAccount,
     );
-    check_asks(&[".yarnrc.yml", "gradle.properties", "a/pip.conf"], Look::Login);
+    check_asks(&[".hg/hgrc", ".yarnrc.yml", "gradle.properties", "a/pip.conf"], Look::Login);
 }
 
 #[test]
