@@ -24,7 +24,7 @@ use crate::doctor::attack::{Assault, Evidence, Stage, StageEnd, WallDown, settle
 use crate::executor::control::{Control, QUEUE_MAX};
 use crate::policy::Overrides;
 use crate::record::Usage;
-use crate::task::{Cancellation, Outcome};
+use crate::task::{Cancellation, GitHistory, Outcome};
 
 /// The image with what the programs need.
 pub const IMAGE: &str = "aegis/base";
@@ -193,6 +193,8 @@ pub fn quiet_order(
         image: Some(IMAGE.to_owned()),
         workspace: WorkspaceChoice::Directory(workspace.to_owned()),
         project_file: FileUse::Ignore,
+        git: GitHistory::Full,
+        include_secrets: Vec::new(),
         workdir: None,
         environment: Vec::new(),
         outputs: Vec::new(),

@@ -37,4 +37,5 @@ mod support;
 mod terminal;
 mod watched;
 mod weakened;
+mod withheld;
 mod workspace;
