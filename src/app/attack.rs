@@ -24,6 +24,7 @@ use crate::doctor::attack::{Assault, Evidence, Stage, StageEnd, WallDown, settle
 use crate::executor::control::{Control, QUEUE_MAX};
 use crate::policy::Overrides;
 use crate::record::Usage;
+use crate::task::outcome::StartFailure;
 use crate::task::{Cancellation, GitHistory, Outcome};
 
 /// The image with what the programs need.
@@ -58,8 +59,13 @@ pub async fn attack(directories: &Directories, told: &(dyn Fn(Stage) + Sync)) ->
     let mut runs = Vec::new();
     for stage in Stage::ALL {
         told(stage);
-        let (end, id) = run_stage(stage, place.path(), directories).await?;
+        let (mut end, id) = run_stage(stage, place.path(), directories).await?;
         runs.extend(id);
+        if stumbled(&end) {
+            let (again, id) = run_stage(stage, place.path(), directories).await?;
+            runs.extend(id);
+            end = again;
+        }
         // What refuses one sandbox refuses the next.
         let refused = !end.differences.is_empty();
         ends.push(end);
@@ -81,6 +87,16 @@ pub async fn attack(directories: &Directories, told: &(dyn Fn(Stage) + Sync)) ->
     }
     let elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(Assault { image: IMAGE.to_owned(), tried, walls_down, runs, elapsed_ms })
+}
+
+/// Whether the engine did not start a sandbox or lost it: that says nothing of the walls, and is tried once more.
+fn stumbled(end: &StageEnd) -> bool {
+    match &end.outcome {
+        Ok(Outcome::StartFailed { reason: StartFailure::Infrastructure { .. } } | Outcome::Lost { .. }) => {
+            true
+        }
+        Ok(_) | Err(_) => false,
+    }
 }
 
 /// Runs a stage, and gives its end and the run's short id.
@@ -150,7 +166,7 @@ async fn under(runtime: &str, place: &Path, directories: &Directories) -> Result
     };
     match run.end.map(|it| it.outcome) {
         Some(Outcome::Refused { differences }) => Ok(wall::down(&differences, runtime)),
-        _ => Ok(Vec::new()),
+        Some(_) | None => Ok(Vec::new()),
     }
 }
 

@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::app::AppError;
 use crate::app::demo::{Got, Shown, Stage};
+use crate::cli::doctor::cut_short;
 use crate::cli::{CommandResult, attached, print, talk};
 use crate::config::Directories;
 use crate::doctor::attack::settle::RUNTIME;
@@ -33,7 +34,7 @@ pub fn cmd_demo(args: &DemoArgs) -> CommandResult {
         stage.play(&directories).await
     });
     runtime.shutdown_background();
-    let played = played.map_err(|it: AppError| crate::cli::failure::Failure::from(it))?;
+    let played = played.map_err(|it: AppError| cut_short(it, "demo"))?;
     print::data(&after(&played, args.quiet))?;
     Ok(if played.safe() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -70,7 +70,19 @@ async fn assault(facts: &Facts) -> Result<Option<Assault>, Failure> {
         let number = Stage::ALL.iter().position(|it| *it == stage).map_or(count, |it| it + 1);
         talk::note(&format!("attacking a sandbox: {} ({number} of {count})", stage.name()));
     };
-    Ok(Some(app::attack::attack(&directories, &told).await?))
+    let attacked = app::attack::attack(&directories, &told).await;
+    attacked.map(Some).map_err(|it| cut_short(it, "attack"))
+}
+
+/// What a cancelled attack or demo says: there was something, and it proves nothing.
+pub(super) fn cut_short(error: AppError, what: &str) -> Failure {
+    match error {
+        AppError::Cancelled(_) => {
+            Failure::new(format!("cancelled: what the {what} has seen so far proves nothing"))
+                .with_exit_code(ExitCode::INTERRUPTED)
+        }
+        other => Failure::from(other),
+    }
 }
 
 fn show(args: &DoctorArgs, findings: &[Finding], assault: Option<&Assault>) -> Result<(), Failure> {

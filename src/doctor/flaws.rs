@@ -38,7 +38,7 @@ impl Flaw {
 
 const CP: Reach = Reach::Unused("Aegis never uses the engine's archive calls (`docker cp`)");
 const AUTHZ: Reach = Reach::Unused("Aegis does not rely on authorization plugins of the engine");
-const CRI: Reach = Reach::Unused("it is in the Kubernetes interface, which an engine does not use");
+const CRI: Reach = Reach::Unused("an engine does not use the Kubernetes interface");
 
 /// Every flaw that is looked for.
 pub const FLAWS: [Flaw; 24] = [

@@ -5,6 +5,10 @@ use std::fmt::Write as _;
 use crate::doctor::finding::{Area, Finding, Risk, Verdict, worst};
 use crate::task::escape::escape;
 
+/// Characters of a line below a finding, and what stands before it.
+const LINE_CHARS_MAX: usize = 100;
+const INDENT: &str = "        ";
+
 /// How a text is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
@@ -35,7 +39,7 @@ pub fn findings(findings: &[Finding], layout: Layout) -> String {
             line(&mut text, &format!("  {}  {:<24} {}", mark(it.verdict, layout), name(it), shown(&it.seen)));
             for (word, said) in [("why", &it.why), ("fix", &it.fix)] {
                 if !said.is_empty() {
-                    line(&mut text, &format!("        {word}: {}", shown(said)));
+                    line(&mut text, &wrapped(&format!("{word}: {}", shown(said))));
                 }
             }
         }
@@ -65,6 +69,21 @@ pub fn markdown(findings: &[Finding]) -> String {
         line(&mut text, &format!("| {} | {} | {} |", it.id, it.verdict.name(), cells.join(" | ")));
     }
     text
+}
+
+/// A text below a finding, in lines of a readable length.
+fn wrapped(text: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(last) if last.chars().count() + word.chars().count() < LINE_CHARS_MAX => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            Some(_) | None => lines.push(word.to_owned()),
+        }
+    }
+    format!("{INDENT}{}", lines.join(&format!("\n{INDENT}     ")))
 }
 
 /// A text in a cell of a Markdown table.
@@ -118,6 +137,12 @@ mod tests {
         let text = findings(&[finding()], Layout::Grouped);
         assert!(text.starts_with("The engine\n  weak  live_restore"), "{text}");
         assert!(text.contains("\n        fix: set it\n"), "{text}");
+    }
+
+    #[test]
+    fn a_long_text_is_broken_between_words() {
+        let text = wrapped(&format!("why: {}", "word ".repeat(40).trim_end()));
+        assert!(text.lines().count() == 3 && text.lines().all(|it| it.chars().count() <= 113), "{text}");
     }
 
     #[test]

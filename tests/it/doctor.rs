@@ -4,12 +4,14 @@ mod heavy_weakened;
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::time::Duration;
 
-use aegis::doctor::attack::PROBES;
+use aegis::doctor::attack::calls::{self, Argument, Call};
+use aegis::doctor::attack::{PROBES, Stage};
 use aegis::doctor::json::{DoctorJson, FindingJson};
 use serde_json::{Value, json};
 
-use crate::support::aegis::{Aegis, Ended, docker};
+use crate::support::aegis::{Aegis, Ended, docker, eventually, finish};
 use crate::support::live::{record, runs};
 use crate::support::rewriter::{Inspection, Rewriter};
 
@@ -181,6 +183,58 @@ fn on_a_sound_engine_every_probe_is_tried_and_stopped() {
         listed.iter().all(|it| it["policy"] == "strict" && it["labels"]["aegis.doctor"] == "attack"),
         "{listed:?}"
     );
+}
+
+#[test]
+fn an_attack_that_is_interrupted_ends_its_run_and_leaves_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let aegis = Aegis::new().with("TMPDIR", place.path().to_str().unwrap());
+    let child = aegis.command(&["doctor", "--attack"]).spawn().unwrap();
+    let running = || runs(&aegis, &[]).is_some_and(|it| it.iter().any(|run| run["state"] == "running"));
+    eventually("a sandbox runs", Duration::from_secs(60), running);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let ended = finish(child, b"");
+    ended.code(130).says("proves nothing");
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "a file is left");
+    let listed = runs(&aegis, &["--all"]).expect("a list");
+    assert_eq!(listed[0]["outcome"]["kind"], "cancelled", "{listed:?}");
+}
+
+#[test]
+fn the_probes_find_what_a_plain_container_leaves_open() {
+    let place = tempfile::tempdir().unwrap();
+    for stage in Stage::ALL {
+        std::fs::write(place.path().join(format!("{}.py", stage.name())), stage.program()).unwrap();
+    }
+    let argument = |it: &Argument| match it {
+        Argument::Number(number) => json!(number),
+        Argument::Page => Value::Null,
+        Argument::Text(text) => json!(text),
+    };
+    let call =
+        |it: &Call| json!([it.name, it.number(), it.arguments.iter().map(argument).collect::<Vec<_>>()]);
+    let table = |id: &str| calls::of(id).map(call).collect::<Vec<_>>();
+    let with_calls = PROBES.iter().filter(|it| calls::of(it.id).next().is_some());
+    let calls: serde_json::Map<String, Value> =
+        with_calls.map(|it| (it.id.to_owned(), json!(table(it.id)))).collect();
+    let parameters = json!({
+        "word": "the-word", "canaries": ["/attack/look.py"], "port": 9, "addresses": [], "state": "/attack",
+        "survivor": "1", "checks": PROBES.iter().map(|it| it.id).collect::<Vec<_>>(), "calls": calls,
+    });
+    std::fs::write(place.path().join("parameters.json"), parameters.to_string()).unwrap();
+    let mount = format!("{}:/attack", place.path().display());
+    let flags =
+        ["run", "--rm", "--label", "aegis.test=doctor", "--network", "none", "-v", &mount, "-w", "/attack"];
+    let printed = docker(&[&flags[..], &["aegis/base", "python3", "look.py"]].concat());
+    assert!(printed.contains("@end"), "{printed}");
+    // What the engine's defaults leave open, whatever the version: root with capabilities, a writable root, no masks of ours.
+    for id in [
+        "FS-01", "FS-02", "FS-10", "FS-12", "FS-15", "PL-01", "PL-02", "KS-02", "KS-11", "KS-13", "KS-21",
+        "PS-01", "PS-06", "DV-05",
+    ] {
+        assert!(printed.contains(&format!("@probe\t{id}\tbreach\t")), "{id} is not seen: {printed}");
+    }
 }
 
 /// An engine that makes something weaker and lies about it: nothing is tried, the wall is named, and a run is refused.

@@ -81,6 +81,11 @@ mod tests {
     fn a_process_that_sleeps_on_is_seen() {
         let seconds = format!("8{:08}", std::process::id() % 100_000_000);
         let mut child = std::process::Command::new("sleep").arg(&seconds).spawn().expect("it starts");
+        // The kernel lets the parent go on before the child's arguments can be read.
+        let begun = std::time::Instant::now();
+        while survivors(Path::new("/proc"), &seconds) == 0 && begun.elapsed().as_secs() < 10 {
+            std::thread::yield_now();
+        }
         assert_eq!(survivors(Path::new("/proc"), &seconds), 1);
         child.kill().expect("killed");
         child.wait().expect("waited for");

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::doctor::attack::wall::{self, WallDown};
 use crate::doctor::attack::{Answer, PROBES, Probe, Stage, Tried};
 use crate::task::escape::escape;
+use crate::task::outcome::StartFailure;
 use crate::task::{Outcome, TimeLimit};
 
 /// Lines of a stage that are read, and characters of one answer.
@@ -73,7 +74,7 @@ fn answer(probe: &Probe, stages: &[StageEnd], evidence: Evidence) -> Answer {
         Err(message) => return Answer::NotTried(safe(message)),
     };
     if !end.printed.lines().any(|it| it == "@end") {
-        return Answer::NotTried(safe(&format!("its program did not come to its end: {outcome}")));
+        return Answer::NotTried(safe(&short(outcome)));
     }
     match probe.id {
         "PL-05" | "PL-06" => timed_out(outcome, evidence),
@@ -82,6 +83,16 @@ fn answer(probe: &Probe, stages: &[StageEnd], evidence: Evidence) -> Answer {
         "PL-10" => memory(end, outcome),
         "PL-04" => processes(end),
         id => seen_from_outside(id, told(end, id), evidence),
+    }
+}
+
+/// Why a program did not come to its end.
+fn short(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::StartFailed { reason: StartFailure::Infrastructure { message } } => {
+            format!("its sandbox did not start: {message}")
+        }
+        other => format!("its program did not come to its end: {other}"),
     }
 }
 
@@ -241,6 +252,13 @@ mod tests {
     #[test]
     fn a_program_that_died_halfway_proves_nothing() {
         check(look("@probe\tFS-01\tstopped\tx\n"), QUIET, "FS-01", "not_tried", "did not come to its end");
+    }
+
+    #[test]
+    fn a_sandbox_that_did_not_start_says_why() {
+        let message = "the engine refused to start it".to_owned();
+        let outcome = Outcome::StartFailed { reason: StartFailure::Infrastructure { message } };
+        check(end(Stage::Look, outcome, ""), QUIET, "FS-01", "not_tried", "refused to start");
     }
 
     #[test]

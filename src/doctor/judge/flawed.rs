@@ -47,17 +47,16 @@ fn of_component(id: &'static str, component: &Component, log: Option<&Changelog>
         );
     }
     let seen = format!("{program} {version}: {}", listed(&open));
-    let walls = open.iter().any(|(flaw, _)| flaw.reach == Reach::Wall);
     if open.iter().any(|(flaw, state)| *state == State::Present && flaw.reach == Reach::Wall) {
         return Finding::fail(
             Area::Flaws,
             id,
             seen,
-            why(&open, walls),
+            why(&open),
             format!("update {program}: {}", fixes(&open)),
         );
     }
-    Finding::weak(Area::Flaws, id, seen, why(&open, walls), fix(program, &open, log))
+    Finding::weak(Area::Flaws, id, seen, why(&open), fix(program, &open, log))
 }
 
 fn version(component: &Component) -> String {
@@ -84,34 +83,50 @@ fn listed(open: &[&(Flaw, State)]) -> String {
     parts.join("; ")
 }
 
-fn why(open: &[&(Flaw, State)], walls: bool) -> String {
-    let tell = |(flaw, _): &&&(Flaw, State)| match flaw.reach {
-        Reach::Wall => format!("{}: {}", flaw.cve, flaw.about),
-        Reach::Unused(reason) => format!("{}: {}, but {reason}", flaw.cve, flaw.about),
-    };
-    let told: Vec<String> = open.iter().map(|it| tell(&it)).collect();
-    let head = if walls { "a program that raises the walls may have a hole in it. " } else { "" };
-    format!("{head}{}", told.join(". "))
+fn why(open: &[&(Flaw, State)]) -> String {
+    let mut parts = Vec::new();
+    if open.iter().any(|(flaw, _)| flaw.reach == Reach::Wall) {
+        parts.push("a program that raises the walls may have a hole in it".to_owned());
+    }
+    let mut unused: Vec<(&str, Vec<String>)> = Vec::new();
+    for (flaw, _) in open {
+        let told = format!("{} ({})", flaw.cve, flaw.about);
+        match flaw.reach {
+            Reach::Wall => parts.push(told),
+            Reach::Unused(reason) => add(&mut unused, reason, told),
+        }
+    }
+    parts.extend(unused.iter().map(|(reason, told)| format!("{reason}, as {} would need", told.join(", "))));
+    parts.join("; ")
 }
 
 fn fixes(open: &[&(Flaw, State)]) -> String {
-    let told: Vec<String> = open
-        .iter()
-        .map(|(flaw, _)| format!("{} is fixed in {}", flaw.cve, flaw.fixed_in.join(", ")))
-        .collect();
-    told.join("; ")
+    let mut by_versions: Vec<(String, Vec<&str>)> = Vec::new();
+    for (flaw, _) in open {
+        add(&mut by_versions, flaw.fixed_in.join(", "), flaw.cve);
+    }
+    let told = by_versions.iter().map(|(versions, cves)| format!("{} in {versions}", cves.join(", ")));
+    format!("fixed upstream: {}", told.collect::<Vec<_>>().join("; "))
+}
+
+/// Adds a thing to the group of this key.
+fn add<K: PartialEq, V>(groups: &mut Vec<(K, Vec<V>)>, key: K, thing: V) {
+    match groups.iter_mut().find(|(known, _)| *known == key) {
+        Some((_, things)) => things.push(thing),
+        None => groups.push((key, vec![thing])),
+    }
 }
 
 fn fix(program: &str, open: &[&(Flaw, State)], log: Option<&Changelog>) -> String {
     let first = open.first().map_or("", |(flaw, _)| flaw.cve);
     match log {
         Some(log) => format!(
-            "update the package `{}` when the distribution fixes these (its tracker says whether it will; upstream: {})",
+            "update the package `{}` when the distribution fixes these (its tracker says whether it will); {}",
             log.package,
             fixes(open)
         ),
         None => format!(
-            "ask the distribution's changelog: `zgrep {first} /usr/share/doc/{program}*/changelog.Debian.gz`; upstream: {}",
+            "ask the distribution's changelog: `zgrep {first} /usr/share/doc/{program}*/changelog.Debian.gz`; {}",
             fixes(open)
         ),
     }
