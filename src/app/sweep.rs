@@ -13,6 +13,7 @@ use crate::config::{Directories, Retention};
 use crate::container::{Engine, EngineError, ImageFacts, ListedContainer};
 use crate::docker::DockerEngine;
 use crate::record::{End, Record, Transition};
+use crate::sandbox::changes::kept::Kept;
 use crate::sandbox::container_spec::{LABEL_INSTANCE, LABEL_SLOT};
 use crate::sandbox::slot;
 use crate::store::{Logs, Store, owner};
@@ -171,13 +172,15 @@ async fn runs(
     orphans(store, mode, swept).await?;
     let now_ms = now_ms();
     let logs = Logs::new(&directories.state);
+    let changes = Kept::new(&directories.state);
     for run in store.ended_before(retention.horizon_ms(now_ms), FORGOTTEN_MAX).await? {
-        swept.bytes_freed += logs.bytes(run).unwrap_or(0);
+        swept.bytes_freed += logs.bytes(run).unwrap_or(0) + changes.bytes(run).unwrap_or(0);
         if mode == Mode::Remove {
             if store.forget(run).await? == Transition::Superseded {
                 continue;
             }
             let _ = logs.remove(run);
+            let _ = changes.remove(run);
         }
         swept.runs_forgotten.push(run);
     }

@@ -140,6 +140,7 @@ impl From<AppError> for Failure {
             AppError::Policy(_)
             | AppError::Ceiling(_)
             | AppError::Workspace(_)
+            | AppError::Root(_)
             | AppError::Outputs(_)
             | AppError::Pull(_)
             | AppError::Superseded(_)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::record::{
-    Artifact, Dropped, End, Fence, Image, Limits, NewRun, OutputCounts, Owner, Phase, PolicyRecord, Run,
+    Artifact, ChangeCounts, Dropped, End, Fence, Image, Limits, NewRun, OutputCounts, Owner, Phase, PolicyRecord, Run,
     Slot, TaskRecord, Usage,
 };
 use crate::task::outcome::{LostReason, StartFailure};
@@ -95,6 +95,15 @@ pub(crate) fn end(outcome: Outcome) -> End {
         unmatched: vec!["nothing/*".to_owned()],
         dropped: vec![Dropped { path: b"report/fifo".to_vec(), reason: "not a file".to_owned() }],
         dropped_count: 1,
+        changes: Some(ChangeCounts {
+            added: 2,
+            modified: 1,
+            deleted: 0,
+            skipped: 1,
+            left_out: 7,
+            complete: true,
+            failure: None,
+        }),
         full_mounts: vec!["/tmp".to_owned()],
         timings: vec![(Phase::Create, 40_000), (Phase::Run, 1_240_000), (Phase::Total, 1_400_000)],
     }

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
@@ -25,7 +25,7 @@ const FILE_BYTES_MAX: u64 = 256 * 1024;
 #[derive(Debug)]
 pub struct Ignores {
     own: Gitignore,
-    above: Option<Rc<Ignores>>,
+    above: Option<Arc<Ignores>>,
 }
 
 /// What the patterns say of a path.
@@ -44,8 +44,8 @@ impl Ignores {
     pub fn read(
         directory: BorrowedFd<'_>,
         path: &[u8],
-        above: Option<Rc<Self>>,
-    ) -> Result<Rc<Self>, WorkspaceError> {
+        above: Option<Arc<Self>>,
+    ) -> Result<Arc<Self>, WorkspaceError> {
         let name = beneath::join(path, FILE_NAME.as_bytes());
         let refused = |line, reason: String| WorkspaceError::Ignore { path: escape(&name), line, reason };
 
@@ -82,7 +82,7 @@ impl Ignores {
             }
         }
         let own = builder.build().map_err(|cause| refused(1, escape(cause.to_string().as_bytes())))?;
-        Ok(Rc::new(Self { own, above }))
+        Ok(Arc::new(Self { own, above }))
     }
 
     /// What is said of `path`. Inside a `.git` only patterns that name it count: a line `build/` means no branch.

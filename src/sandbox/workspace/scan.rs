@@ -5,13 +5,14 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::fs::{Access, AtFlags, Dir, FileType, Stat, accessat, fstat, statat};
 use rustix::io::Errno;
 
 use crate::sandbox::beneath;
 use crate::sandbox::workspace::ignores::{FILE_NAME, Ignores, Said};
+use crate::sandbox::workspace::left_out::LeftOut;
 use crate::sandbox::workspace::weight::{Count, Weight, Weights};
 use crate::sandbox::workspace::{
     Directory, Item, Limits, Meta, Plan, Summary, What, WorkspaceError, changed, excludes, git, unreadable,
@@ -73,13 +74,19 @@ struct Pending {
     from: Vec<u8>,
     to: Vec<u8>,
     made: Option<Meta>,
-    ignores: Option<Rc<Ignores>>,
+    ignores: Option<Arc<Ignores>>,
     inside_git: bool,
 }
 
 impl Walk {
     fn new(limits: Limits) -> Self {
-        let plan = Plan { limits, sources: Vec::new(), directories: Vec::new(), summary: Summary::default() };
+        let plan = Plan {
+            limits,
+            sources: Vec::new(),
+            directories: Vec::new(),
+            left_out: LeftOut::default(),
+            summary: Summary::default(),
+        };
         Self {
             plan,
             gitfiles: Vec::new(),
@@ -133,7 +140,9 @@ impl Walk {
         };
         let has = |name: &[u8]| names.binary_search_by(|it| it.as_slice().cmp(name)).is_ok();
         let ignores = if matches!(select, Select::Project) && has(FILE_NAME.as_bytes()) {
-            Some(Ignores::read(directory.as_fd(), &at.to, at.ignores.clone())?)
+            let read = Ignores::read(directory.as_fd(), &at.to, at.ignores.clone())?;
+            self.plan.left_out.add(&at.to, read.clone());
+            Some(read)
         } else {
             at.ignores.clone()
         };
