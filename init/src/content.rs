@@ -172,7 +172,8 @@ impl Content {
                 let file = openat(directory, name, flags | OFlag::O_CLOEXEC, mode)?;
                 let (file, left) = (File::from(file), *size);
                 let number = self.stamps.add(&entry.path, Given::Unfinished);
-                let mut open = OpenFile { path: entry.path.clone(), number, file, left, mode: entry.mode, mtime };
+                let mut open =
+                    OpenFile { path: entry.path.clone(), number, file, left, mode: entry.mode, mtime };
                 open.write(data)?;
                 self.bytes += data.len() as u64;
                 if open.left == 0 {

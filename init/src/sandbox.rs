@@ -11,9 +11,9 @@ use aegis_init::wire::{Attest, Exec, FETCH_PATHS_MAX, Reply, Request, StartStep}
 use crate::clock::Moment;
 use crate::collect::{Collection, PATTERNS_MAX, Progress};
 use crate::command::{Commands, Event};
+use crate::compare::{Comparison, Fetching};
 use crate::connection::Connection;
 use crate::content::Content;
-use crate::compare::{Comparison, Fetching};
 use crate::ending::Ending;
 use crate::errand::Errand;
 use crate::files;
@@ -136,7 +136,8 @@ impl Sandbox {
             }
             Request::Compare(compare) => {
                 let stamps = std::mem::replace(&mut self.stamps, Stamps::new());
-                let errand = Errand::Compare(Box::new(Comparison::new(&compare, &self.workspace, stamps, now)));
+                let errand =
+                    Errand::Compare(Box::new(Comparison::new(&compare, &self.workspace, stamps, now)));
                 self.begin(connection, errand)
             }
             Request::Fetch(fetch) => {
@@ -193,9 +194,8 @@ impl Sandbox {
 
     fn content(&mut self) -> &mut Content {
         let stamps = &mut self.stamps;
-        self.content.get_or_insert_with(|| {
-            Content::new(&self.workspace, std::mem::replace(stamps, Stamps::new()))
-        })
+        self.content
+            .get_or_insert_with(|| Content::new(&self.workspace, std::mem::replace(stamps, Stamps::new())))
     }
 
     fn settle(&mut self, connection: &mut Connection) -> Result<(), Ending> {

@@ -12,9 +12,7 @@ use crate::sandbox::beneath;
 use crate::sandbox::changes::apply::{self, Applied, ApplyError, Plan, lies_in};
 use crate::sandbox::changes::gather::{RootError, open_root};
 use crate::sandbox::changes::kept::{Kept, KeptError};
-use crate::sandbox::changes::{
-    After, AfterKind, Before, BeforeKind, Change, ChangeSet, Digest,
-};
+use crate::sandbox::changes::{After, AfterKind, Before, BeforeKind, Change, ChangeSet, Digest};
 use crate::sandbox::outputs::path::SafePath;
 use crate::sandbox::workspace::base::Identity;
 use crate::task::RunId;
@@ -116,13 +114,13 @@ impl RunChanges {
     }
 
     /// Looks at the tree; nothing is changed.
-    pub fn plan(&self, named: &[Vec<u8>]) -> Result<Plan<'_>, ChangesError> {
-        Ok(apply::plan(&self.set, named, self.tree()?)?)
+    pub fn plan(&self, named: &[Vec<u8>], umask: u32) -> Result<Plan<'_>, ChangesError> {
+        Ok(apply::plan(&self.set, named, self.tree()?, umask)?)
     }
 
     /// Brings a plan in.
-    pub fn carry_out(&self, plan: &Plan<'_>, umask: u32) -> Result<Applied, ChangesError> {
-        Ok(apply::carry_out(plan, self.tree()?, &self.kept, self.run, umask)?)
+    pub fn carry_out(&self, plan: &Plan<'_>) -> Result<Applied, ChangesError> {
+        Ok(apply::carry_out(plan, self.tree()?, &self.kept, self.run)?)
     }
 
     fn tree(&self) -> Result<&OwnedFd, ChangesError> {
@@ -141,10 +139,12 @@ impl RunChanges {
             BeforeKind::Directory => Content::Directory,
             BeforeKind::Symlink(target) => Content::Link(target.clone()),
             BeforeKind::File { sha256: Some(sha256), kept: true, .. } => self.content(sha256)?,
-            BeforeKind::File { identity, .. } => match identity.and_then(|it| self.given(&change.path, &it)) {
-                Some(bytes) => Content::File(bytes),
-                None => Content::Unshown("what the run was given is large, or is not there any more"),
-            },
+            BeforeKind::File { identity, .. } => {
+                match identity.and_then(|it| self.given(&change.path, &it)) {
+                    Some(bytes) => Content::File(bytes),
+                    None => Content::Unshown("what the run was given is large, or is not there any more"),
+                }
+            }
         };
         Ok(Some(Side { mode: *mode, content }))
     }

@@ -4,6 +4,7 @@
 //! The order is container, slot, run: a container is matched to its slot by its label, a slot to its owner by the lock
 //! that the kernel gives back when a process ends. What belongs to a living owner, or to another instance, is left.
 
+mod changes;
 mod logs;
 
 use std::path::Path;
@@ -47,6 +48,8 @@ pub struct Swept {
     pub runs_forgotten: Vec<RunId>,
     /// Logs without a run, and the oldest above the quota.
     pub logs: Vec<RunId>,
+    /// Change sets without a run, and the oldest above the quota.
+    pub changes: Vec<RunId>,
     /// Images of ours that go: unnamed ones, and the oldest above the quota.
     pub images: Vec<String>,
     /// Bytes of all these.
@@ -83,6 +86,7 @@ pub async fn sweep(
     sockets(&directories.runtime.join("runs"), mode, &mut swept);
     runs(store, directories, retention, mode, &mut swept).await?;
     logs::sweep(store, directories, retention, mode, &mut swept).await?;
+    changes::sweep(store, directories, retention, mode, &mut swept).await?;
     images(engine, retention, mode, &mut swept).await?;
     Ok(swept)
 }

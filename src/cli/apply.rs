@@ -17,6 +17,9 @@ use crate::task::escape::escape;
 /// Conflicts that are named.
 const CONFLICTS_SHOWN_MAX: usize = 50;
 
+/// Skipped paths that are named.
+const HELD_SHOWN_MAX: usize = 20;
+
 /// Bring what a run changed into its workspace's directory: all of it, or nothing where anything stands against it.
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
@@ -37,7 +40,10 @@ pub struct ApplyArgs {
 pub fn cmd_apply(args: &ApplyArgs) -> CommandResult {
     let changes = changes_of(&args.run)?;
     let named = paths(&args.paths, &changes)?;
-    let plan = changes.plan(&named).map_err(refused)?;
+    // Read while no other thread could make a file.
+    let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    rustix::process::umask(umask);
+    let plan = changes.plan(&named, umask.as_raw_mode()).map_err(refused)?;
     if let Some(missing) = plan.unmatched.first() {
         return Err(Failure::usage(format!("the run changed nothing at `{}`", escape(missing)))
             .hint("`aegis diff RUN --name-status` lists what it changed"));
@@ -45,8 +51,11 @@ pub fn cmd_apply(args: &ApplyArgs) -> CommandResult {
     if !plan.conflicts.is_empty() {
         return Err(conflicts(&plan));
     }
-    for (path, reason) in &plan.held {
+    for (path, reason) in plan.held.iter().take(HELD_SHOWN_MAX) {
         talk::note(&format!("`{}` is skipped: {reason}", escape(path)));
+    }
+    if plan.held.len() > HELD_SHOWN_MAX {
+        talk::note(&format!("{} more are skipped", plan.held.len() - HELD_SHOWN_MAX));
     }
     if !plan.held.is_empty() {
         talk::hint("name a skipped path after the run to bring it in as well");
@@ -55,10 +64,7 @@ pub fn cmd_apply(args: &ApplyArgs) -> CommandResult {
         print::bytes(listed(&plan).as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    // Read before another thread could make a file.
-    let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    rustix::process::umask(umask);
-    let applied = without_interruption(|| changes.carry_out(&plan, umask.as_raw_mode()))?;
+    let applied = without_interruption(|| changes.carry_out(&plan))?;
     talk::note(&summary(&applied.map_err(refused)?, plan.already));
     Ok(ExitCode::SUCCESS)
 }
@@ -94,7 +100,8 @@ fn listed(plan: &Plan<'_>) -> String {
 
 fn conflicts(plan: &Plan<'_>) -> Failure {
     let count = plan.conflicts.len();
-    let mut failure = Failure::new(format!("nothing was applied: {count} of the changes cannot be brought in"));
+    let mut failure =
+        Failure::new(format!("nothing was applied: {count} of the changes cannot be brought in"));
     failure.causes = plan
         .conflicts
         .iter()
@@ -111,15 +118,15 @@ fn conflicts(plan: &Plan<'_>) -> Failure {
 
 fn refused(error: ChangesError) -> Failure {
     let hint = match &error {
-        ChangesError::Apply(ApplyError::Incomplete { .. }) => {
-            Some("name the paths that you want after the run, or run again with a policy file that raises the limit")
-        }
-        ChangesError::Apply(ApplyError::OtherRoot) => {
-            Some("put the directory back where it was, or take the changes as a patch: `aegis diff RUN | git apply`")
-        }
-        ChangesError::Apply(ApplyError::Failed { .. }) => {
-            Some("see that nothing else writes to the workspace, and that its directories may be written; then apply again")
-        }
+        ChangesError::Apply(ApplyError::Incomplete { .. }) => Some(
+            "name the paths that you want after the run, or run again with a policy file that raises the limit",
+        ),
+        ChangesError::Apply(ApplyError::OtherRoot) => Some(
+            "put the directory back where it was, or take the changes as a patch: `aegis diff RUN | git apply`",
+        ),
+        ChangesError::Apply(ApplyError::Failed { .. }) => Some(
+            "see that nothing else writes to the workspace, and that its directories may be written; then apply again",
+        ),
         _ => None,
     };
     let failure = failure(error);

@@ -47,7 +47,13 @@ pub struct DiffArgs {
     exit_code: bool,
 
     /// When to colour
-    #[arg(long, value_name = "auto|always|never", default_value = "auto", hide_default_value = true, hide_possible_values = true)]
+    #[arg(
+        long,
+        value_name = "auto|always|never",
+        default_value = "auto",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
     color: Color,
 }
 
@@ -97,7 +103,9 @@ pub(super) fn changes_of(text: &str) -> Result<RunChanges, Failure> {
 pub(super) fn failure(error: ChangesError) -> Failure {
     let failure = Failure::of(&error);
     match error {
-        ChangesError::GoingOn(_) => failure.hint("`aegis logs -f` follows it").with_exit_code(ExitCode::FAILURE),
+        ChangesError::GoingOn(_) => {
+            failure.hint("`aegis logs -f` follows it").with_exit_code(ExitCode::FAILURE)
+        }
         ChangesError::NoWorkspace(_) | ChangesError::NotKept(_) => failure
             .hint("a run that was given a workspace, without `--no-changes`, keeps them for 30 days")
             .with_exit_code(ExitCode::FAILURE),

@@ -64,11 +64,7 @@ fn counted(set: &ChangeSet) -> ChangeCounts {
     }
 }
 
-async fn gather(
-    standing: &mut Standing,
-    gatherer: &mut Gatherer,
-    depth_max: u32,
-) -> Result<(), String> {
+async fn gather(standing: &mut Standing, gatherer: &mut Gatherer, depth_max: u32) -> Result<(), String> {
     let compare = Compare { entries_max: LISTED_MAX, depth_max, timeout_ms: STEP_MS_MAX };
     standing.sender.send(&Request::Compare(compare), &[]).await.map_err(|it| told(&it))?;
     loop {

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::record::{
-    Artifact, ChangeCounts, Dropped, End, Fence, Image, Limits, NewRun, OutputCounts, Owner, Phase, PolicyRecord, Run,
-    Slot, TaskRecord, Usage,
+    Artifact, ChangeCounts, Dropped, End, Fence, Image, Limits, NewRun, OutputCounts, Owner, Phase,
+    PolicyRecord, Run, Slot, TaskRecord, Usage,
 };
 use crate::task::outcome::{LostReason, StartFailure};
 use crate::task::{Cancellation, DiskLimit, Outcome, RunId, RunState, TimeLimit};

@@ -145,7 +145,8 @@ fn part(diff: &FileDiff, before: Option<&Side>, after: Option<&Side>) -> Vec<Lin
         head(format!("Binary files {} and {} differ", names[0], names[1]));
         return lines;
     }
-    let [old_name, new_name] = names.map(|it| if it.contains(' ') && !it.starts_with('"') { it + "\t" } else { it });
+    let [old_name, new_name] =
+        names.map(|it| if it.contains(' ') && !it.starts_with('"') { it + "\t" } else { it });
     head(format!("--- {old_name}"));
     head(format!("+++ {new_name}"));
     hunks(one, other, &mut lines);
@@ -236,7 +237,9 @@ pub fn line_counts(diff: &FileDiff) -> Option<(u64, u64)> {
         match kind {
             LineKind::Added => added += 1,
             LineKind::Removed => removed += 1,
-            LineKind::Head if bytes.starts_with(b"Binary files") || bytes.starts_with(b"Files ") => return None,
+            LineKind::Head if bytes.starts_with(b"Binary files") || bytes.starts_with(b"Files ") => {
+                return None;
+            }
             LineKind::Head | LineKind::Hunk | LineKind::Context => {}
         }
     }

@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::record::{ChangeCounts, End, Limits, Run, RunBrief, Usage};
 use crate::report::amount;
 use crate::report::json::{
-    ArtifactJson, ArtifactsJson, BriefJson, ChangesJson, DroppedJson, ImageJson, LimitsJson, OutcomeJson, OutputJson,
-    PolicyJson, RESULT_SCHEMA, RunJson, SandboxJson, TaskJson, UsageJson,
+    ArtifactJson, ArtifactsJson, BriefJson, ChangesJson, DroppedJson, ImageJson, LimitsJson, OutcomeJson,
+    OutputJson, PolicyJson, RESULT_SCHEMA, RunJson, SandboxJson, TaskJson, UsageJson,
 };
 use crate::task::escape::escape;
 use crate::task::outcome::{LostReason, StartFailure};

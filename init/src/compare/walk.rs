@@ -138,8 +138,8 @@ impl Walk {
             fchmodat(&level.directory, name, mode, FchmodatFlags::FollowSymlink)
                 .map_err(|_| DropReason::Unreadable)?;
         }
-        let directory = openat(&level.directory, name, DIRECTORY, Mode::empty())
-            .map_err(|_| DropReason::Unreadable)?;
+        let directory =
+            openat(&level.directory, name, DIRECTORY, Mode::empty()).map_err(|_| DropReason::Unreadable)?;
         let names = names(&directory).ok_or(DropReason::EntryLimit)?;
         self.levels.push(Level { path: path.to_vec(), directory, names });
         Ok(())

@@ -27,6 +27,8 @@ pub const STAGING_PREFIX: &str = ".aegis-apply-";
 pub struct Plan<'a> {
     /// In path order.
     steps: Vec<Step<'a>>,
+    /// The caller's mask: bits that a file does not have yet must pass it.
+    umask: u32,
     /// What is not brought in unless it is named, with the reason.
     pub held: Vec<(&'a [u8], &'static str)>,
     /// Changes that the tree has already.
@@ -172,14 +174,20 @@ pub fn check_root(set: &ChangeSet, root: &OwnedFd) -> Result<(), ApplyError> {
     Ok(())
 }
 
-/// Looks at everything that is selected: all that needs no naming if no path is named.
-pub fn plan<'a>(set: &'a ChangeSet, named: &[Vec<u8>], root: &OwnedFd) -> Result<Plan<'a>, ApplyError> {
+/// Looks at everything that is selected: all that needs no naming if no path is named. `umask` is the caller's.
+pub fn plan<'a>(
+    set: &'a ChangeSet,
+    named: &[Vec<u8>],
+    root: &OwnedFd,
+    umask: u32,
+) -> Result<Plan<'a>, ApplyError> {
     if named.is_empty() && !set.limits.is_empty() {
         return Err(ApplyError::Incomplete { limits: set.limits.clone() });
     }
     check_root(set, root)?;
     let mut plan = Plan {
         steps: Vec::new(),
+        umask,
         held: Vec::new(),
         already: 0,
         conflicts: Vec::new(),
@@ -255,6 +263,11 @@ fn names_guarded(name: &[u8], path: &[u8]) -> bool {
 /// Whether `path` is `name` or lies below it. The empty name is the whole tree.
 pub fn lies_in(path: &[u8], name: &[u8]) -> bool {
     name.is_empty() || path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+/// The bits that were asked for, as far as they are there already or the caller's mask lets them through.
+fn effective_mode(asked: u32, has: u32, umask: u32) -> u32 {
+    asked & (!umask | has) & 0o777
 }
 
 /// Whether a change leaves something other than a directory in the place of a directory.

@@ -28,7 +28,7 @@ pub const LISTED_MAX: u64 = 2_000_000;
 /// Entries beyond it after which the sender is given up.
 const ENTRIES_SLACK: u64 = 1_000;
 /// Bytes of paths and link targets that are held.
-const NAMES_BYTES_MAX: usize = 64 * 1024 * 1024;
+const NAMES_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Skipped entries that are named.
 const SKIPPED_NAMED_MAX: usize = 1_000;
 /// Content bytes beyond what was asked for after which the sender is given up.
@@ -74,6 +74,8 @@ pub struct Gatherer {
     draft: Draft,
     found: BTreeMap<Vec<u8>, Change>,
     names_bytes: usize,
+    /// How many of them are there; what is gone costs nothing to keep.
+    present: u64,
     entries: u64,
     numbers: BTreeSet<u32>,
     reached: BTreeSet<Limit>,
@@ -109,6 +111,7 @@ impl Gatherer {
             draft: kept.begin(run)?,
             found: BTreeMap::new(),
             names_bytes: 0,
+            present: 0,
             entries: 0,
             numbers: BTreeSet::new(),
             reached: BTreeSet::new(),
@@ -142,7 +145,14 @@ impl Gatherer {
             if !self.numbers.insert(*number) {
                 return Err(GatherError::Flood);
             }
-            if !self.is_kept(&given.path, matches!(given.kind, Kind::Directory), 0) {
+            if guard(&given.path) == Some(Guard::Git) {
+                self.git_count += 1;
+                continue;
+            }
+            self.names_bytes += given.path.len();
+            if self.names_bytes > NAMES_BYTES_MAX {
+                self.reached.insert(Limit::Entries);
+                self.skipped_count += 1;
                 continue;
             }
             if self.found.contains_key(&given.path) {
@@ -177,10 +187,8 @@ impl Gatherer {
         }
         let unnamed = done.dropped_count.saturating_sub(done.dropped.len() as u64);
         self.skipped_count = self.skipped_count.saturating_add(unnamed);
-        if !complete {
-            if self.reached.is_empty() {
-                self.reached.insert(Limit::Unreadable);
-            }
+        if !complete && self.reached.is_empty() {
+            self.reached.insert(Limit::Unreadable);
         }
     }
 
@@ -254,9 +262,11 @@ impl Gatherer {
     pub fn finish(mut self) -> Result<ChangeSet, GatherError> {
         self.end_file()?;
         self.look_at_deleted();
-        if self.found.values().any(|it| {
-            matches!(&it.after, Some(After { kind: AfterKind::File { sha256: None, .. }, .. }))
-        }) && self.reached.is_empty()
+        if self
+            .found
+            .values()
+            .any(|it| matches!(&it.after, Some(After { kind: AfterKind::File { sha256: None, .. }, .. })))
+            && self.reached.is_empty()
         {
             self.reached.insert(Limit::Unreadable);
         }
@@ -315,6 +325,7 @@ impl Gatherer {
             return;
         }
         let change = Change { path: path.clone(), before: given.map(before), after: Some(after) };
+        self.present += 1;
         self.found.insert(path, change);
     }
 
@@ -326,14 +337,13 @@ impl Gatherer {
         }
         let (base, found) = (&self.base, &self.found);
         let exists = |it: &[u8]| base.find(it).is_some() || found.contains_key(it);
-        if base.find(path).is_none()
-            && (self.left_out.says(path, is_dir, exists) || is_installed(path, base))
+        if base.find(path).is_none() && (self.left_out.says(path, is_dir, exists) || is_installed(path, base))
         {
             self.left_out_count += 1;
             return false;
         }
         self.names_bytes += path.len() + bytes;
-        if found.len() as u64 >= self.limits.entries || self.names_bytes > NAMES_BYTES_MAX {
+        if self.present >= self.limits.entries || self.names_bytes > NAMES_BYTES_MAX {
             self.reached.insert(Limit::Entries);
             self.skipped_count += 1;
             return false;
@@ -475,4 +485,3 @@ pub fn counts(set: &ChangeSet) -> (u64, u64, u64) {
     }
     (added, modified, deleted)
 }
-

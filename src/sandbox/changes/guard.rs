@@ -141,9 +141,24 @@ mod tests {
     #[test]
     fn git_is_gits_at_any_depth_and_in_any_spelling() {
         for path in [
-            ".git", ".git/hooks/pre-commit", "a/b/.git", "sub/.git/config", ".GIT/config", ".GiT", "git~1",
-            "GIT~1/config", "git~12", ".git.", ".git ", ".git . .", ".git::$INDEX_ALLOCATION/x", ".git:x",
-            "a\\.git\\config", ".g\u{200c}it/config", "\u{feff}.git", ".\u{202e}GIT",
+            ".git",
+            ".git/hooks/pre-commit",
+            "a/b/.git",
+            "sub/.git/config",
+            ".GIT/config",
+            ".GiT",
+            "git~1",
+            "GIT~1/config",
+            "git~12",
+            ".git.",
+            ".git ",
+            ".git . .",
+            ".git::$INDEX_ALLOCATION/x",
+            ".git:x",
+            "a\\.git\\config",
+            ".g\u{200c}it/config",
+            "\u{feff}.git",
+            ".\u{202e}GIT",
         ] {
             check_git(path);
         }
@@ -152,10 +167,31 @@ mod tests {
     #[test]
     fn what_runs_on_opening_has_to_be_named() {
         for path in [
-            ".vscode/tasks.json", ".VSCode", "sub/.idea/x", "a.code-workspace", ".envrc", "x/.ENVRC", ".husky/pre-commit",
-            ".githooks/x", ".pre-commit-config.yaml", "a/.gitattributes", ".gitmodules", ".devcontainer/a/b", ".npmrc",
-            ".cargo/config.toml", ".vimrc", ".exrc", ".nvimrc", ".dir-locals.el", ".github/workflows/ci.yml", ".env",
-            ".env.local", "bare/HEAD", "aegis.toml", ".aegisignore", ".envrc.",
+            ".vscode/tasks.json",
+            ".VSCode",
+            "sub/.idea/x",
+            "a.code-workspace",
+            ".envrc",
+            "x/.ENVRC",
+            ".husky/pre-commit",
+            ".githooks/x",
+            ".pre-commit-config.yaml",
+            "a/.gitattributes",
+            ".gitmodules",
+            ".devcontainer/a/b",
+            ".npmrc",
+            ".cargo/config.toml",
+            ".vimrc",
+            ".exrc",
+            ".nvimrc",
+            ".dir-locals.el",
+            ".github/workflows/ci.yml",
+            ".env",
+            ".env.local",
+            "bare/HEAD",
+            "aegis.toml",
+            ".aegisignore",
+            ".envrc.",
         ] {
             check_named(path);
         }
@@ -163,9 +199,18 @@ mod tests {
 
     #[test]
     fn ordinary_files_are_ordinary() {
-        for path in
-            ["Makefile", "src/git/mod.rs", ".gitignore", "github/x", "env", "HEAD/x", "git~", "git~x", "a.git", "npmrc"]
-        {
+        for path in [
+            "Makefile",
+            "src/git/mod.rs",
+            ".gitignore",
+            "github/x",
+            "env",
+            "HEAD/x",
+            "git~",
+            "git~x",
+            "a.git",
+            "npmrc",
+        ] {
             check_plain(path);
         }
     }

@@ -201,7 +201,9 @@ fn after(it: AfterJson) -> Result<After, &'static str> {
 }
 
 fn link(target: &str) -> Result<Vec<u8>, &'static str> {
-    unescape(target).filter(|it| !it.is_empty() && !it.contains(&0)).ok_or("a link's target is not of its form")
+    unescape(target)
+        .filter(|it| !it.is_empty() && !it.contains(&0))
+        .ok_or("a link's target is not of its form")
 }
 
 fn digest(text: &str) -> Result<Digest, &'static str> {

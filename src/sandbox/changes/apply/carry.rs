@@ -8,15 +8,16 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, fchmod, fstat, mkdirat, openat, renameat_with, statat, symlinkat,
-    unlinkat,
+    AtFlags, FileType, Mode, OFlags, RenameFlags, fchmod, fchown, fstat, mkdirat, openat, renameat_with,
+    statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
+use rustix::process::{Gid, Uid};
 use sha2::{Digest as _, Sha256};
 
 use crate::sandbox::beneath;
 use crate::sandbox::changes::apply::look::{Seen, look};
-use crate::sandbox::changes::apply::{ApplyError, Plan, STAGING_PREFIX, Step};
+use crate::sandbox::changes::apply::{ApplyError, Plan, STAGING_PREFIX, Step, effective_mode};
 use crate::sandbox::changes::kept::Kept;
 use crate::sandbox::changes::{After, AfterKind, Digest, Verb};
 use crate::sandbox::outputs::path::SafePath;
@@ -37,22 +38,22 @@ pub struct Applied {
     pub directories_left: Vec<Vec<u8>>,
 }
 
-/// Carries a plan without conflicts out. `umask` is the caller's: bits that a file does not have yet must pass it.
-pub fn carry_out(
-    plan: &Plan<'_>,
-    root: &OwnedFd,
-    kept: &Kept,
-    run: RunId,
-    umask: u32,
-) -> Result<Applied, ApplyError> {
+/// Carries a plan without conflicts out.
+pub fn carry_out(plan: &Plan<'_>, root: &OwnedFd, kept: &Kept, run: RunId) -> Result<Applied, ApplyError> {
     if plan.steps.is_empty() {
         return Ok(Applied::default());
     }
     let staging = Staging::make(root)?;
-    let mut work = Work { root, staging: &staging, undo: Vec::new(), moved: HashSet::new(), applied: Applied::default() };
-    let staged = stage(plan, &staging, kept, run, umask);
+    let mut work = Work {
+        root,
+        staging: &staging,
+        undo: Vec::new(),
+        moved: HashSet::new(),
+        applied: Applied::default(),
+    };
+    let staged = stage(plan, &staging, kept, run);
     let done = match staged {
-        Ok(()) => work.carry(plan, umask),
+        Ok(()) => work.carry(plan),
         Err(error) => {
             staging.remove();
             return Err(error);
@@ -108,13 +109,7 @@ impl Staging {
 }
 
 /// Makes every new content, and the journal.
-fn stage(
-    plan: &Plan<'_>,
-    staging: &Staging,
-    kept: &Kept,
-    run: RunId,
-    umask: u32,
-) -> Result<(), ApplyError> {
+fn stage(plan: &Plan<'_>, staging: &Staging, kept: &Kept, run: RunId) -> Result<(), ApplyError> {
     let mut journal = Vec::new();
     for (number, step) in plan.steps.iter().enumerate() {
         let path = escape(&step.change.path);
@@ -123,8 +118,8 @@ fn stage(
         match &step.change.after {
             Some(After { mode, kind: AfterKind::File { sha256: Some(sha256), .. } }) => {
                 let content = kept.open(run, sha256)?;
-                let mode = effective_mode(*mode, &step.seen, umask);
-                copy(content, staging, number, sha256, mode).map_err(failed)?;
+                let mode = effective_mode(*mode, mode_of(&step.seen), plan.umask);
+                copy(content, staging, number, sha256, mode, &step.seen).map_err(failed)?;
             }
             Some(After { kind: AfterKind::Symlink(target), .. }) => {
                 symlinkat(target.as_slice(), &staging.directory, number.to_string())
@@ -144,6 +139,7 @@ fn copy(
     number: usize,
     sha256: &Digest,
     mode: u32,
+    seen: &Seen,
 ) -> io::Result<()> {
     let mut file = create(staging, &number.to_string())?;
     let mut digest = Sha256::new();
@@ -159,6 +155,11 @@ fn copy(
     if Digest::from(digest.finalize()) != *sha256 {
         return Err(io::Error::other("its kept content is damaged"));
     }
+    if let Seen::File { owner: (user, group), .. } = seen {
+        // Whose file it was stays so where the caller may do that; otherwise the file is the caller's.
+        let (user, group) = (Uid::from_raw(*user), Gid::from_raw(*group));
+        let _ = fchown(&file, Some(user), Some(group));
+    }
     fchmod(&file, Mode::from_raw_mode(mode))?;
     Ok(())
 }
@@ -168,13 +169,12 @@ fn create(staging: &Staging, name: &str) -> io::Result<File> {
     Ok(openat(&staging.directory, name, flags, Mode::from_raw_mode(0o600))?.into())
 }
 
-/// The bits that were asked for, as far as the file has them already or the caller's mask lets them through.
-fn effective_mode(asked: u32, seen: &Seen, umask: u32) -> u32 {
-    let has = match seen {
+/// The bits that what is there has.
+fn mode_of(seen: &Seen) -> u32 {
+    match seen {
         Seen::File { mode, .. } | Seen::Directory { mode } => *mode,
         _ => 0,
-    };
-    asked & (!umask | has) & 0o777
+    }
 }
 
 /// A step that was done, so that it can be taken back.
@@ -205,7 +205,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn carry(&mut self, plan: &Plan<'_>, umask: u32) -> Result<(), Failed> {
+    fn carry(&mut self, plan: &Plan<'_>) -> Result<(), Failed> {
         let told = |step: &Step<'_>, cause| (step.change.path.clone(), cause);
         for (number, step) in plan.steps.iter().enumerate().rev() {
             self.clear(number, step).map_err(|it| told(step, it))?;
@@ -220,7 +220,7 @@ impl Work<'_> {
         }
         for step in plan.steps.iter().rev() {
             if let Some(After { mode, kind: AfterKind::Directory }) = &step.change.after {
-                self.set_mode(&step.change.path, effective_mode(*mode, &step.seen, umask))
+                self.set_mode(&step.change.path, effective_mode(*mode, mode_of(&step.seen), plan.umask))
                     .map_err(|it| told(step, it))?;
             }
         }
@@ -268,7 +268,10 @@ impl Work<'_> {
                 self.undo.push(Undo::Made { path: path.clone() });
                 Ok(())
             }
-            (Some(AfterKind::File { .. } | AfterKind::Symlink(_)), Seen::File { .. } | Seen::Symlink { .. }) => {
+            (
+                Some(AfterKind::File { .. } | AfterKind::Symlink(_)),
+                Seen::File { .. } | Seen::Symlink { .. },
+            ) => {
                 let (parent, name) = self.parent(path)?;
                 self.require_seen(path, &step.seen)?;
                 renameat_with(&self.staging.directory, &staged, &parent, &name, RenameFlags::EXCHANGE)?;
@@ -303,7 +306,7 @@ impl Work<'_> {
     fn require_seen(&mut self, path: &[u8], seen: &Seen) -> Result<(), Errno> {
         let now = look(self.root, path)?;
         let same = match (seen, &now) {
-            (Seen::File { identity, mode }, Seen::File { identity: found, mode: mode_found })
+            (Seen::File { identity, mode, .. }, Seen::File { identity: found, mode: mode_found, .. })
                 if self.moved.contains(&identity.inode) =>
             {
                 mode == mode_found && is_same(identity, found)

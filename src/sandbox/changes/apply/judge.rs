@@ -9,7 +9,9 @@ use rustix::io::Errno;
 
 use crate::sandbox::beneath;
 use crate::sandbox::changes::apply::look::{Seen, digest, look};
-use crate::sandbox::changes::apply::{Conflict, ConflictKind, Plan, Step, replaces_directory};
+use crate::sandbox::changes::apply::{
+    Conflict, ConflictKind, Plan, Step, effective_mode, replaces_directory,
+};
 use crate::sandbox::changes::{After, AfterKind, Before, BeforeKind, Change};
 
 /// What is to be done about one change.
@@ -25,11 +27,18 @@ pub(super) fn judge<'a>(selected: &[&'a Change], root: &OwnedFd, plan: &mut Plan
         selected.iter().filter(|it| it.after.is_none()).map(|it| it.path.as_slice()).collect();
     // Directories that are made by the steps so far, where something else or nothing is now.
     let mut made: HashSet<&[u8]> = HashSet::new();
+    // Directories that are gone already, with what lay in them.
+    let mut vanished: HashSet<&[u8]> = HashSet::new();
     for change in selected {
+        if change.after.is_none() && parent(&change.path).is_some_and(|it| vanished.contains(it)) {
+            vanished.insert(&change.path);
+            plan.already += 1;
+            continue;
+        }
         let below_made = parent(&change.path).is_some_and(|it| made.contains(it));
         let looked = if below_made { Ok(Seen::Nothing) } else { look(root, &change.path) };
         let verdict = match &looked {
-            Ok(seen) => verdict(change, seen, root, &deleted),
+            Ok(seen) => verdict(change, seen, root, &deleted, plan.umask),
             Err(cause) => Verdict::Conflict(ConflictKind::Unreadable(*cause)),
         };
         match (verdict, looked) {
@@ -44,7 +53,12 @@ pub(super) fn judge<'a>(selected: &[&'a Change], root: &OwnedFd, plan: &mut Plan
             (Verdict::Conflict(why), _) => {
                 plan.conflicts.push(Conflict { path: change.path.clone(), why });
             }
-            (Verdict::Already | Verdict::Do, _) => plan.already += 1,
+            (Verdict::Already | Verdict::Do, _) => {
+                if !matches!(&change.after, Some(After { kind: AfterKind::Directory, .. })) {
+                    vanished.insert(&change.path);
+                }
+                plan.already += 1;
+            }
         }
     }
 }
@@ -53,7 +67,7 @@ fn parent(path: &[u8]) -> Option<&[u8]> {
     path.iter().rposition(|it| *it == b'/').map(|slash| &path[..slash])
 }
 
-fn verdict(change: &Change, seen: &Seen, root: &OwnedFd, deleted: &HashSet<&[u8]>) -> Verdict {
+fn verdict(change: &Change, seen: &Seen, root: &OwnedFd, deleted: &HashSet<&[u8]>, umask: u32) -> Verdict {
     match seen {
         Seen::Blocked => return Verdict::Conflict(ConflictKind::Blocked),
         Seen::OtherDevice => return Verdict::Conflict(ConflictKind::OtherDevice),
@@ -80,7 +94,7 @@ fn verdict(change: &Change, seen: &Seen, root: &OwnedFd, deleted: &HashSet<&[u8]
         }
         return Verdict::Do;
     }
-    match is_after(change, seen, root) {
+    match is_after(change, seen, root, umask) {
         Ok(Likeness::Same) => Verdict::Already,
         Ok(Likeness::ButMode) => Verdict::Do,
         Ok(Likeness::Other) => Verdict::Conflict(match (&change.before, seen) {
@@ -100,7 +114,7 @@ fn is_before(change: &Change, seen: &Seen, root: &OwnedFd) -> Result<bool, Errno
             let sets_mode = matches!(&change.after, Some(After { kind: AfterKind::Directory, .. }));
             Ok(!sets_mode || now == mode)
         }
-        (BeforeKind::File { identity, sha256, .. }, Seen::File { identity: now, mode: mode_now }) => {
+        (BeforeKind::File { identity, sha256, .. }, Seen::File { identity: now, mode: mode_now, .. }) => {
             if *identity == Some(*now) {
                 return Ok(true);
             }
@@ -123,18 +137,23 @@ enum Likeness {
     Other,
 }
 
-fn is_after(change: &Change, seen: &Seen, root: &OwnedFd) -> Result<Likeness, Errno> {
+fn is_after(change: &Change, seen: &Seen, root: &OwnedFd, umask: u32) -> Result<Likeness, Errno> {
     let Some(After { mode, kind }) = &change.after else {
         return Ok(if *seen == Seen::Nothing { Likeness::Same } else { Likeness::Other });
     };
+    let reached = |now: u32| effective_mode(*mode, now, umask) == now;
     Ok(match (kind, seen) {
-        (AfterKind::Directory, Seen::Directory { mode: now }) if change.before.is_none() || now == mode => {
+        (AfterKind::Directory, Seen::Directory { mode: now }) if change.before.is_none() || reached(*now) => {
             Likeness::Same
         }
-        (AfterKind::File { size, sha256: Some(sha256) }, Seen::File { identity, mode: now })
+        (AfterKind::File { size, sha256: Some(sha256) }, Seen::File { identity, mode: now, .. })
             if identity.size == *size && digest(root, &change.path)? == *sha256 =>
         {
-            if now == mode { Likeness::Same } else { Likeness::ButMode }
+            if now == mode {
+                Likeness::Same
+            } else {
+                Likeness::ButMode
+            }
         }
         (AfterKind::Symlink(target), Seen::Symlink { target: now, .. }) if target == now => Likeness::Same,
         _ => Likeness::Other,

@@ -22,8 +22,8 @@ pub(super) enum Seen {
     NoParent,
     /// Something that is no directory is on the way.
     Blocked,
-    /// A regular file.
-    File { identity: Identity, mode: u32 },
+    /// A regular file with its user and group.
+    File { identity: Identity, mode: u32, owner: (u32, u32) },
     /// A directory.
     Directory { mode: u32 },
     /// A link.
@@ -54,7 +54,7 @@ pub(super) fn look(root: &OwnedFd, path: &[u8]) -> Result<Seen, Errno> {
     };
     let (identity, mode) = (Identity::of(&stat), stat.st_mode & 0o777);
     Ok(match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Seen::File { identity, mode },
+        FileType::RegularFile => Seen::File { identity, mode, owner: (stat.st_uid, stat.st_gid) },
         FileType::Directory => Seen::Directory { mode },
         FileType::Symlink => {
             let target = readlinkat(&directory, name, Vec::new())?.into_bytes();

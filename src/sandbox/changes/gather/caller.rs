@@ -44,8 +44,7 @@ pub fn open_root(path: &Path) -> Result<(OwnedFd, Root), RootError> {
         | rustix::fs::OFlags::DIRECTORY
         | rustix::fs::OFlags::NOFOLLOW
         | rustix::fs::OFlags::CLOEXEC;
-    let opened =
-        rustix::fs::open(path, flags, rustix::fs::Mode::empty()).map_err(|it| failed(it.into()))?;
+    let opened = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).map_err(|it| failed(it.into()))?;
     let identity = Identity::of(&fstat(&opened).map_err(|it| failed(it.into()))?);
     Ok((opened, Root { path: path.to_owned(), device: identity.device, inode: identity.inode }))
 }
@@ -70,12 +69,7 @@ impl Caller {
 
     /// The digest of the file at `path` while it has this identity, and a copy of it where it is small; `None` if it has
     /// another one by now. Fails only where the copy cannot be written.
-    pub fn content(
-        &mut self,
-        path: &[u8],
-        identity: &Identity,
-        draft: &Draft,
-    ) -> io::Result<Option<Known>> {
+    pub fn content(&mut self, path: &[u8], identity: &Identity, draft: &Draft) -> io::Result<Option<Known>> {
         let Some(mut file) = self.open(path, identity) else { return Ok(None) };
         if identity.size > READ_TOTAL_MAX.saturating_sub(self.read_bytes) {
             return Ok(None);
