@@ -238,7 +238,8 @@ fn limits_are_kept_and_told() {
     big.kind = EntryKind::File { size: u64::MAX, data: ByteBuf::new() };
     let set = Place::new().gather(vec![(big, b"")], &[]);
     assert_eq!(set.limits, [Limit::Bytes]);
-    let mut gatherer = Place::new().gatherer();
+    let place = Place::new();
+    let mut gatherer = place.gatherer();
     let late = OutDone { dropped: vec![(ByteBuf::from("d"), DropReason::TimeLimit)], ..OutDone::default() };
     gatherer.compared(&late, false);
     assert_eq!(gatherer.finish().expect("it is kept").limits, [Limit::Time]);
