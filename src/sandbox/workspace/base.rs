@@ -1,6 +1,8 @@
 //! What a task was given, entry by entry in the order of sending: what its changes are held against. Contents are not
 //! kept: a file of the caller's that still has its identity still has its content.
 
+use std::cell::OnceCell;
+
 use aegis_init::wire::{Entry, EntryKind};
 use rustix::fs::Stat;
 
@@ -83,11 +85,7 @@ impl Base {
 
     /// The same, to be asked by path.
     pub fn by_path(self) -> ByPath {
-        let mut order: Vec<u32> = (0..self.given.len() as u32).collect();
-        order.sort_unstable_by(|one, other| {
-            self.given[*one as usize].path.cmp(&self.given[*other as usize].path)
-        });
-        ByPath { base: self, order }
+        ByPath { base: self, order: OnceCell::new() }
     }
 }
 
@@ -95,14 +93,21 @@ impl Base {
 #[derive(Debug)]
 pub struct ByPath {
     base: Base,
-    order: Vec<u32>,
+    /// Numbers by path; where nothing changed, nobody asks.
+    order: OnceCell<Vec<u32>>,
 }
 
 impl ByPath {
     /// What was given at this path.
     pub fn find(&self, path: &[u8]) -> Option<&Given> {
-        let found = self.order.binary_search_by(|it| self.base.given[*it as usize].path.as_slice().cmp(path));
-        found.ok().map(|at| &self.base.given[self.order[at] as usize])
+        let given = &self.base.given;
+        let order = self.order.get_or_init(|| {
+            let mut order: Vec<u32> = (0..given.len() as u32).collect();
+            order.sort_unstable_by(|one, other| given[*one as usize].path.cmp(&given[*other as usize].path));
+            order
+        });
+        let found = order.binary_search_by(|it| given[*it as usize].path.as_slice().cmp(path));
+        found.ok().map(|at| &given[order[at] as usize])
     }
 
     /// The entry with this number.
