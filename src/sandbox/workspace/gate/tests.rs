@@ -69,6 +69,19 @@ fn every_name_of_a_withheld_file_stays_outside_whichever_comes_first() {
 }
 
 #[test]
+fn a_directory_that_only_looks_like_a_repository_hides_nothing() {
+    let prepare = |place: &Place| {
+        for file in ["HEAD", "objects/x", "refs/x", "main.rs", "a/HEAD", "a/objects/x", "a/refs/x"] {
+            let path = place.path("project").join(file);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
+            fs::write(path, "x").expect("written");
+        }
+    };
+    check(&[".env", "refs/.env", "a/objects/id_rsa"], prepare, &[".env", "a/objects/id_rsa", "refs/.env"]);
+    assert_eq!(sent(&[], &[], prepare).0.files, 7);
+}
+
+#[test]
 fn no_pattern_takes_a_withheld_file_in() {
     let prepare = |place: &Place| {
         fs::write(place.path("project/.aegisignore"), "!*\n!**/.env\n!/.ssh/**\n").expect("written");
