@@ -30,6 +30,10 @@ use aegis_init::wire::PATH_BYTES_MAX;
 const PAGE_BYTES: u64 = 4096;
 /// How far beyond the limit entries are counted, so that the message can say how much is too much.
 const COUNTED_TIMES: u64 = 4;
+/// Bytes of git's configurations and logs in all: they are held in memory.
+const CLEANED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Notes on single files.
+const NOTES_MAX: usize = 10;
 /// Entries that are counted in any case.
 const COUNTED_MIN: u64 = 10_000;
 
@@ -78,6 +82,8 @@ pub(super) struct Walk {
     user: u32,
     /// First names of files that have several.
     first_names: HashMap<(u64, u64), Vec<u8>>,
+    /// Bytes of git's files that are held without logins.
+    cleaned_bytes: u64,
     /// Paths of directories that are made by the plan so far.
     made: HashSet<Vec<u8>>,
 }
@@ -132,6 +138,7 @@ impl Walk {
             count: Count::Whole,
             user: rustix::process::geteuid().as_raw(),
             first_names: HashMap::new(),
+            cleaned_bytes: 0,
             made: HashSet::new(),
         }
     }
@@ -346,25 +353,12 @@ impl Walk {
             }
         }
         self.require_readable(directory, name, to, stat)?;
-        let added = match select {
-            Select::Git { added, .. } => added.get(to).map(Vec::as_slice),
-            Select::Project => None,
-        };
-        match clean::clean(directory, name, part, added).map_err(|cause| refused(to, cause))? {
-            Clean::AsItIs => {}
-            Clean::Text(meta, content) => {
-                let size = content.len() as u64;
-                self.plan.summary.files += 1;
-                self.plan.summary.bytes += size;
-                own.files += 1;
-                own.bytes += size.div_ceil(PAGE_BYTES) * PAGE_BYTES;
-                return Ok(Some(What::Text(Box::new((meta, content)))));
-            }
-            Clean::Unclear(why) => {
-                self.plan.summary.excluded += 1;
-                self.plan.summary.notes.push(format!("`{}` stays outside: {why}", escape(to)));
-                return Ok(None);
-            }
+        if part != Part::Whole {
+            let added = match select {
+                Select::Git { added, .. } => added.get(to).map(Vec::as_slice),
+                Select::Project => None,
+            };
+            return self.cleaned(directory, (name, to), (part, added.unwrap_or_default()), own);
         }
         self.plan.summary.files += 1;
         own.files += 1;
@@ -379,6 +373,36 @@ impl Walk {
         self.plan.summary.bytes += size;
         own.bytes = own.bytes.saturating_add(size.div_ceil(PAGE_BYTES).saturating_mul(PAGE_BYTES));
         Ok(Some(What::File))
+    }
+
+    /// A file of git's without logins, held in memory: what is sent is what was looked at.
+    fn cleaned(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        (name, to): (&[u8], &[u8]),
+        (part, added): (Part, &[u8]),
+        own: &mut Weight,
+    ) -> Result<Option<What>, WorkspaceError> {
+        let room = CLEANED_BYTES_MAX.saturating_sub(self.cleaned_bytes);
+        match clean::clean(directory, name, part, room).map_err(|cause| refused(to, cause))? {
+            Clean::Text(meta, mut content) => {
+                content.extend_from_slice(added);
+                let size = content.len() as u64;
+                self.cleaned_bytes += size;
+                self.plan.summary.files += 1;
+                self.plan.summary.bytes += size;
+                own.files += 1;
+                own.bytes += size.div_ceil(PAGE_BYTES) * PAGE_BYTES;
+                Ok(Some(What::Text(Box::new((meta, content)))))
+            }
+            Clean::Unclear(why) => {
+                self.plan.summary.excluded += 1;
+                if self.plan.summary.notes.len() < NOTES_MAX {
+                    self.plan.summary.notes.push(format!("`{}` stays outside: {why}", escape(to)));
+                }
+                Ok(None)
+            }
+        }
     }
 
     /// Refuses a file that could not be sent. Its owner's bit answers for most files without a call.

@@ -141,3 +141,24 @@ fn only_so_many_are_named_and_all_are_counted() {
     let (summary, leaked) = sent(&files, &[], nothing);
     assert_eq!((summary.withheld.len(), summary.withheld_count, leaked), (1000, 1200, false));
 }
+
+#[test]
+fn what_cannot_be_looked_through_stays_outside_and_the_notes_are_few() {
+    let prepare = |place: &Place| {
+        let git = place.path("project/.git");
+        fs::create_dir_all(git.join("logs/refs")).expect("directories");
+        fs::write(git.join("config"), format!("[a]\nb = {CANARY}\n= ?\n")).expect("written");
+        for number in 0..20 {
+            let log = fs::File::create(git.join(format!("logs/refs/{number}"))).expect("a file");
+            log.set_len(5 << 20).expect("it is long");
+        }
+    };
+    let (summary, leaked) = sent(&["README"], &[], prepare);
+    assert_eq!((summary.files, summary.excluded, summary.notes.len(), leaked), (1, 21, 10, true));
+    assert_eq!(
+        summary.notes[0],
+        "`.git/config` stays outside: line 3 is no configuration that git could read"
+    );
+    assert!(summary.notes[1].contains("it is longer than 4194304 bytes"), "{}", summary.notes[1]);
+    assert!(!sent(&[], &[], prepare).1, "nothing of the configuration was sent");
+}
