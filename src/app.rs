@@ -1,12 +1,16 @@
 //! Floor 6: the only place that chooses adapters and joins them.
 
 pub mod host;
+pub mod join;
 pub mod logs;
 pub mod owner;
 pub mod plan;
 pub mod prepare;
+pub mod project;
 pub mod run;
+pub mod starter;
 pub mod sweep;
+pub mod trust;
 
 use std::path::{Path, PathBuf};
 
@@ -28,10 +32,12 @@ pub struct RunOrder {
     pub name: Option<String>,
     /// Labels.
     pub labels: Vec<(String, String)>,
-    /// Program and arguments.
-    pub command: Vec<Vec<u8>>,
-    /// Image reference.
-    pub image: String,
+    /// Program and arguments; `None` is the project's own.
+    pub command: Option<Vec<Vec<u8>>>,
+    /// Image reference; `None` is the project's own.
+    pub image: Option<String>,
+    /// What becomes of the project's file.
+    pub project_file: project::FileUse,
     /// What is copied in.
     pub workspace: WorkspaceChoice,
     /// Working directory inside.
@@ -80,6 +86,9 @@ pub enum AppError {
     /// The outputs cannot be kept.
     #[error(transparent)]
     Outputs(#[from] crate::sandbox::outputs::OutputError),
+    /// The project or its file cannot be used.
+    #[error(transparent)]
+    Project(#[from] project::ProjectError),
     /// An image cannot be fetched.
     #[error(transparent)]
     Pull(#[from] crate::docker::images::PullError),

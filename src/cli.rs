@@ -9,6 +9,7 @@ pub mod flags;
 pub mod gc;
 pub mod generate;
 pub mod image;
+pub mod init;
 pub mod logs;
 pub mod print;
 pub mod progress;
@@ -19,6 +20,7 @@ pub mod selected;
 pub mod shell;
 pub mod show;
 pub mod talk;
+pub mod trust;
 
 use std::error::Error;
 
@@ -55,6 +57,8 @@ enum Command {
     Cancel(cancel::CancelArgs),
     Gc(gc::GcArgs),
     Image(image::ImageArgs),
+    Init(init::InitArgs),
+    Trust(trust::TrustArgs),
     Completions(generate::CompletionsArgs),
     Man(generate::ManArgs),
 }
@@ -83,6 +87,8 @@ pub fn main() -> ExitCode {
         Command::Cancel(args) => cancel::cmd_cancel(&args),
         Command::Gc(args) => gc::cmd_gc(&args),
         Command::Image(args) => image::cmd_image(&args),
+        Command::Init(args) => init::cmd_init(&args),
+        Command::Trust(args) => trust::cmd_trust(&args),
         Command::Completions(args) => generate::cmd_completions(&args),
         Command::Man(args) => generate::cmd_man(&args),
     };

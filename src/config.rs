@@ -4,6 +4,7 @@ pub mod retention;
 pub mod runtime_dir;
 pub mod state_dir;
 pub mod surroundings;
+pub mod trust;
 
 use std::path::PathBuf;
 

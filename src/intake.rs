@@ -3,6 +3,7 @@
 
 pub mod cpus;
 pub mod duration;
+pub mod look;
 pub mod project;
 pub mod size;
 pub mod variable;

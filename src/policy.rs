@@ -15,6 +15,7 @@ pub mod lattice;
 pub mod origin;
 pub mod overrides;
 pub mod reference;
+pub mod request;
 pub mod resolve;
 pub mod rules;
 pub mod shipped;

@@ -1,6 +1,7 @@
 //! Floor 3: text and JSON about runs.
 
 pub mod amount;
+pub mod changed;
 pub mod json;
 pub mod policy;
 pub mod result;

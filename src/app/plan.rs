@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::app::prepare::{Prepared, prepare_leniently};
 use crate::app::{AppError, RunOrder, host, run};
 use crate::config::Directories;
+use crate::config::trust::TrustStore;
 use crate::container::Engine;
 use crate::docker::create;
 use crate::policy::{Resolved, admit, canonical, judge};
@@ -19,13 +20,15 @@ const SCHEMA: &str = "aegis.plan/1";
 /// Every field, its value and where it comes from; then what was lowered, then what stands against the run.
 pub fn as_text(order: &RunOrder) -> Result<String, AppError> {
     let directories = Directories::of_this_user()?;
-    let prepared = prepare_leniently(order, &host::amounts(&directories.state))?;
+    let prepared = prepared(order, &directories)?;
     let resolved = &prepared.resolved;
     let mut lines =
         vec![format!("policy {} ({})", resolved.policy_name, canonical::digest(&resolved.policy))];
     for it in &resolved.origins {
         lines.push(format!("{:<28} {:<24} {}", it.field.key().path, it.value, it.origin));
     }
+    let settled = prepared.settled.iter();
+    lines.extend(settled.map(|it| format!("{:<28} {:<24} {}", it.what, it.value, it.origin)));
     lines.extend(resolved.clipped.iter().map(|it| format!("lowered: {it}")));
     for denial in judge(&prepared.task, resolved, &prepared.runtime) {
         lines.push(format!("refused: {}: {}", denial.field.key().path, denial.message));
@@ -37,7 +40,7 @@ pub fn as_text(order: &RunOrder) -> Result<String, AppError> {
 /// The same with the engine's request. The slot in it is the first one; a run takes the first that is free.
 pub async fn as_json(order: &RunOrder) -> Result<Value, AppError> {
     let directories = Directories::of_this_user()?;
-    let prepared = prepare_leniently(order, &host::amounts(&directories.state))?;
+    let prepared = prepared(order, &directories)?;
     let resolved = &prepared.resolved;
     let denials = judge(&prepared.task, resolved, &prepared.runtime);
     let request = if denials.is_empty() { request(&prepared, &directories).await? } else { Value::Null };
@@ -46,6 +49,11 @@ pub async fn as_json(order: &RunOrder) -> Result<Value, AppError> {
         "policy": resolved.policy_name,
         "policy_digest": canonical::digest(&resolved.policy),
         "fields": fields(resolved),
+        "task": prepared
+            .settled
+            .iter()
+            .map(|it| json!({"what": it.what, "value": it.value, "origin": it.origin}))
+            .collect::<Vec<_>>(),
         "lowered": resolved.clipped.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "refused": denials
             .iter()
@@ -53,6 +61,10 @@ pub async fn as_json(order: &RunOrder) -> Result<Value, AppError> {
             .collect::<Vec<_>>(),
         "engine_request": request,
     }))
+}
+
+fn prepared(order: &RunOrder, directories: &Directories) -> Result<Prepared, AppError> {
+    prepare_leniently(order, &host::amounts(&directories.state), &TrustStore::of(&directories.state))
 }
 
 fn fields(resolved: &Resolved) -> Vec<Value> {

@@ -1,13 +1,19 @@
 //! From an order to a task with its policy, before the engine is asked: every mistake that can be found is found here.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
+use crate::app::join::{Joined, Settled, join};
+use crate::app::project::{self, FileUse, Project, Trust};
 use crate::app::{AppError, RunOrder, WorkspaceChoice, read_bytes};
+use crate::config::trust::TrustStore;
 use crate::policy::ceiling::CEILING_PATH;
+use crate::policy::document::project::{FILE_NAME, Written};
+use crate::policy::request::{Consent, resolve_request};
 use crate::policy::{
-    Ceiling, Chosen, HostAmounts, Resolved, Selection, default_policy, resolve, select, shipped,
+    Ceiling, Chosen, HostAmounts, Overrides, Resolved, Selection, default_policy, resolve, select, shipped,
 };
-use crate::sandbox::workspace::{self, Plan};
+use crate::sandbox::workspace::{self, Ignores, Plan};
 use crate::task::{TaskSpec, WorkspaceSource};
 
 /// Bytes of a policy file that are read; the parser has a lower bound of its own and a message for it.
@@ -26,40 +32,103 @@ pub struct Prepared {
     pub workspace: Option<Plan>,
     /// The engine's runtime, by name.
     pub runtime: String,
+    /// What the project's file leaves out of the copy.
+    pub excluded: Vec<Written<String>>,
+    /// What is run with whom to thank for it.
+    pub settled: Vec<Settled>,
+    /// How the image was chosen, where a person wants to know.
+    pub remark: Option<String>,
 }
 
 /// Reads policy, ceiling and workspace; what policy denies is an error before the workspace is walked.
-pub fn prepare(order: &RunOrder, host: &HostAmounts) -> Result<Prepared, AppError> {
-    let mut prepared = prepare_leniently(order, host)?;
+pub fn prepare(order: &RunOrder, host: &HostAmounts, trusted: &TrustStore) -> Result<Prepared, AppError> {
+    let mut prepared = prepare_leniently(order, host, trusted)?;
     let denials = crate::policy::judge(&prepared.task, &prepared.resolved, &prepared.runtime);
     if !denials.is_empty() {
         return Err(AppError::Denied(denials));
     }
     if let WorkspaceSource::Directory(root) = &prepared.task.workspace {
         let limits = workspace::Limits::from(&prepared.resolved.policy.filesystem);
-        prepared.workspace = Some(workspace::scan(root, limits)?);
+        let excluded = excluded(&prepared.excluded)?;
+        prepared.workspace = Some(workspace::scan_excluding(root, limits, excluded)?);
     }
     Ok(prepared)
 }
 
 /// The same without looking into the workspace, and with what policy denies left to the caller.
-pub fn prepare_leniently(order: &RunOrder, host: &HostAmounts) -> Result<Prepared, AppError> {
-    let chosen = choose(order.policy.as_deref())?;
-    let ceiling = ceiling(host)?;
-    let resolved = resolve(&chosen, &order.overrides, &ceiling, host);
+pub fn prepare_leniently(
+    order: &RunOrder,
+    host: &HostAmounts,
+    trusted: &TrustStore,
+) -> Result<Prepared, AppError> {
     let runtime = order.overrides.runtime.clone().unwrap_or_else(|| RUNTIME_DEFAULT.to_owned());
     let root = workspace_root(&order.workspace)?;
+    let project = match &root {
+        Some(root) => Some(project::open(root, order.project_file)?),
+        None => None,
+    };
+    let trust = match &project {
+        Some(project) => project.trust(order, trusted)?,
+        None => Trust::Unneeded,
+    };
+    let asked = (order.policy.as_deref(), &order.overrides);
+    let mut resolved = resolved(asked, project.as_ref(), &trust, host)?;
+    let Joined { command, image, workdir, environment, outputs, settled, remark, denials } =
+        join(order, project.as_ref(), &trust)?;
+    let remark = if project.is_some() { remark } else { unmarked(order) };
+    resolved.denials.extend(denials);
     let task = TaskSpec {
         name: order.name.clone(),
         labels: order.labels.clone(),
-        command: order.command.clone(),
-        image: order.image.clone(),
+        command,
+        image,
         workspace: root.map_or(WorkspaceSource::None, WorkspaceSource::Directory),
-        workdir: order.workdir.clone(),
-        environment: order.environment.clone(),
-        outputs: order.outputs.clone(),
+        workdir,
+        environment,
+        outputs,
     };
-    Ok(Prepared { task, resolved, workspace: None, runtime })
+    let excluded = project.and_then(|it| it.file).map(|it| it.said.exclude).unwrap_or_default();
+    Ok(Prepared { task, resolved, workspace: None, runtime, excluded, settled, remark })
+}
+
+/// A policy that the user names takes the place of the whole `[policy]` of the project's file.
+pub(super) fn resolved(
+    (policy, overrides): (Option<&str>, &Overrides),
+    project: Option<&Project>,
+    trust: &Trust,
+    host: &HostAmounts,
+) -> Result<Resolved, AppError> {
+    let ceiling = ceiling(host)?;
+    let file = project.and_then(|it| it.file.as_ref().map(|file| (it, file)));
+    let (None, Some((project, file))) = (policy, file) else {
+        return Ok(resolve(&choose(policy)?, overrides, &ceiling, host));
+    };
+    let hint = project.way_out(trust);
+    let consent = match trust {
+        Trust::Given => Consent::Given,
+        Trust::Unneeded | Trust::Never | Trust::Changed(_) => Consent::Missing { hint: &hint },
+    };
+    Ok(resolve_request(&file.said.policy, consent, overrides, &ceiling, host)?)
+}
+
+/// A person who stands in a project that nothing marks would wonder where the files are.
+fn unmarked(order: &RunOrder) -> Option<String> {
+    if order.workspace != WorkspaceChoice::Project {
+        return None;
+    }
+    let here = std::env::current_dir().ok()?;
+    let (sign, _) = project::open(&here, FileUse::Ignore).ok()?.look.found?;
+    Some(format!(
+        "no {FILE_NAME} or .git is here or above, so nothing is copied in: `-w .` copies this directory (`{sign}` is here)"
+    ))
+}
+
+fn excluded(patterns: &[Written<String>]) -> Result<Option<Rc<Ignores>>, AppError> {
+    if patterns.is_empty() {
+        return Ok(None);
+    }
+    let listed = patterns.iter().map(|it| (it.line, it.value.as_str()));
+    Ok(Some(Ignores::listed(FILE_NAME, listed)?))
 }
 
 fn choose(policy: Option<&str>) -> Result<Chosen, AppError> {
@@ -85,7 +154,7 @@ fn ceiling(host: &HostAmounts) -> Result<Ceiling, AppError> {
     }
 }
 
-fn workspace_root(choice: &WorkspaceChoice) -> Result<Option<PathBuf>, AppError> {
+pub(super) fn workspace_root(choice: &WorkspaceChoice) -> Result<Option<PathBuf>, AppError> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     match choice {
         WorkspaceChoice::None => Ok(None),

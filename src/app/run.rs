@@ -10,6 +10,7 @@ use crate::app::owner::service::Door;
 use crate::app::prepare::{Prepared, prepare};
 use crate::app::{AppError, RunOrder, host, sweep};
 use crate::config::Directories;
+use crate::config::trust::TrustStore;
 use crate::container::{Engine, EngineFacts, ImageFacts};
 use crate::docker::{DockerEngine, address, credentials};
 use crate::executor::starting::Place;
@@ -21,8 +22,8 @@ use crate::sandbox::enforceable;
 use crate::sandbox::init_binary;
 use crate::sandbox::outputs::{Destination, Extractor, OutputLimits, Wanted};
 use crate::store::{OwnerLock, Store};
-use crate::task::RunId;
 use crate::task::run_id::RunSelector;
+use crate::task::{OutputRequest, RunId};
 
 /// Makes the sinks of a run.
 pub type MakeSinks<'a> = Box<dyn FnOnce(RunId, &Directories) -> Result<Sinks, AppError> + 'a>;
@@ -44,6 +45,8 @@ pub struct Caller<'a> {
 /// What a person waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
+    /// The image was chosen by the project, for this reason.
+    Image(String),
     /// The workspace was measured.
     Workspace(crate::sandbox::workspace::Summary),
     /// The image is fetched.
@@ -70,7 +73,10 @@ pub async fn run(
     mut caller: Caller<'_>,
 ) -> Result<Finished, AppError> {
     let host = host::amounts(&directories.state);
-    let prepared = prepare(order, &host)?;
+    let prepared = prepare(order, &host, &TrustStore::of(&directories.state))?;
+    if let Some(remark) = &prepared.remark {
+        (caller.progress)(Step::Image(remark.clone()));
+    }
     if let Some(plan) = &prepared.workspace {
         (caller.progress)(Step::Workspace(plan.summary.clone()));
     }
@@ -100,7 +106,7 @@ pub async fn run(
 
     // Everything that can fail on this host comes before the run is accepted: from then on it has an outcome.
     let id = RunId::generate();
-    let outputs = outputs(order, id, &admitted)?;
+    let outputs = outputs(order, &prepared.task.outputs, id, &admitted)?;
     let sinks = (caller.sinks)(id, directories)?;
     let door = Door::open(&directories.runtime, id, caller.wishes).map_err(|source| AppError::Use {
         what: "the runtime directory",
@@ -211,8 +217,13 @@ fn new_run(id: RunId, prepared: &Prepared, admitted: &Admitted, owner: Owner) ->
 }
 
 /// Opens where outputs go, before anything is started.
-fn outputs(order: &RunOrder, id: RunId, admitted: &Admitted) -> Result<Option<Extractor>, AppError> {
-    if order.outputs.is_empty() {
+fn outputs(
+    order: &RunOrder,
+    wanted: &[OutputRequest],
+    id: RunId,
+    admitted: &Admitted,
+) -> Result<Option<Extractor>, AppError> {
+    if wanted.is_empty() {
         return Ok(None);
     }
     // Whole paths: the record is read from other directories.
@@ -228,7 +239,7 @@ fn outputs(order: &RunOrder, id: RunId, admitted: &Admitted) -> Result<Option<Ex
         None => Destination::Run { base: whole(Path::new("."))?, run: id },
     };
     let limits = OutputLimits::from(&admitted.policy().outputs);
-    let patterns: Vec<String> = order.outputs.iter().map(|it| it.pattern.clone()).collect();
+    let patterns: Vec<String> = wanted.iter().map(|it| it.pattern.clone()).collect();
     Ok(Some(Extractor::new(&destination, Wanted::parse(&patterns, WORKSPACE)?, limits)?))
 }
 

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::{self, ErrorKind};
 
 use crate::app::AppError;
+use crate::app::project::ProjectError;
 use crate::container::EngineError;
 use crate::task::ExitCode;
 
@@ -105,7 +106,8 @@ impl Failure {
             }
             EngineError::ImageNotFound { image } => match image.strip_prefix("aegis/") {
                 Some(name) => failure
-                    .hint(format!("build it: `aegis image build {}`", name.trim_end_matches(":latest"))),
+                    .hint(format!("build it: `aegis image build {}`", name.trim_end_matches(":latest")))
+                    .hint("or name another one: `--image`"),
                 None => failure.hint("allow the engine to fetch it: `--pull missing`"),
             },
             EngineError::TimedOut { .. } => {
@@ -126,7 +128,10 @@ impl From<AppError> for Failure {
                 let mut failure = Self::of(&error);
                 for denial in denials {
                     failure.causes.push(format!("{}: {}", denial.field.key().path, denial.message));
-                    failure.hints.push(denial.hint.clone());
+                    // Several fields may have one way out.
+                    if !failure.hints.contains(&denial.hint) {
+                        failure.hints.push(denial.hint.clone());
+                    }
                 }
                 failure
             }
@@ -136,11 +141,16 @@ impl From<AppError> for Failure {
             AppError::Open(_) | AppError::Record(_) | AppError::Directory(_) | AppError::Use { .. } => {
                 Self::of_storage(&error)
             }
+            AppError::Project(ProjectError::NoCommand) => {
+                Self { exit_code: ExitCode::USAGE, ..Self::of(&error) }
+                    .hint("`aegis init` writes an aegis.toml with a command that fits the project")
+            }
             AppError::Unenforceable(missing) => Self { causes: missing.clone(), ..Self::of(&error) },
             AppError::Policy(_)
             | AppError::Ceiling(_)
             | AppError::Workspace(_)
             | AppError::Outputs(_)
+            | AppError::Project(_)
             | AppError::Pull(_)
             | AppError::Superseded(_)
             | AppError::Read { .. } => Self::of(&error),

@@ -38,6 +38,7 @@ impl Progress {
     /// Shows a step.
     pub fn step(&self, step: &Step) {
         match step {
+            Step::Image(remark) => self.line(remark),
             Step::Workspace(summary) => {
                 for note in &summary.notes {
                     self.line(note);

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::app::project::FileUse;
 use crate::app::{self, RunOrder, WorkspaceChoice};
 use crate::cli::failure::Failure;
 use crate::cli::flags::{self, ResultTarget};
@@ -15,8 +16,6 @@ use crate::intake::variable;
 use crate::policy::{Overrides, Pull};
 use crate::task::OutputRequest;
 
-/// The image where neither flag nor project names one.
-const IMAGE_DEFAULT: &str = "aegis/base";
 /// Milliseconds between SIGTERM and SIGKILL.
 const GRACE_MS_DEFAULT: u64 = 2_000;
 /// Milliseconds of grace at the most.
@@ -46,8 +45,8 @@ pub struct RunArgs {
     #[arg(long, requires = "dry_run")]
     json: bool,
 
-    /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    /// The command and its arguments; without it that of the project's aegis.toml
+    #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
@@ -58,7 +57,7 @@ pub struct SandboxArgs {
     #[arg(long, value_name = "POLICY|FILE")]
     sandbox: Option<String>,
 
-    /// Image; without it `aegis/base`
+    /// Image; without it the one that aegis.toml or a look at the project gives, else `aegis/base`
     #[arg(long, value_name = "REF")]
     image: Option<String>,
 
@@ -73,6 +72,10 @@ pub struct SandboxArgs {
     /// Copy nothing in
     #[arg(long)]
     no_workspace: bool,
+
+    /// Leave the project's aegis.toml aside
+    #[arg(long)]
+    no_project_file: bool,
 
     /// Copy these files out after the end, a glob, relative to the workspace; repeatable
     #[arg(short = 'o', long = "output", value_name = "PATH")]
@@ -150,7 +153,8 @@ pub struct SandboxArgs {
 /// Runs the command and gives its exit status.
 pub fn cmd_run(args: &RunArgs) -> CommandResult {
     let stdio = attached::Stdio::of(args.interactive, args.tty);
-    let order = order(&args.sandbox, command_bytes(&args.command), stdio)?;
+    let given = (!args.command.is_empty()).then(|| command_bytes(&args.command));
+    let order = order(&args.sandbox, given, stdio)?;
     if args.dry_run {
         return ending::dry_run(&order, args.json);
     }
@@ -160,20 +164,20 @@ pub fn cmd_run(args: &RunArgs) -> CommandResult {
 /// What `run` and `shell` ask of the application.
 pub(super) fn order(
     args: &SandboxArgs,
-    command: Vec<Vec<u8>>,
+    command: Option<Vec<Vec<u8>>>,
     stdio: attached::Stdio,
 ) -> Result<RunOrder, Failure> {
     let grace_ms = args.grace.unwrap_or(GRACE_MS_DEFAULT);
     if grace_ms > GRACE_MS_MAX {
         return Err(Failure::usage("`--grace` is longer than 10m").hint("give 10m or less"));
     }
-    if let Some(argument) = command.iter().find(|it| it.contains(&0)) {
+    if let Some(argument) = command.iter().flatten().find(|it| it.contains(&0)) {
         let shown = crate::task::escape::escape(argument);
         return Err(Failure::usage(format!(
             "the argument `{shown}` holds a NUL byte, which no program can be given"
         )));
     }
-    if command.first().is_none_or(Vec::is_empty) {
+    if command.as_ref().is_some_and(|it| it.first().is_none_or(Vec::is_empty)) {
         return Err(Failure::usage("the command is empty").hint("name a program after `--`"));
     }
     Ok(RunOrder {
@@ -182,7 +186,8 @@ pub(super) fn order(
         name: args.name.clone(),
         labels: args.labels.clone(),
         command,
-        image: args.image.clone().unwrap_or_else(|| IMAGE_DEFAULT.to_owned()),
+        image: args.image.clone(),
+        project_file: if args.no_project_file { FileUse::Ignore } else { FileUse::Read },
         workspace: workspace(args),
         workdir: workdir(args)?,
         environment: environment(args)?,

@@ -34,5 +34,5 @@ pub fn cmd_shell(args: &ShellArgs) -> CommandResult {
         given => command_bytes(given),
     };
     let stdio = Stdio::Terminal;
-    attached::run(&args.sandbox, order(&args.sandbox, command, stdio)?, stdio)
+    attached::run(&args.sandbox, order(&args.sandbox, Some(command), stdio)?, stdio)
 }

@@ -7,6 +7,8 @@
 pub mod guard;
 pub mod mistake;
 mod nearest;
+pub mod project;
+pub mod schema;
 mod value;
 
 use std::collections::BTreeMap;
@@ -31,6 +33,18 @@ pub enum Kind {
     Policy,
     /// A ceiling, which extends none.
     Ceiling,
+    /// The `[policy]` of a project's file, which says `sandbox` where a policy says `extends`.
+    Request,
+}
+
+impl Kind {
+    /// The key that names a shipped policy.
+    fn base_key(self) -> &'static str {
+        match self {
+            Self::Policy | Self::Ceiling => "extends",
+            Self::Request => "sandbox",
+        }
+    }
 }
 
 /// What a file says.
@@ -52,10 +66,7 @@ pub fn parse(file: &str, bytes: &[u8], kind: Kind) -> Result<Document, DocumentE
         let slips = errors.iter().map(|err| syntax_slip(text, err)).collect();
         return Err(DocumentError::new(file, text, slips));
     }
-    let mut reader = Reader { kind, extends: None, settings: BTreeMap::new(), slips: Vec::new() };
-    reader.table(table.get_ref(), "");
-    reader.contradictions();
-    let Reader { extends, settings, slips, .. } = reader;
+    let Reader { extends, settings, slips, .. } = Reader::read(kind, table.get_ref());
     if !slips.is_empty() {
         return Err(DocumentError::new(file, text, slips));
     }
@@ -65,8 +76,11 @@ pub fn parse(file: &str, bytes: &[u8], kind: Kind) -> Result<Document, DocumentE
             "sets nothing: write `extends = \"strict\"` for strict as it is",
         ));
     }
-    let placed = |(field, (setting, at))| (field, (setting, Place::of(text, at)));
-    Ok(Document { file: file.to_owned(), extends, settings: settings.into_iter().map(placed).collect() })
+    Ok(Document { file: file.to_owned(), extends, settings: placed(text, settings) })
+}
+
+fn placed(text: &str, settings: BTreeMap<Field, (Setting, usize)>) -> BTreeMap<Field, (Setting, Place)> {
+    settings.into_iter().map(|(field, (setting, at))| (field, (setting, Place::of(text, at)))).collect()
 }
 
 impl Document {
@@ -98,6 +112,14 @@ struct Reader {
 }
 
 impl Reader {
+    /// Reads the keys of a policy from the table that holds them.
+    fn read(kind: Kind, table: &DeTable<'_>) -> Self {
+        let mut reader = Self { kind, extends: None, settings: BTreeMap::new(), slips: Vec::new() };
+        reader.table(table, "");
+        reader.contradictions();
+        reader
+    }
+
     fn table(&mut self, table: &DeTable<'_>, above: &str) {
         for (key, value) in table {
             let name = key.get_ref();
@@ -116,10 +138,10 @@ impl Reader {
                         self.slip(at, format!("`{path}` is {is}, and must be a table: write [{path}]"));
                     }
                 }
-            } else if path == "extends" {
+            } else if path == self.kind.base_key() {
                 self.extends(at, value);
             } else {
-                let what = What::UnknownKey { path, table: above.to_owned() };
+                let what = What::UnknownKey { path, table: above.to_owned(), base: self.kind.base_key() };
                 self.slips.push(Slip { at, what });
             }
         }
@@ -139,9 +161,10 @@ impl Reader {
             let message = "a ceiling extends no policy: a key that is absent has the default ceiling's value";
             return self.slip(at, message.to_owned());
         }
-        match value::read_text("extends", value) {
+        let key = self.kind.base_key();
+        match value::read_text(key, value) {
             Ok(name) if shipped::NAMES.contains(&name) => self.extends = Some(name.to_owned()),
-            Ok(name) => self.slip(value.span().start, format!("`extends` names {}", shipped::unknown(name))),
+            Ok(name) => self.slip(value.span().start, format!("`{key}` names {}", shipped::unknown(name))),
             Err(slip) => self.slips.push(slip),
         }
     }

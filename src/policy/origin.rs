@@ -38,6 +38,13 @@ pub enum Origin {
         /// The line of the key's value.
         line: usize,
     },
+    /// A shipped policy that a project's file names.
+    Requested {
+        /// Its name.
+        policy: &'static str,
+        /// The file.
+        file: String,
+    },
     /// A flag.
     Flag(&'static str),
     /// The ceiling.
@@ -67,7 +74,11 @@ impl Origin {
     pub(crate) fn is_explicit(&self) -> bool {
         match self {
             Self::File { .. } | Self::Flag(_) => true,
-            Self::Default { .. } | Self::Policy { .. } | Self::Ceiling { .. } | Self::Host => false,
+            Self::Default { .. }
+            | Self::Policy { .. }
+            | Self::Requested { .. }
+            | Self::Ceiling { .. }
+            | Self::Host => false,
         }
     }
 }
@@ -81,6 +92,11 @@ impl Chosen {
             Source::File(document) => match document.settings.get(&field) {
                 Some((_, place)) => Origin::File { file: document.file.clone(), line: place.line },
                 None => Origin::Policy { policy: self.base },
+            },
+            Source::Project(document) => match (document.settings.get(&field), &document.extends) {
+                (Some((_, place)), _) => Origin::File { file: document.file.clone(), line: place.line },
+                (None, Some(_)) => Origin::Requested { policy: self.base, file: document.file.clone() },
+                (None, None) => Origin::Default { policy: self.base },
             },
         }
     }
@@ -99,6 +115,7 @@ impl fmt::Display for Origin {
             Self::Default { policy } => write!(out, "default ({policy})"),
             Self::Policy { policy } => write!(out, "policy `{policy}`"),
             Self::File { file, line } => write!(out, "{}:{line}", shown(file)),
+            Self::Requested { policy, file } => write!(out, "policy `{policy}` by {}", shown(file)),
             Self::Flag(flag) => write!(out, "flag `{flag}`"),
             Self::Ceiling { file: Some(file) } => write!(out, "ceiling ({})", shown(file)),
             Self::Ceiling { file: None } => write!(out, "default ceiling"),

@@ -142,7 +142,11 @@ fn way_out(field: Field, allowed: Option<&Setting>, origin: &Origin) -> String {
         (Some(setting), Origin::File { .. }) => format!("write `{path} = {setting}`, or leave the key out"),
         (
             Some(setting),
-            Origin::Default { .. } | Origin::Policy { .. } | Origin::Ceiling { .. } | Origin::Host,
+            Origin::Default { .. }
+            | Origin::Policy { .. }
+            | Origin::Requested { .. }
+            | Origin::Ceiling { .. }
+            | Origin::Host,
         ) => {
             format!("`{path} = {setting}` passes")
         }

@@ -29,6 +29,8 @@ pub enum Source {
     Shipped,
     /// A file, which extends a shipped policy.
     File(Document),
+    /// A project's file, which begins from the policy that it names, or from the default.
+    Project(Document),
 }
 
 /// A policy as it was chosen, before flags and ceiling.
@@ -108,7 +110,7 @@ impl Chosen {
     /// The name it is recorded under: the shipped name, or the file's.
     pub fn name(&self) -> &str {
         match &self.source {
-            Source::Default | Source::Shipped => self.base,
+            Source::Default | Source::Shipped | Source::Project(_) => self.base,
             Source::File(document) => &document.file,
         }
     }

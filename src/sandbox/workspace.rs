@@ -25,7 +25,8 @@ use crate::policy;
 use crate::task::escape::escape;
 
 pub use find::{accept, find_project};
-pub use scan::scan;
+pub use ignores::Ignores;
+pub use scan::{scan, scan_excluding};
 pub use send::{Sent, Stopped, send};
 
 /// What a workspace may be at the most.

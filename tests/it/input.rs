@@ -118,7 +118,7 @@ fn more_than_the_ceiling_is_told_with_who_could_allow_it() {
 fn unknown_and_missing_arguments_are_usage() {
     let aegis = Aegis::new();
     check(&aegis, &aegis.call(&["run", "--no-such-flag", "--", "true"]), 2, &["--no-such-flag"]);
-    check(&aegis, &aegis.call(&["run"]), 2, &["COMMAND"]);
+    check(&aegis, &aegis.call(&["run"]), 2, &["no command", "after `--`", "hint:"]);
     check(&aegis, &aegis.call(&["run", "--no-workspace", "--", ""]), 2, &["command is empty", "hint:"]);
     check(&aegis, &aegis.call(&["dance"]), 2, &["dance"]);
 }

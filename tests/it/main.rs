@@ -20,6 +20,7 @@ mod nw;
 mod pl;
 mod po;
 mod probe;
+mod project;
 mod ps;
 mod rb;
 mod readme;

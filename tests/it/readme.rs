@@ -140,6 +140,11 @@ fn the_quickstart_runs_as_typed() {
 }
 
 #[test]
+fn the_project_file_works_as_told() {
+    check("docs/project-file.md");
+}
+
+#[test]
 fn what_breaks_breaks_as_told() {
     check("docs/what-breaks.md");
 }

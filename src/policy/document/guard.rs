@@ -1,20 +1,29 @@
-//! The bytes of a policy file before they are parsed: small, UTF-8, not empty, and not nested so deep that taking the
+//! The bytes of a file of settings before they are parsed: small, UTF-8, and not nested so deep that taking the
 //! parsed tree apart would exhaust the stack. The scan knows strings and comments as TOML does and nothing else.
 
 use crate::policy::document::mistake::{DocumentError, Slip};
 
-/// Bytes of a policy file.
+/// Bytes of a policy file, a ceiling or a project's file.
 pub const DOCUMENT_BYTES_MAX: usize = 64 * 1024;
 /// Brackets and braces that may be open at once.
 const BRACKETS_MAX: usize = 8;
 /// Dots outside strings on one line: no key has more than two.
 const DOTS_PER_LINE_MAX: usize = 8;
 
-/// The text of a file, when it is safe to parse.
+/// The text of a file that must say something, when it is safe to parse.
 pub fn text<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, DocumentError> {
+    let text = sound(file, bytes)?;
+    if text.trim().is_empty() {
+        return Err(DocumentError::whole(file, "is empty: write `extends = \"strict\"` for strict as it is"));
+    }
+    Ok(text)
+}
+
+/// The text of a file that may be empty, when it is safe to parse.
+pub fn sound<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, DocumentError> {
     if bytes.len() > DOCUMENT_BYTES_MAX {
         let message =
-            format!("is larger than 64 KiB ({} bytes or more): a policy is a few lines", bytes.len());
+            format!("is larger than 64 KiB ({} bytes or more): such a file is a few lines", bytes.len());
         return Err(DocumentError::whole(file, &message));
     }
     if bytes.starts_with(b"\xef\xbb\xbf") {
@@ -30,9 +39,6 @@ pub fn text<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, DocumentError> {
             return Err(at(file, &valid, valid.len(), "is not UTF-8 from here on: save it as UTF-8"));
         }
     };
-    if text.trim().is_empty() {
-        return Err(DocumentError::whole(file, "is empty: write `extends = \"strict\"` for strict as it is"));
-    }
     match scan(text) {
         Ok(()) => Ok(text),
         Err((offset, message)) => Err(at(file, text, offset, message)),
@@ -69,7 +75,7 @@ fn scan(text: &str) -> Result<(), (usize, &'static str)> {
             }
         }
         if open > BRACKETS_MAX || dots > DOTS_PER_LINE_MAX {
-            return Err((offset, "is nested deeper than any policy: the deepest key is `images.pins`"));
+            return Err((offset, "is nested deeper than any key there is"));
         }
         offset += 1;
     }
@@ -134,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_large_file_is_refused_unread() {
-        let message = "p.toml: is larger than 64 KiB (65537 bytes or more): a policy is a few lines";
+        let message = "p.toml: is larger than 64 KiB (65537 bytes or more): such a file is a few lines";
         check(&[b'#'; DOCUMENT_BYTES_MAX + 1], message);
     }
 
@@ -150,20 +156,20 @@ mod tests {
 
     #[test]
     fn brackets_do_not_nest_deep() {
-        let message = "p.toml:1:13: is nested deeper than any policy: the deepest key is `images.pins`";
+        let message = "p.toml:1:13: is nested deeper than any key there is";
         check(format!("a = {}", "[".repeat(10_000)).as_bytes(), message);
         check(format!("a = {}", "[{".repeat(10_000)).as_bytes(), message);
     }
 
     #[test]
     fn keys_do_not_nest_deep() {
-        let message = "p.toml:1:18: is nested deeper than any policy: the deepest key is `images.pins`";
+        let message = "p.toml:1:18: is nested deeper than any key there is";
         check(format!("{}a = 1", "a.".repeat(30_000)).as_bytes(), message);
     }
 
     #[test]
     fn a_quote_inside_a_word_hides_nothing() {
-        let message = "p.toml:1:20: is nested deeper than any policy: the deepest key is `images.pins`";
+        let message = "p.toml:1:20: is nested deeper than any key there is";
         check(format!("x\"{}a\" = 1", "a.".repeat(30_000)).as_bytes(), message);
     }
 

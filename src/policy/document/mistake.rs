@@ -72,6 +72,8 @@ pub enum What {
         path: String,
         /// The table it stands in; empty for the file.
         table: String,
+        /// The key that names a shipped policy here.
+        base: &'static str,
     },
     /// The text is no TOML, for this reason.
     NotToml(String),
@@ -95,7 +97,7 @@ impl DocumentError {
         let mistakes = slips.into_iter().map(|it| Mistake {
             place: Some(Place::of(text, it.at)),
             message: match it.what {
-                What::UnknownKey { path, table } => nearest::unknown_key(&path, &table),
+                What::UnknownKey { path, table, base } => nearest::unknown_key(&path, &table, base),
                 What::NotToml(reason) => format!("is not TOML: {}", shown(&reason)),
                 What::Said(message) => message,
             },

@@ -13,25 +13,24 @@ pub fn tables() -> BTreeSet<&'static str> {
     FIELDS.iter().filter_map(|it| it.key().path.rsplit_once('.')).map(|(table, _)| table).collect()
 }
 
-/// What is said about a key that does not exist.
-pub fn unknown_key(path: &str, table: &str) -> String {
-    if let Some(nearest) = key(path) {
+/// What is said about a key that does not exist; `base` is the key that names a shipped policy.
+pub fn unknown_key(path: &str, table: &str, base: &'static str) -> String {
+    if let Some(nearest) = key(path, base) {
         return format!("unknown key `{}`; the nearest is `{nearest}`", shown(path));
     }
-    let mut here: Vec<&str> =
-        FIELDS.iter().map(|it| it.key().path).chain(tables()).chain(["extends"]).collect();
+    let mut here: Vec<&str> = FIELDS.iter().map(|it| it.key().path).chain(tables()).chain([base]).collect();
     here.retain(|it| it.rsplit_once('.').map_or("", |(above, _)| above) == table);
     format!("unknown key `{}`; the keys here are `{}`", shown(path), here.join("`, `"))
 }
 
 /// The valid key nearest to this path: one that is spelled alike, or the same key in another table.
-pub fn key(path: &str) -> Option<&'static str> {
+pub fn key(path: &str, base: &'static str) -> Option<&'static str> {
     if path.len() > COMPARED_BYTES_MAX {
         return None;
     }
     let leaf = leaf_of(path);
     let mut best: Option<(usize, &'static str)> = None;
-    let keys = FIELDS.iter().map(|it| it.key().path).chain(tables()).chain(["extends"]);
+    let keys = FIELDS.iter().map(|it| it.key().path).chain(tables()).chain([base]);
     for candidate in keys {
         let whole = strsim::osa_distance(path, candidate);
         // A right name in a wrong place is nearer than another name; one step off keeps the same table in front.
@@ -67,7 +66,7 @@ mod tests {
     use super::*;
 
     fn check(path: &str, expected: Option<&str>) {
-        assert_eq!(key(path), expected);
+        assert_eq!(key(path, "extends"), expected);
     }
 
     #[test]

@@ -85,6 +85,24 @@ impl Ignores {
         Ok(Rc::new(Self { own, above }))
     }
 
+    /// Patterns that a file gives as a list, each with its line.
+    pub fn listed<'a>(
+        file: &str,
+        patterns: impl IntoIterator<Item = (usize, &'a str)>,
+    ) -> Result<Rc<Self>, WorkspaceError> {
+        let refused = |line, cause: ignore::Error| WorkspaceError::Ignore {
+            path: file.to_owned(),
+            line,
+            reason: escape(cause.to_string().as_bytes()),
+        };
+        let mut builder = GitignoreBuilder::new(rooted(b""));
+        for (line, pattern) in patterns {
+            builder.add_line(None, pattern).map_err(|cause| refused(line, cause))?;
+        }
+        let own = builder.build().map_err(|cause| refused(1, cause))?;
+        Ok(Rc::new(Self { own, above: None }))
+    }
+
     /// What is said of `path`. Inside a `.git` only patterns that name it count: a line `build/` means no branch.
     pub fn say(&self, path: &[u8], is_dir: bool, inside_git: bool) -> Said {
         let path = rooted(path);

@@ -29,9 +29,18 @@ const COUNTED_MIN: u64 = 10_000;
 
 /// Plans the copy of `root`, an absolute directory free of links. Nothing has been started when this fails.
 pub fn scan(root: &Path, limits: Limits) -> Result<Plan, WorkspaceError> {
+    scan_excluding(root, limits, None)
+}
+
+/// The same without what these patterns leave out, whatever takes it in.
+pub fn scan_excluding(
+    root: &Path,
+    limits: Limits,
+    excluded: Option<Rc<Ignores>>,
+) -> Result<Plan, WorkspaceError> {
     let opened =
         File::open(root).map_err(|cause| WorkspaceError::Missing { path: root.to_path_buf(), cause })?;
-    let mut walk = Walk::new(limits);
+    let mut walk = Walk { excluded, ..Walk::new(limits) };
     walk.tree(opened.into(), b"", &Select::Project)?;
     if !walk.weights.exceed(limits) {
         git::adopt(root, &mut walk)?;
@@ -59,6 +68,8 @@ pub(super) struct Walk {
     pub plan: Plan,
     /// Regular files named `.git`, as (directory, item) of the plan.
     pub gitfiles: Vec<(usize, usize)>,
+    /// Patterns that nothing overrules.
+    excluded: Option<Rc<Ignores>>,
     weights: Weights,
     count: Count,
     user: u32,
@@ -83,6 +94,7 @@ impl Walk {
         Self {
             plan,
             gitfiles: Vec::new(),
+            excluded: None,
             weights: Weights::default(),
             count: Count::Whole,
             user: rustix::process::geteuid().as_raw(),
@@ -154,7 +166,9 @@ impl Walk {
             let taken = match select {
                 Select::Git { takes, .. } => takes(&from, is_dir),
                 Select::Project => {
-                    let taken = takes(ignores.as_deref(), &at, name, is_dir, &has);
+                    let excluded = self.excluded.as_deref();
+                    let taken = excluded.is_none_or(|it| it.say(&to, is_dir, at.inside_git) != Said::Out)
+                        && takes(ignores.as_deref(), &at, name, is_dir, &has);
                     self.plan.summary.excluded += u64::from(!taken);
                     taken
                 }
