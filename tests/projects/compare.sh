@@ -35,7 +35,8 @@ fetch_tornado() {
         --python-version 3.11 --target "$1" tornado==6.4.2
 }
 
-# Node's way to find modules: links, directories, odd package files. Its runner comes as an installed dependency.
+# Node's way to find modules: directories, odd package files. Its runner comes as an installed dependency. A registry keeps
+# no links, so the one test file that needs them in its tree is not run.
 fetch_resolve() {
     need npm
     (cd "$1" && npm pack --silent resolve@1.22.8 >/dev/null && tar --strip-components=1 -xf resolve-1.22.8.tgz)
@@ -112,7 +113,7 @@ about() {
         tornado) image=aegis/base form=unittest
             command='python3 -m tornado.test.runtests --verbose' ;;
         resolve) image=aegis/node form=tap
-            command='node_modules/.bin/tape test/*.js' ;;
+            command='node_modules/.bin/tape $(ls test/*.js | grep -v symlinks)' ;;
         tempfile) image=aegis/rust form=cargo
             command='CARGO_HOME=/tmp/cargo cargo test --offline --no-fail-fast' ;;
         sed) image=aegis/base form=automake
