@@ -1,5 +1,8 @@
 //! Floor 6: the only place that chooses adapters and joins them.
 
+pub mod attack;
+pub mod demo;
+pub mod doctor;
 pub mod host;
 pub mod join;
 pub mod logs;
@@ -19,7 +22,7 @@ use crate::policy::{ChoiceError, Denial, Overrides};
 use crate::record::RecordError;
 use crate::sandbox::workspace::WorkspaceError;
 use crate::store::OpenError;
-use crate::task::OutputRequest;
+use crate::task::{GitHistory, OutputRequest};
 
 /// What a caller wants to have run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +43,10 @@ pub struct RunOrder {
     pub project_file: project::FileUse,
     /// What is copied in.
     pub workspace: WorkspaceChoice,
+    /// What of the repository goes in with it.
+    pub git: GitHistory,
+    /// Files that look like secrets and are asked for.
+    pub include_secrets: Vec<String>,
     /// Working directory inside.
     pub workdir: Option<String>,
     /// Variables, in order.

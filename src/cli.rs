@@ -2,6 +2,8 @@
 
 pub mod attached;
 pub mod cancel;
+pub mod demo;
+pub mod doctor;
 pub mod ending;
 pub mod exec;
 pub mod failure;
@@ -56,6 +58,8 @@ enum Command {
     Why(show::WhyArgs),
     Cancel(cancel::CancelArgs),
     Gc(gc::GcArgs),
+    Doctor(doctor::DoctorArgs),
+    Demo(demo::DemoArgs),
     Image(image::ImageArgs),
     Init(init::InitArgs),
     Trust(trust::TrustArgs),
@@ -86,6 +90,8 @@ pub fn main() -> ExitCode {
         Command::Why(args) => show::cmd_why(&args),
         Command::Cancel(args) => cancel::cmd_cancel(&args),
         Command::Gc(args) => gc::cmd_gc(&args),
+        Command::Doctor(args) => doctor::cmd_doctor(&args),
+        Command::Demo(args) => demo::cmd_demo(&args),
         Command::Image(args) => image::cmd_image(&args),
         Command::Init(args) => init::cmd_init(&args),
         Command::Trust(args) => trust::cmd_trust(&args),

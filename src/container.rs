@@ -3,6 +3,8 @@
 //! The shape has no field for privileges, host namespaces, devices or writable binds: what cannot be said cannot
 //! be asked for. Engines of one kind only (`docker`) implement it today; tests stand a real one behind a proxy.
 
+pub mod description;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;

@@ -5,6 +5,7 @@
 pub mod address;
 pub mod create;
 pub mod credentials;
+pub mod describe;
 pub mod engine;
 pub mod failure;
 pub mod image_facts;

@@ -15,6 +15,7 @@ pub mod container;
 pub mod record;
 
 // Floor 3: machinery.
+pub mod doctor;
 pub mod executor;
 pub mod report;
 pub mod sandbox;

@@ -9,6 +9,7 @@ pub mod event;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod run;
+pub mod workspace;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,6 +20,7 @@ pub use event::{Event, EventKind};
 pub use run::{
     Fence, Image, Limits, NewRun, Orphan, Owner, PolicyRecord, Run, RunBrief, RunFilter, Slot, TaskRecord,
 };
+pub use workspace::{Withheld, WorkspaceRecord};
 
 use crate::task::run_id::RunSelector;
 use crate::task::{Outcome, RunId};

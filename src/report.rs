@@ -7,3 +7,4 @@ pub mod policy;
 pub mod result;
 pub mod summary;
 pub mod why;
+pub mod workspace;

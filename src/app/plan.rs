@@ -2,13 +2,15 @@
 
 use serde_json::{Value, json};
 
-use crate::app::prepare::{Prepared, prepare_leniently};
+use crate::app::prepare::{Prepared, plan_workspace, prepare_leniently};
 use crate::app::{AppError, RunOrder, host, run};
 use crate::config::Directories;
 use crate::config::trust::TrustStore;
 use crate::container::Engine;
 use crate::docker::create;
 use crate::policy::{Resolved, admit, canonical, judge};
+use crate::record::WorkspaceRecord;
+use crate::report::{self, result};
 use crate::sandbox::attestation::outside;
 use crate::sandbox::container_spec::{self, Shape};
 use crate::sandbox::seccomp::{Filter, Profile};
@@ -33,6 +35,9 @@ pub fn as_text(order: &RunOrder) -> Result<String, AppError> {
     for denial in judge(&prepared.task, resolved, &prepared.runtime) {
         lines.push(format!("refused: {}: {}", denial.field.key().path, denial.message));
         lines.push(format!("hint: {}", denial.hint));
+    }
+    if let Some(filled) = workspace(&prepared)? {
+        lines.extend(report::workspace::listed(&filled).iter().map(|it| format!("withheld: {it}")));
     }
     Ok(lines.join("\n"))
 }
@@ -59,12 +64,21 @@ pub async fn as_json(order: &RunOrder) -> Result<Value, AppError> {
             .iter()
             .map(|it| json!({"field": it.field.key().path, "message": it.message, "hint": it.hint}))
             .collect::<Vec<_>>(),
+        "workspace": workspace(&prepared)?.map(|it| result::workspace(&it)),
         "engine_request": request,
     }))
 }
 
 fn prepared(order: &RunOrder, directories: &Directories) -> Result<Prepared, AppError> {
     prepare_leniently(order, &host::amounts(&directories.state), &TrustStore::of(&directories.state))
+}
+
+/// How the workspace would be filled; `None` without one, and where policy stands against the run.
+fn workspace(prepared: &Prepared) -> Result<Option<WorkspaceRecord>, AppError> {
+    if !judge(&prepared.task, &prepared.resolved, &prepared.runtime).is_empty() {
+        return Ok(None);
+    }
+    Ok(plan_workspace(prepared)?.map(|it| it.record(&prepared.task)))
 }
 
 fn fields(resolved: &Resolved) -> Vec<Value> {

@@ -13,7 +13,8 @@ use crate::policy::request::{Consent, resolve_request};
 use crate::policy::{
     Ceiling, Chosen, HostAmounts, Overrides, Resolved, Selection, default_policy, resolve, select, shipped,
 };
-use crate::sandbox::workspace::{self, Ignores, Plan};
+use crate::sandbox::workspace::{self, Choice, Ignores, Plan, WorkspaceError};
+use crate::task::escape::escape;
 use crate::task::{TaskSpec, WorkspaceSource};
 
 /// Bytes of a policy file that are read; the parser has a lower bound of its own and a message for it.
@@ -47,12 +48,27 @@ pub fn prepare(order: &RunOrder, host: &HostAmounts, trusted: &TrustStore) -> Re
     if !denials.is_empty() {
         return Err(AppError::Denied(denials));
     }
-    if let WorkspaceSource::Directory(root) = &prepared.task.workspace {
-        let limits = workspace::Limits::from(&prepared.resolved.policy.filesystem);
-        let excluded = excluded(&prepared.excluded)?;
-        prepared.workspace = Some(workspace::scan_excluding(root, limits, excluded)?);
-    }
+    prepared.workspace = plan_workspace(&prepared)?;
     Ok(prepared)
+}
+
+/// Walks the workspace of an order that policy allows.
+pub fn plan_workspace(prepared: &Prepared) -> Result<Option<Plan>, AppError> {
+    let Prepared { task, resolved, .. } = prepared;
+    let choice = Choice { git: task.git, include_secrets: task.include_secrets.clone() };
+    match (&task.workspace, choice.include_secrets.first()) {
+        (WorkspaceSource::Directory(root), _) => {
+            let limits = workspace::Limits::from(&resolved.policy.filesystem);
+            let excluded = excluded(&prepared.excluded)?;
+            Ok(Some(workspace::scan_excluding(root, limits, &choice, excluded)?))
+        }
+        (WorkspaceSource::None, None) => Ok(None),
+        (WorkspaceSource::None, Some(path)) => Err(WorkspaceError::NoSecret {
+            path: escape(path.as_bytes()),
+            reason: "is in no workspace: there is none; name a directory with `--workspace`",
+        }
+        .into()),
+    }
 }
 
 /// The same without looking into the workspace, and with what policy denies left to the caller.
@@ -83,6 +99,8 @@ pub fn prepare_leniently(
         command,
         image,
         workspace: root.map_or(WorkspaceSource::None, WorkspaceSource::Directory),
+        git: order.git,
+        include_secrets: order.include_secrets.clone(),
         workdir,
         environment,
         outputs,

@@ -16,7 +16,9 @@ use crate::docker::{DockerEngine, address, credentials};
 use crate::executor::starting::Place;
 use crate::executor::{Attempt, Control, Sinks, control, run_attempt};
 use crate::policy::{Admitted, Pull, admit};
-use crate::record::{Found, Image, Limits, NewRun, Owner, Phase, PolicyRecord, Record, Run, TaskRecord};
+use crate::record::{
+    Found, Image, Limits, NewRun, Owner, Phase, PolicyRecord, Record, Run, TaskRecord, WorkspaceRecord,
+};
 use crate::sandbox::container_spec::WORKSPACE;
 use crate::sandbox::enforceable;
 use crate::sandbox::init_binary;
@@ -47,8 +49,8 @@ pub struct Caller<'a> {
 pub enum Step {
     /// The image was chosen by the project, for this reason.
     Image(String),
-    /// The workspace was measured.
-    Workspace(crate::sandbox::workspace::Summary),
+    /// The workspace was measured: what a person should know of it, and how it is filled.
+    Workspace(Vec<String>, WorkspaceRecord),
     /// The image is fetched.
     Pulling(crate::container::PullProgress),
     /// A run was accepted.
@@ -78,7 +80,7 @@ pub async fn run(
         (caller.progress)(Step::Image(remark.clone()));
     }
     if let Some(plan) = &prepared.workspace {
-        (caller.progress)(Step::Workspace(plan.summary.clone()));
+        (caller.progress)(Step::Workspace(plan.summary.notes.clone(), plan.record(&prepared.task)));
     }
     // The engine takes its time to answer; what needs only this host is done meanwhile.
     let digested = tokio::task::spawn_blocking(init_binary::digest);
@@ -203,6 +205,7 @@ fn new_run(id: RunId, prepared: &Prepared, admitted: &Admitted, owner: Owner) ->
         name: prepared.task.name.clone(),
         labels: prepared.task.labels.clone(),
         task: TaskRecord::of(&prepared.task),
+        workspace: prepared.workspace.as_ref().map(|it| it.record(&prepared.task)),
         policy: PolicyRecord {
             name: admitted.policy_name().to_owned(),
             digest: admitted.digest().to_owned(),

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::intake::{cpus, duration, shown, size};
+use crate::intake::{cpus, duration, secret_path, shown, size};
+use crate::task::GitHistory;
 
 /// Characters of a name or a label at the most.
 const LABEL_CHARS_MAX: usize = 128;
@@ -34,6 +35,17 @@ pub fn count(text: &str) -> Result<u64, String> {
 /// CPUs, in thousandths.
 pub fn cpus(text: &str) -> Result<u64, String> {
     cpus::parse(text).map_err(|it| it.to_string())
+}
+
+/// What of a repository goes in.
+pub fn git(text: &str) -> Result<GitHistory, String> {
+    let words = GitHistory::ALL.map(GitHistory::word).join(", ");
+    GitHistory::of_word(text).ok_or_else(|| format!("give one of {words}"))
+}
+
+/// A file of the workspace.
+pub fn secret(text: &str) -> Result<String, String> {
+    secret_path::parse(text).map_err(|it| it.to_string())
 }
 
 /// `NAME=value` of an environment.

@@ -8,7 +8,7 @@ use crate::app::run::Step;
 use crate::cli::talk;
 use crate::policy::Origin;
 use crate::record::Phase;
-use crate::report::amount;
+use crate::report::{amount, workspace};
 
 /// How often the spinner turns.
 const TICK: Duration = Duration::from_millis(100);
@@ -39,9 +39,12 @@ impl Progress {
     pub fn step(&self, step: &Step) {
         match step {
             Step::Image(remark) => self.line(remark),
-            Step::Workspace(summary) => {
-                for note in &summary.notes {
+            Step::Workspace(notes, filled) => {
+                for note in notes.iter().chain(&workspace::withheld_lines(filled)) {
                     self.line(note);
+                }
+                if let Some(hint) = workspace::withheld_hint(filled).filter(|_| !self.quiet) {
+                    self.spinner.suspend(|| talk::hint(hint));
                 }
             }
             Step::Pulling(progress) => {

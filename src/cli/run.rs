@@ -14,7 +14,7 @@ use crate::cli::flags::{self, ResultTarget};
 use crate::cli::{CommandResult, attached, ending};
 use crate::intake::variable;
 use crate::policy::{Overrides, Pull};
-use crate::task::OutputRequest;
+use crate::task::{GitHistory, OutputRequest};
 
 /// Milliseconds between SIGTERM and SIGKILL.
 const GRACE_MS_DEFAULT: u64 = 2_000;
@@ -50,6 +50,19 @@ pub struct RunArgs {
     command: Vec<OsString>,
 }
 
+/// The flags that say what of a project goes in.
+#[derive(Debug, Args)]
+pub struct WaysIn {
+    /// What of the repository goes in: all of it without hooks and logins, only its last commit, or no `.git`
+    #[arg(long, value_name = "full|shallow|none", default_value = "full", value_parser = flags::git)]
+    git: GitHistory,
+
+    /// Bring this file in although it looks like a secret, a path from the workspace's root; the policy must name it
+    /// in `filesystem.include_secrets`; repeatable
+    #[arg(long = "include-secret", value_name = "PATH", value_parser = flags::secret)]
+    include_secrets: Vec<String>,
+}
+
 /// The flags that say what a sandbox is: shared by `run` and `shell`.
 #[derive(Debug, Args)]
 pub struct SandboxArgs {
@@ -76,6 +89,9 @@ pub struct SandboxArgs {
     /// Leave the project's aegis.toml aside
     #[arg(long)]
     no_project_file: bool,
+
+    #[command(flatten)]
+    ways_in: WaysIn,
 
     /// Copy these files out after the end, a glob, relative to the workspace; repeatable
     #[arg(short = 'o', long = "output", value_name = "PATH")]
@@ -189,6 +205,8 @@ pub(super) fn order(
         image: args.image.clone(),
         project_file: if args.no_project_file { FileUse::Ignore } else { FileUse::Read },
         workspace: workspace(args),
+        git: args.ways_in.git,
+        include_secrets: args.ways_in.include_secrets.clone(),
         workdir: workdir(args)?,
         environment: environment(args)?,
         outputs: args.outputs.iter().map(|it| OutputRequest { pattern: it.clone() }).collect(),

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::state_dir::{DirectoryError, ensure_private};
+use crate::config::state_dir::{DirectoryError, ensure_private, inspect_private};
 use crate::config::surroundings::{Account, Surroundings};
 
 /// What follows the runtime directory in the longest socket path: `/slots/4095/in/control.sock`.
@@ -45,6 +45,22 @@ pub fn ensure(path: &Path, surroundings: &Surroundings) -> Result<(), DirectoryE
         (Account::System, _) => {}
     }
     ensure_private(path, surroundings.uid, VARIABLE)
+}
+
+/// What `ensure` would say of it as it is, without making it.
+pub fn inspect(path: &Path, surroundings: &Surroundings) -> Result<(), DirectoryError> {
+    match (surroundings.account, &surroundings.xdg_runtime_dir) {
+        (Account::Person, Some(outer)) if outer.exists() => {
+            inspect_private(outer, surroundings.uid, VARIABLE)?
+        }
+        (Account::Person, Some(outer)) => {
+            let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+            return Err(DirectoryError::Unusable { path: outer.to_owned(), source });
+        }
+        (Account::Person, None) => return Err(DirectoryError::NoRuntimeDirectory),
+        (Account::System, _) => {}
+    }
+    inspect_private(path, surroundings.uid, VARIABLE)
 }
 
 const VARIABLE: &str = "XDG_RUNTIME_DIR";

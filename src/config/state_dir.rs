@@ -131,7 +131,21 @@ pub fn ensure(path: &Path, uid: u32) -> Result<(), DirectoryError> {
     ensure_private(path, uid, "AEGIS_STATE_DIR")
 }
 
-/// The same for any directory of ours; `variable` chooses it.
+/// What `ensure` would say of it as it is, without making it: an absent one is well.
+pub fn inspect(path: &Path, uid: u32) -> Result<(), DirectoryError> {
+    inspect_private(path, uid, "AEGIS_STATE_DIR")
+}
+
+/// The same for any directory of ours.
+pub(crate) fn inspect_private(path: &Path, uid: u32, variable: &'static str) -> Result<(), DirectoryError> {
+    match std::fs::metadata(path) {
+        Ok(metadata) => judge(path, &metadata, uid, variable),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(err) => Err(told(path, variable, err)),
+    }
+}
+
+/// `ensure` for any directory of ours; `variable` chooses it.
 pub(crate) fn ensure_private(path: &Path, uid: u32, variable: &'static str) -> Result<(), DirectoryError> {
     let failed = |source| told(path, variable, source);
     let metadata = match std::fs::metadata(path) {

@@ -3,6 +3,7 @@
 
 mod image;
 mod runtime;
+mod secret;
 
 use crate::policy::canonical;
 use crate::policy::denial::Denial;
@@ -58,6 +59,7 @@ pub fn judge(task: &TaskSpec, resolved: &Resolved, runtime: &str) -> Vec<Denial>
     let mut denials = resolved.denials.clone();
     denials.extend(image::unlisted(&task.image, resolved));
     denials.extend(runtime::unaccepted(runtime, resolved));
+    denials.extend(secret::unnamed(&task.include_secrets, resolved));
     let medium = resolved.policy.filesystem.workspace;
     if medium == WorkspaceMedium::None && task.workspace != WorkspaceSource::None {
         let message = format!("a workspace is given, and {} admits none", who(resolved, Field::Workspace));

@@ -47,6 +47,7 @@ impl fmt::Display for Setting {
                     pins.iter().map(|(name, ids)| format!("{} = {}", quoted(name), either(ids))).collect();
                 if pins.is_empty() { out.write_str("{}") } else { write!(out, "{{ {} }}", pins.join(", ")) }
             }
+            Self::IncludeSecrets(globs) => out.write_str(&list(globs)),
             Self::Runtimes(names) => out.write_str(&list(names)),
         }
     }
@@ -90,7 +91,7 @@ mod tests {
     #[test]
     fn the_digest_of_strict_is_known() {
         let strict = shipped("strict").expect("strict").policy;
-        insta::assert_snapshot!(digest(&strict), @"1dca15a54cde25ffd6cc2990d34a8aabea0cab0b72f60f52dbdff5f6c85b4fcb");
+        insta::assert_snapshot!(digest(&strict), @"d9a69b44214850fcc9eb1f571d7723f400b2dd0ce4c93b74be24941df72537b9");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The policy that nothing may exceed.
 //!
 //! Without a file it is the default ceiling of a local user: three quarters of each amount the host has, all of its
-//! CPUs, no egress, no tracing, any image, any runtime by name. An operator's file replaces it key by key: a key that is written
+//! CPUs, no egress, no tracing, any image, any runtime by name, any secret that a policy names. An operator's file replaces it key by key: a key that is written
 //! decides, above or below the default, and a key that is absent has the default ceiling's value. So a file of one line
 //! bounds one thing and nothing becomes unbounded by leaving it out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::intake::secret_path::ANY_SECRET;
 use crate::policy::amount::Amount;
 use crate::policy::document::{self, DocumentError, Kind};
 use crate::policy::field::{Field, Setting};
@@ -94,6 +95,7 @@ fn default_ceiling(host: &HostAmounts) -> Policy {
             home_bytes: memory(Amount::HomeSize),
             run_bytes: memory(Amount::RunSize),
             shm_bytes: memory(Amount::ShmSize),
+            include_secrets: BTreeSet::from([ANY_SECRET.to_owned()]),
         },
         process: Process { ptrace: false },
         resources: Resources {

@@ -14,6 +14,7 @@ use crate::policy::{
 pub enum Field {
     Amount(Amount),
     Workspace,
+    IncludeSecrets,
     Ptrace,
     Egress,
     Pull,
@@ -29,6 +30,7 @@ pub enum Field {
 pub enum Setting {
     Amount(Amount, u64),
     Workspace(WorkspaceMedium),
+    IncludeSecrets(BTreeSet<String>),
     Ptrace(bool),
     Egress(Egress),
     Pull(Pull),
@@ -50,7 +52,7 @@ pub struct Key {
 }
 
 /// Every field, in the order in which they are shown and hashed.
-pub const FIELDS: [Field; 24] = [
+pub const FIELDS: [Field; 25] = [
     Field::Workspace,
     Field::Amount(Amount::WorkspaceSize),
     Field::Amount(Amount::WorkspaceFiles),
@@ -58,6 +60,7 @@ pub const FIELDS: [Field; 24] = [
     Field::Amount(Amount::HomeSize),
     Field::Amount(Amount::RunSize),
     Field::Amount(Amount::ShmSize),
+    Field::IncludeSecrets,
     Field::Ptrace,
     Field::Amount(Amount::Memory),
     Field::Amount(Amount::Cpus),
@@ -85,6 +88,11 @@ impl Field {
             Self::Workspace => {
                 ("filesystem.workspace", None, "What carries the workspace; `none` admits no workspace.")
             }
+            Self::IncludeSecrets => (
+                "filesystem.include_secrets",
+                None,
+                "Files that look like secrets and that `--include-secret` may bring in; `**` is any.",
+            ),
             Self::Ptrace => ("process.ptrace", None, "Whether the task's processes may trace each other."),
             Self::Egress => ("network.egress", None, "Which names the task may reach."),
             Self::Pull => ("images.pull", Some("--pull"), "When the engine may fetch an image."),
@@ -122,6 +130,7 @@ impl Field {
             }
             Self::Ptrace | Self::RequireDigest => "true or false".to_owned(),
             Self::Workspace => either(&WorkspaceMedium::ALL.map(WorkspaceMedium::word)),
+            Self::IncludeSecrets => "a list of globs, from the workspace's root".to_owned(),
             Self::Egress => either(&Egress::ALL.map(Egress::word)),
             Self::Pull => either(&Pull::ALL.map(Pull::word)),
             Self::Allow => "a list of globs".to_owned(),
@@ -229,6 +238,7 @@ impl Setting {
         match self {
             Self::Amount(amount, _) => Field::Amount(*amount),
             Self::Workspace(_) => Field::Workspace,
+            Self::IncludeSecrets(_) => Field::IncludeSecrets,
             Self::Ptrace(_) => Field::Ptrace,
             Self::Egress(_) => Field::Egress,
             Self::Pull(_) => Field::Pull,
@@ -244,6 +254,7 @@ impl Setting {
         match self {
             Self::Amount(amount, value) => *amount.slot(policy) = *value,
             Self::Workspace(medium) => policy.filesystem.workspace = *medium,
+            Self::IncludeSecrets(globs) => policy.filesystem.include_secrets = globs.clone(),
             Self::Ptrace(allowed) => policy.process.ptrace = *allowed,
             Self::Egress(egress) => policy.network.egress = *egress,
             Self::Pull(pull) => policy.images.pull = *pull,
@@ -261,6 +272,7 @@ impl Setting {
             Self::Pull(pull) => pull.word().to_owned(),
             Self::Runtimes(names) => names.first().cloned().unwrap_or_default(),
             Self::Workspace(_)
+            | Self::IncludeSecrets(_)
             | Self::Ptrace(_)
             | Self::Egress(_)
             | Self::Allow(_)
@@ -283,6 +295,7 @@ impl Policy {
             home_bytes,
             run_bytes,
             shm_bytes,
+            include_secrets,
         } = filesystem;
         let Process { ptrace } = process;
         let Resources {
@@ -305,6 +318,7 @@ impl Policy {
             Setting::Amount(Amount::HomeSize, *home_bytes),
             Setting::Amount(Amount::RunSize, *run_bytes),
             Setting::Amount(Amount::ShmSize, *shm_bytes),
+            Setting::IncludeSecrets(include_secrets.clone()),
             Setting::Ptrace(*ptrace),
             Setting::Amount(Amount::Memory, *memory_bytes),
             Setting::Amount(Amount::Cpus, *cpus_milli),

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::intake::secret_path::ANY_SECRET;
 use crate::policy::{
     Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, WorkspaceMedium,
 };
@@ -23,7 +24,7 @@ pub fn meet(left: &Policy, right: &Policy) -> Policy {
         },
         network: Network { egress: left.network.egress.min(right.network.egress) },
         images: meet_images(&left.images, &right.images),
-        runtimes: meet_runtimes(&left.runtimes, &right.runtimes),
+        runtimes: meet_names(&left.runtimes, &right.runtimes, ANY_RUNTIME),
     }
 }
 
@@ -37,7 +38,7 @@ pub fn le(left: &Policy, right: &Policy) -> bool {
         && left.outputs.depth <= right.outputs.depth
         && left.network.egress <= right.network.egress
         && le_images(&left.images, &right.images)
-        && le_runtimes(&left.runtimes, &right.runtimes)
+        && le_names(&left.runtimes, &right.runtimes, ANY_RUNTIME)
 }
 
 /// The policy that permits nothing: what a file that extends no other starts from.
@@ -51,6 +52,7 @@ pub fn bottom() -> Policy {
             home_bytes: 0,
             run_bytes: 0,
             shm_bytes: 0,
+            include_secrets: BTreeSet::new(),
         },
         process: Process { ptrace: false },
         resources: Resources {
@@ -88,6 +90,7 @@ fn meet_filesystem(left: &Filesystem, right: &Filesystem) -> Filesystem {
         home_bytes: left.home_bytes.min(right.home_bytes),
         run_bytes: left.run_bytes.min(right.run_bytes),
         shm_bytes: left.shm_bytes.min(right.shm_bytes),
+        include_secrets: meet_names(&left.include_secrets, &right.include_secrets, ANY_SECRET),
     }
 }
 
@@ -99,6 +102,7 @@ fn le_filesystem(left: &Filesystem, right: &Filesystem) -> bool {
         && left.home_bytes <= right.home_bytes
         && left.run_bytes <= right.run_bytes
         && left.shm_bytes <= right.shm_bytes
+        && le_names(&left.include_secrets, &right.include_secrets, ANY_SECRET)
 }
 
 fn meet_resources(left: &Resources, right: &Resources) -> Resources {
@@ -147,10 +151,10 @@ fn le_images(left: &Images, right: &Images) -> bool {
         && right.pins.iter().all(pinned)
 }
 
-/// Sets with `*` stand above all sets without it. Among themselves they mean the same, and are ordered as demands so
-/// that the order stays antisymmetric.
-fn meet_runtimes(left: &BTreeSet<String>, right: &BTreeSet<String>) -> BTreeSet<String> {
-    match (left.contains(ANY_RUNTIME), right.contains(ANY_RUNTIME)) {
+/// Sets with the name that stands for any stand above all sets without it. Among themselves they mean the same, and are
+/// ordered as demands so that the order stays antisymmetric. Globs are compared as texts.
+fn meet_names(left: &BTreeSet<String>, right: &BTreeSet<String>, any: &str) -> BTreeSet<String> {
+    match (left.contains(any), right.contains(any)) {
         (true, true) => left.union(right).cloned().collect(),
         (true, false) => right.clone(),
         (false, true) => left.clone(),
@@ -158,8 +162,8 @@ fn meet_runtimes(left: &BTreeSet<String>, right: &BTreeSet<String>) -> BTreeSet<
     }
 }
 
-fn le_runtimes(left: &BTreeSet<String>, right: &BTreeSet<String>) -> bool {
-    match (left.contains(ANY_RUNTIME), right.contains(ANY_RUNTIME)) {
+fn le_names(left: &BTreeSet<String>, right: &BTreeSet<String>, any: &str) -> bool {
+    match (left.contains(any), right.contains(any)) {
         (true, true) => right.is_subset(left),
         (true, false) => false,
         (false, true) => true,
@@ -182,6 +186,10 @@ pub(crate) mod tests {
         btree_set(prop::sample::select(vec!["*", "aegis/*", "debian:12"]).prop_map(str::to_owned), 0..3)
     }
 
+    fn secrets() -> impl Strategy<Value = BTreeSet<String>> {
+        btree_set(prop::sample::select(vec![".env", "*/.npmrc", "**"]).prop_map(str::to_owned), 0..3)
+    }
+
     fn images() -> impl Strategy<Value = Images> {
         let pull = prop::sample::select(Pull::ALL.to_vec());
         let ids = btree_set(prop::sample::select(vec!["sha256:1", "sha256:2"]).prop_map(str::to_owned), 1..3);
@@ -191,8 +199,8 @@ pub(crate) mod tests {
     }
 
     fn filesystem() -> impl Strategy<Value = Filesystem> {
-        (prop::sample::select(WorkspaceMedium::ALL.to_vec()), prop::array::uniform6(0..4u64)).prop_map(
-            |(workspace, sizes)| Filesystem {
+        (prop::sample::select(WorkspaceMedium::ALL.to_vec()), prop::array::uniform6(0..4u64), secrets())
+            .prop_map(|(workspace, sizes, include_secrets)| Filesystem {
                 workspace,
                 workspace_bytes: sizes[0],
                 workspace_files: sizes[1],
@@ -200,8 +208,8 @@ pub(crate) mod tests {
                 home_bytes: sizes[3],
                 run_bytes: sizes[4],
                 shm_bytes: sizes[5],
-            },
-        )
+                include_secrets,
+            })
     }
 
     fn resources() -> impl Strategy<Value = Resources> {
@@ -286,7 +294,7 @@ pub(crate) mod tests {
         fn an_accepted_runtime_is_accepted_by_both_sides(a in names(), b in names()) {
             for name in ["runc", "crun", "kata", "other"] {
                 let both = accepts_runtime(&a, name) && accepts_runtime(&b, name);
-                prop_assert_eq!(accepts_runtime(&meet_runtimes(&a, &b), name), both);
+                prop_assert_eq!(accepts_runtime(&meet_names(&a, &b, ANY_RUNTIME), name), both);
             }
         }
     }

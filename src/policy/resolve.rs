@@ -105,6 +105,7 @@ fn is_demand(field: Field) -> bool {
         Field::Allow | Field::Pins => true,
         Field::Amount(_)
         | Field::Workspace
+        | Field::IncludeSecrets
         | Field::Ptrace
         | Field::Egress
         | Field::Pull

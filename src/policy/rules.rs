@@ -40,6 +40,8 @@ pub struct Filesystem {
     pub run_bytes: u64,
     /// Size of `/dev/shm`.
     pub shm_bytes: u64,
+    /// Globs of files that look like secrets and may be brought in; `**` is any. None by default.
+    pub include_secrets: BTreeSet<String>,
 }
 
 /// What carries a workspace, stricter first.

@@ -170,6 +170,7 @@ mod tests {
         filesystem.home_size = "64MiB"
         filesystem.run_size = "16MiB"
         filesystem.shm_size = "64MiB"
+        filesystem.include_secrets = []
         process.ptrace = false
         resources.memory = "1GiB"
         resources.cpus = 2

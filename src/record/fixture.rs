@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use crate::record::{
     Artifact, Dropped, End, Fence, Image, Limits, NewRun, OutputCounts, Owner, Phase, PolicyRecord, Run,
-    Slot, TaskRecord, Usage,
+    Slot, TaskRecord, Usage, Withheld, WorkspaceRecord,
 };
 use crate::task::outcome::{LostReason, StartFailure};
-use crate::task::{Cancellation, DiskLimit, Outcome, RunId, RunState, TimeLimit};
+use crate::task::{Cancellation, DiskLimit, GitHistory, Outcome, RunId, RunState, TimeLimit};
 
 /// 2026-01-02 03:04:05.678 UTC.
 pub(crate) const CREATED_MS: i64 = 1_767_323_045_678;
@@ -26,6 +26,7 @@ pub(crate) fn new_run(owner: &Owner) -> NewRun {
             environment_names: vec!["LANG".to_owned()],
             outputs: vec!["report/*.xml".to_owned()],
         },
+        workspace: Some(workspace()),
         policy: PolicyRecord {
             name: "strict".to_owned(),
             digest: "sha256:00".to_owned(),
@@ -36,6 +37,21 @@ pub(crate) fn new_run(owner: &Owner) -> NewRun {
         limits: limits(),
         owner: owner.clone(),
         created_ms: CREATED_MS,
+    }
+}
+
+/// A workspace of which one file stayed outside.
+pub(crate) fn workspace() -> WorkspaceRecord {
+    let withheld = vec![Withheld {
+        path: b"a\xff/.env".to_vec(),
+        reason: "environment file".to_owned(),
+        in_history: true,
+    }];
+    WorkspaceRecord {
+        git: GitHistory::Full,
+        included: vec![".npmrc".to_owned()],
+        withheld,
+        withheld_count: 1,
     }
 }
 
@@ -109,6 +125,7 @@ pub(crate) fn ended(outcome: Outcome) -> Run {
         name: new.name,
         labels: new.labels,
         task: new.task,
+        workspace: new.workspace,
         policy: new.policy,
         limits: new.limits,
         state: RunState::Done,

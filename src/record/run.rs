@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::policy::Policy;
-use crate::record::End;
+use crate::record::{End, WorkspaceRecord};
 use crate::task::{Outcome, RunId, RunState, TaskSpec, WorkspaceSource};
 
 /// What proves that a writer still owns a run. A write under an older epoch is refused.
@@ -28,6 +28,8 @@ pub struct NewRun {
     pub labels: Vec<(String, String)>,
     /// What is to be run.
     pub task: TaskRecord,
+    /// How its workspace is filled; `None` without one.
+    pub workspace: Option<WorkspaceRecord>,
     /// What it may do.
     pub policy: PolicyRecord,
     /// The amounts it may use.
@@ -169,6 +171,8 @@ pub struct Run {
     pub labels: Vec<(String, String)>,
     /// What was to be run.
     pub task: TaskRecord,
+    /// How its workspace was filled; `None` without one.
+    pub workspace: Option<WorkspaceRecord>,
     /// What it might do.
     pub policy: PolicyRecord,
     /// The amounts it might use.

@@ -41,6 +41,8 @@ pub struct RunJson {
     pub ended_at: Option<String>,
     /// What was to be run.
     pub task: TaskJson,
+    /// How its workspace was filled; `null` without one.
+    pub workspace: Option<WorkspaceJson>,
     /// The image.
     pub image: ImageJson,
     /// What it might do.
@@ -81,6 +83,32 @@ pub struct TaskJson {
     pub environment_names: Vec<String>,
     /// Patterns of the declared outputs.
     pub outputs: Vec<String>,
+}
+
+/// How a workspace was filled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceJson {
+    /// What of the repository went in: `full`, `shallow` or `none`.
+    pub git: String,
+    /// Files that were brought in by name although they look like secrets.
+    pub included_secrets: Vec<String>,
+    /// What stayed outside because it looks like a secret, the first thousand.
+    pub withheld: Vec<WithheldJson>,
+    /// How many stayed outside in all.
+    pub withheld_count: u64,
+}
+
+/// A file or directory that stayed outside because it looks like a secret.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WithheldJson {
+    /// Relative to the workspace, escaped.
+    pub path: String,
+    /// What it looks like.
+    pub reason: String,
+    /// Whether git tracks it and its history went in, where it can be read.
+    pub in_history: bool,
 }
 
 /// An image.

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::record::{End, Limits, Run, RunBrief, Usage};
+use crate::record::{End, Limits, Run, RunBrief, Usage, WorkspaceRecord};
 use crate::report::amount;
 use crate::report::json::{
     ArtifactJson, ArtifactsJson, BriefJson, DroppedJson, ImageJson, LimitsJson, OutcomeJson, OutputJson,
-    PolicyJson, RESULT_SCHEMA, RunJson, SandboxJson, TaskJson, UsageJson,
+    PolicyJson, RESULT_SCHEMA, RunJson, SandboxJson, TaskJson, UsageJson, WithheldJson, WorkspaceJson,
 };
 use crate::task::escape::escape;
 use crate::task::outcome::{LostReason, StartFailure};
@@ -31,6 +31,7 @@ pub fn of(run: &Run) -> RunJson {
         released_at: run.released_ms.map(amount::date),
         ended_at: run.ended_ms.map(amount::date),
         task: task(run),
+        workspace: run.workspace.as_ref().map(workspace),
         image: ImageJson {
             reference: run.task.image.clone(),
             id: run.image.as_ref().map(|it| it.id.clone()),
@@ -84,6 +85,21 @@ fn task(run: &Run) -> TaskJson {
         workdir: run.task.workdir.clone(),
         environment_names: run.task.environment_names.clone(),
         outputs: run.task.outputs.clone(),
+    }
+}
+
+/// How a workspace was filled, as JSON.
+pub fn workspace(workspace: &WorkspaceRecord) -> WorkspaceJson {
+    let withheld = workspace.withheld.iter().map(|it| WithheldJson {
+        path: escape(&it.path),
+        reason: it.reason.clone(),
+        in_history: it.in_history,
+    });
+    WorkspaceJson {
+        git: workspace.git.word().to_owned(),
+        included_secrets: workspace.included.clone(),
+        withheld: withheld.collect(),
+        withheld_count: workspace.withheld_count,
     }
 }
 

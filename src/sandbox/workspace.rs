@@ -5,7 +5,9 @@ pub mod excludes;
 pub mod find;
 pub mod scan;
 pub mod send;
+pub mod withheld;
 
+mod gate;
 mod git;
 mod ignores;
 #[cfg(test)]
@@ -22,7 +24,9 @@ use rustix::fs::Stat;
 
 use crate::intake::project::Refusal;
 use crate::policy;
+use crate::record::{Withheld, WorkspaceRecord};
 use crate::task::escape::escape;
+use crate::task::{GitHistory, TaskSpec};
 
 pub use find::{accept, find_project};
 pub use ignores::Ignores;
@@ -44,6 +48,20 @@ impl From<&policy::Filesystem> for Limits {
     }
 }
 
+/// What a caller chose of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// What of the repository goes in.
+    pub git: GitHistory,
+    /// Paths of files that go in although they are withheld; that policy permits them is judged already.
+    pub include_secrets: Vec<String>,
+}
+
+impl Choice {
+    /// The whole repository, and nothing that is withheld.
+    pub const PLAIN: Self = Self { git: GitHistory::Full, include_secrets: Vec::new() };
+}
+
 /// What is copied, looked at once and held by open directories; [`send()`] reads the contents.
 #[derive(Debug)]
 pub struct Plan {
@@ -53,6 +71,18 @@ pub struct Plan {
     directories: Vec<Directory>,
     /// For people and records.
     pub summary: Summary,
+}
+
+impl Plan {
+    /// What is kept of it in the record of a run.
+    pub fn record(&self, task: &TaskSpec) -> WorkspaceRecord {
+        WorkspaceRecord {
+            git: task.git,
+            included: task.include_secrets.clone(),
+            withheld: self.summary.withheld.clone(),
+            withheld_count: self.summary.withheld_count,
+        }
+    }
 }
 
 /// What a [`Plan`] holds, and what it leaves out.
@@ -72,6 +102,10 @@ pub struct Summary {
     pub skipped: u64,
     /// What a person should know, one sentence each.
     pub notes: Vec<String>,
+    /// What stays outside because it looks like a secret, by path, the first thousand.
+    pub withheld: Vec<Withheld>,
+    /// How many stay outside in all.
+    pub withheld_count: u64,
 }
 
 /// One directory of a plan with what lies in it; subdirectories follow as directories of their own.
@@ -191,6 +225,20 @@ pub enum WorkspaceError {
         /// Counted from 1.
         line: usize,
         /// What is wrong with it, and what to write instead.
+        reason: String,
+    },
+    /// A file that was asked for with `--include-secret` cannot be brought in.
+    #[error("`--include-secret {path}`: it {reason}")]
+    NoSecret {
+        /// The path, escaped.
+        path: String,
+        /// What is wrong with it, and what to do.
+        reason: &'static str,
+    },
+    /// No shallow copy can be made of the repository.
+    #[error("`--git shallow` cannot be made of this repository: {reason}; give `--git full` or `--git none`")]
+    Shallow {
+        /// Why.
         reason: String,
     },
     /// A file is not what it was when it was counted.

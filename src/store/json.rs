@@ -1,11 +1,15 @@
 //! The JSON of single columns: how an outcome and what is counted beside it are written, and read back exactly.
 
+mod workspace;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::record::{Dropped, End, Limits, Phase, Usage};
 use crate::task::outcome::{LostReason, StartFailure};
 use crate::task::{Cancellation, DiskLimit, Outcome, TimeLimit};
+
+pub(crate) use workspace::{workspace, workspace_text};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -53,6 +53,7 @@ pub(crate) struct RunRow {
     log_truncated: Option<bool>,
     output_dir: Option<Vec<u8>>,
     remarks: Option<String>,
+    workspace_facts: Option<String>,
 }
 
 /// A row of `artifacts`.
@@ -172,6 +173,10 @@ impl RunRow {
     pub(crate) fn run(self, artifacts: Vec<ArtifactRow>, place: &Path) -> Result<Run, RecordError> {
         let reader = Reader { place, run: &self.id };
         let end = self.end(&reader, artifacts)?;
+        let workspace = match &self.workspace_facts {
+            Some(text) => Some(reader.read("workspace_facts", json::workspace(text))?),
+            None => None,
+        };
         Ok(Run {
             id: reader.id()?,
             labels: reader.labels(&self.labels)?,
@@ -195,6 +200,7 @@ impl RunRow {
                 resolved: self.policy_resolved,
                 effective: self.policy_effective,
             },
+            workspace,
             image: self.image_id.map(|id| Image { id, repo_digest: self.image_repo_digest }),
             attestation: self.attestation,
             name: self.name,

@@ -15,6 +15,10 @@ pub struct TaskSpec {
     pub image: String,
     /// Where the workspace's content comes from.
     pub workspace: WorkspaceSource,
+    /// What of its repository goes in.
+    pub git: GitHistory,
+    /// Files that are to go in although they look like secrets: paths from the workspace's root.
+    pub include_secrets: Vec<String>,
     /// Working directory inside the sandbox; `None` is the workspace, or the home directory without one.
     pub workdir: Option<String>,
     /// Variables of `-e` and `--env-file`, in order; later ones win.
@@ -30,6 +34,36 @@ pub enum WorkspaceSource {
     None,
     /// A copy of this directory, absolute.
     Directory(PathBuf),
+}
+
+/// What of a repository goes into the workspace with the working tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GitHistory {
+    /// All of it, without hooks and logins.
+    Full,
+    /// The commit at HEAD and what is staged, without older ones.
+    Shallow,
+    /// No `.git` at all.
+    None,
+}
+
+impl GitHistory {
+    /// Every value.
+    pub const ALL: [Self; 3] = [Self::Full, Self::Shallow, Self::None];
+
+    /// Its word after `--git` and in records.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Shallow => "shallow",
+            Self::None => "none",
+        }
+    }
+
+    /// The value with this word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.word() == word)
+    }
 }
 
 /// One `--output`: a glob, relative to the workspace or absolute inside the sandbox.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module of the first level, and its floor. `intake` lies below `policy` inside theirs.
-const FLOORS: [(&str, u32); 17] = [
+const FLOORS: [(&str, u32); 18] = [
     ("task", 0),
     ("intake", 10),
     ("policy", 11),
@@ -16,6 +16,7 @@ const FLOORS: [(&str, u32); 17] = [
     ("redact", 30),
     ("receipt", 30),
     ("report", 30),
+    ("doctor", 32),
     ("executor", 35),
     ("docker", 40),
     ("store", 40),

@@ -4,6 +4,8 @@
 
 mod ar;
 mod book;
+mod demo;
+mod doctor;
 mod dv;
 mod engines;
 mod exec;
@@ -36,4 +38,5 @@ mod support;
 mod terminal;
 mod watched;
 mod weakened;
+mod withheld;
 mod workspace;

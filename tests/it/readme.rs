@@ -197,6 +197,11 @@ fn the_go_recipe_runs_as_typed() {
 }
 
 #[test]
+fn the_page_of_the_doctor_runs_as_typed() {
+    check("docs/doctor.md");
+}
+
+#[test]
 fn every_page_with_commands_is_run() {
     let source = std::fs::read_to_string(root().join(file!())).expect("this file");
     let mut left = vec![root().join("docs")];

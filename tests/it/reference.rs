@@ -5,6 +5,7 @@ mod result;
 use std::fmt::Write;
 use std::path::Path;
 
+use aegis::doctor::attack::PROBES;
 use aegis::policy::default_policy;
 use aegis::policy::field::FIELDS;
 use aegis::task::ExitCode;
@@ -115,6 +116,20 @@ fn exit_statuses_are_as_the_code_has_them() {
         writeln!(page, "| {} | {words} |", code.get()).expect("a string");
     }
     check("exit-statuses.md", &page);
+}
+
+#[test]
+fn probes_are_as_the_table_has_them() {
+    let mut page = "# Probes\n\nGenerated from the program: what `aegis doctor --attack` tries, and the items of three catalogues that each probe \
+                    is evidence for.\nNumbers of the CIS Docker Benchmark are those of version 1.6.0; names of the Kubernetes Pod Security \
+                    Standards are the controls of\nthe level `restricted`, with those of `baseline` in it; numbers of NIST SP 800-190 are those of \
+                    its countermeasures.\n\n| check | tried | CIS Docker | Pod Security | NIST SP 800-190 |\n|---|---|---|---|---|\n"
+        .to_owned();
+    for probe in &PROBES {
+        let lists = [probe.cis, probe.pod, probe.nist].map(|it| it.join(", "));
+        writeln!(page, "| {} | {} | {} |", probe.id, probe.tried, lists.join(" | ")).expect("a string");
+    }
+    check("probes.md", &page);
 }
 
 #[test]

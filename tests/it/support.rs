@@ -8,4 +8,5 @@ pub mod random;
 pub mod registry;
 pub mod rewriter;
 pub mod scripts;
+pub mod second_engine;
 pub mod terminal;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::policy::ceiling::tests::HOST;
 use crate::policy::{Ceiling, Chosen, Overrides, resolve};
+use crate::task::GitHistory;
 
 const ID: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 const OTHER: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
@@ -14,6 +15,8 @@ fn task(image: &str) -> TaskSpec {
         command: vec![b"true".to_vec()],
         image: image.to_owned(),
         workspace: WorkspaceSource::Directory("/work".into()),
+        git: GitHistory::Full,
+        include_secrets: Vec::new(),
         workdir: None,
         environment: Vec::new(),
         outputs: Vec::new(),
@@ -200,4 +203,47 @@ fn everything_against_a_task_is_said_at_once() {
     let denials = admit(&task("a"), &resolved, ID, "runsc").expect_err("denied");
     let fields: Vec<&str> = denials.iter().map(|it| it.field.key().path).collect();
     assert_eq!(fields, ["resources.pids", "images.allow", "runtimes"]);
+}
+
+fn check_secret(policy: &str, ceiling: &str, path: &str, expected: &[&str]) {
+    let task = TaskSpec { include_secrets: vec![path.to_owned()], ..task("aegis/base") };
+    let denials = admit(&task, &resolved(policy, ceiling), ID, "runc").err().unwrap_or_default();
+    let said: Vec<String> = denials.iter().map(|it| format!("{it}; {}", it.hint)).collect();
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn a_secret_goes_in_only_where_the_policy_names_it() {
+    let names = "[filesystem]\ninclude_secrets = [\".env\", \"services/*/.env\"]";
+    check_secret(names, "", ".env", &[]);
+    check_secret(names, "", "services/a/.env", &[]);
+    check_secret(
+        names,
+        "",
+        ".npmrc",
+        &[
+            "flag `--include-secret` asks for `.npmrc`; `filesystem.include_secrets` of p.toml:3 does not name it; \
+           write `filesystem.include_secrets = [\".npmrc\"]` into a policy file and pass it with `--sandbox`",
+        ],
+    );
+    check_secret(
+        "",
+        "",
+        ".env",
+        &[
+            "flag `--include-secret` asks for `.env`; `filesystem.include_secrets` of policy `strict` does not name it; \
+           write `filesystem.include_secrets = [\".env\"]` into a policy file and pass it with `--sandbox`",
+        ],
+    );
+}
+
+#[test]
+fn a_ceiling_bounds_the_secrets_that_a_policy_may_name() {
+    let (names, bound) =
+        ("[filesystem]\ninclude_secrets = [\".env\"]", "[filesystem]\ninclude_secrets = [\".npmrc\"]");
+    check_secret(names, "[filesystem]\ninclude_secrets = [\".env\", \".npmrc\"]", ".env", &[]);
+    let task = TaskSpec { include_secrets: vec![".env".to_owned()], ..task("aegis/base") };
+    let denials = admit(&task, &resolved(names, bound), ID, "runc").expect_err("denied");
+    assert!(denials.iter().all(|it| it.field == Field::IncludeSecrets), "{denials:?}");
+    assert_eq!(denials.len(), 2, "the key and the flag");
 }

@@ -87,7 +87,9 @@ fn setting(field: Field) -> Value {
         Field::Workspace => json!({"enum": WorkspaceMedium::ALL.map(WorkspaceMedium::word)}),
         Field::Egress => json!({"enum": Egress::ALL.map(Egress::word)}),
         Field::Pull => json!({"enum": Pull::ALL.map(Pull::word)}),
-        Field::Allow | Field::Runtimes => texts(json!({"type": "string", "minLength": 1})),
+        Field::Allow | Field::Runtimes | Field::IncludeSecrets => {
+            texts(json!({"type": "string", "minLength": 1}))
+        }
         Field::Pins => json!({
             "type": "object",
             "additionalProperties": {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"},

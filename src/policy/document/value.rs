@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
+use crate::intake::secret_path::{self, ANY_SECRET};
 use crate::intake::{cpus, shown};
 use crate::policy::amount::{Amount, AmountError, Unit};
 use crate::policy::document::mistake::Slip;
@@ -44,6 +45,7 @@ pub fn read(field: Field, value: &Spanned<DeValue<'_>>) -> Result<Setting, Vec<S
             one(read_word(field, &words, value.get_ref()).map(Setting::Pull))
         }
         Field::Allow => read_list(field, value, check_glob).map(|it| Setting::Allow(BTreeSet::from([it]))),
+        Field::IncludeSecrets => read_secrets(field, value).map(Setting::IncludeSecrets),
         Field::Runtimes => read_runtimes(field, value).map(Setting::Runtimes),
         Field::Pins => read_pins(field, value).map(Setting::Pins),
     }
@@ -171,6 +173,21 @@ fn read_list(
 
 fn check_glob(text: &str) -> Result<(), String> {
     reference::matcher(text).map(|_| ()).map_err(|err| err.to_string())
+}
+
+fn check_secret(glob: &str) -> Result<(), String> {
+    secret_path::matcher(glob).map(|_| ()).map_err(|err| err.to_string())
+}
+
+fn read_secrets(field: Field, value: &Spanned<DeValue<'_>>) -> Result<BTreeSet<String>, Vec<Slip>> {
+    let globs = read_list(field, value, check_secret)?;
+    if globs.len() > 1 && globs.contains(ANY_SECRET) {
+        let path = field.key().path;
+        let message =
+            format!("`{path}` has `**` beside globs: `**` is any file, write it alone or leave it out");
+        return Err(vec![Slip::said(value.span().start, message)]);
+    }
+    Ok(globs)
 }
 
 fn check_runtime(name: &str) -> Result<(), String> {

@@ -57,6 +57,11 @@ fn moved(setting: &Setting, step: Step) -> Option<Setting> {
         Setting::Runtimes(_) => {
             Setting::Runtimes(if is_higher { BTreeSet::from(["*".to_owned()]) } else { BTreeSet::new() })
         }
+        Setting::IncludeSecrets(_) => Setting::IncludeSecrets(if is_higher {
+            BTreeSet::from([".env".to_owned()])
+        } else {
+            BTreeSet::new()
+        }),
         Setting::Workspace(_) | Setting::Egress(_) => setting.clone(),
     })
 }

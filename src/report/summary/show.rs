@@ -8,6 +8,7 @@ use crate::record::{End, Event, Run};
 use crate::report::amount;
 use crate::report::summary::{command, shown};
 use crate::report::why::{self, Ended};
+use crate::report::workspace::listed;
 use crate::task::escape::escape;
 
 /// Lines of one list at the most; the JSON has all of them.
@@ -19,6 +20,10 @@ const DEPTH_MAX: usize = 6;
 pub fn page(run: &Run, events: &[Event]) -> String {
     let mut page = Page::default();
     head(&mut page, run);
+    if let Some(workspace) = run.workspace.as_ref().filter(|it| it.withheld_count > 0) {
+        page.title("withheld");
+        page.lines(&listed(workspace));
+    }
     page.document("asked", &run.policy.asked);
     page.document("resolved", &run.policy.resolved);
     page.document("effective", &run.policy.effective);
@@ -52,6 +57,12 @@ fn head(page: &mut Page, run: &Run) {
     page.optional("repo digest", run.image.as_ref().and_then(|it| it.repo_digest.as_deref()));
     if let Some(workspace) = &run.task.workspace {
         page.field("workspace", &escape(workspace.as_os_str().as_bytes()));
+    }
+    if let Some(workspace) = &run.workspace {
+        page.field("git", workspace.git.word());
+        for included in &workspace.included {
+            page.field("included", &shown(included));
+        }
     }
     if !run.task.environment_names.is_empty() {
         page.field("environment", &shown(&run.task.environment_names.join(" ")));

@@ -3,6 +3,17 @@
 //!
 //! A hostile tree could name any directory of its reader this way, so a directory is taken only if it points back.
 
+pub mod clean;
+pub mod config;
+pub mod delta;
+pub mod history;
+pub mod index;
+pub mod objects;
+pub mod pack;
+pub mod parts;
+pub mod shallow;
+pub mod url;
+
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read;
@@ -14,8 +25,10 @@ use rustix::fs::{CWD, FileType, fstat};
 use rustix::io::Errno;
 
 use crate::sandbox::beneath;
+use crate::sandbox::workspace::git::config::quoted;
 use crate::sandbox::workspace::scan::{Select, Walk};
 use crate::sandbox::workspace::{Meta, What, WorkspaceError, unreadable};
+use crate::task::GitHistory;
 use crate::task::escape::escape;
 
 /// Bytes of a `.git` file, a back link or a configuration at the most.
@@ -73,13 +86,19 @@ pub(super) fn adopt(root: &Path, walk: &mut Walk) -> Result<(), WorkspaceError> 
     for (directory, item) in std::mem::take(&mut walk.gitfiles) {
         redirect(root, repository.as_ref(), walk, (directory, item), &mut added)?;
     }
-    let objects = match &repository {
-        Some(repository) => repository.common.as_ref().unwrap_or(&repository.own).join("objects"),
-        None => root.join(".git/objects"),
+    let (own, common) = match &repository {
+        Some(repository) => {
+            (repository.own.clone(), repository.common.as_ref().unwrap_or(&repository.own).clone())
+        }
+        None => (root.join(".git"), root.join(".git")),
     };
     if let Some(repository) = repository {
         take_over(&repository, walk, added)?;
     }
+    if walk.git == GitHistory::Shallow {
+        return shallow::fill(walk, &own, &common);
+    }
+    let objects = common.join("objects");
     let taken = walk.plan.directories.iter().any(|it| it.to == b".git/objects/info");
     if taken && text_of(&objects.join("info/alternates")).is_some_and(|it| !it.as_os_str().is_empty()) {
         walk.plan.summary.notes.push(
@@ -103,6 +122,18 @@ fn take_over(
         let text = b"\n[core]\n\tbare = false\n\tworktree = ..\n";
         added.insert(beneath::join(GIT, name.as_bytes()), text.to_vec());
     }
+    if walk.git == GitHistory::Shallow {
+        let takes = |path: &[u8], is_dir: bool| is_common(path, is_dir) && parts::needed_by_head(path);
+        let takes_own = |path: &[u8], is_dir: bool| is_own(path, is_dir) && parts::needed_by_head(path);
+        let takes_all = |path: &[u8], _: bool| parts::needed_by_head(path);
+        return match &repository.common {
+            Some(common) => {
+                walk.tree(open(common)?, GIT, &Select::Git { takes, added: &added })?;
+                walk.tree(open(&repository.own)?, GIT, &Select::Git { takes: takes_own, added: &added })
+            }
+            None => walk.tree(open(&repository.own)?, GIT, &Select::Git { takes: takes_all, added: &added }),
+        };
+    }
     match &repository.common {
         Some(common) => {
             walk.tree(open(common)?, GIT, &Select::Git { takes: is_common, added: &added })?;
@@ -116,6 +147,11 @@ fn take_over(
 
 /// A small regular file with its permissions and time.
 pub(super) fn read_small(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(Meta, Vec<u8>), Errno> {
+    read_up_to(directory, name, SMALL_BYTES_MAX)
+}
+
+/// The same with a bound of its own; a larger file is `EFBIG`.
+fn read_up_to(directory: BorrowedFd<'_>, name: &[u8], bytes_max: u64) -> Result<(Meta, Vec<u8>), Errno> {
     let opened = beneath::file(directory, name)?;
     let stat = fstat(&opened)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -123,10 +159,10 @@ pub(super) fn read_small(directory: BorrowedFd<'_>, name: &[u8]) -> Result<(Meta
     }
     let mut content = Vec::new();
     File::from(opened)
-        .take(SMALL_BYTES_MAX + 1)
+        .take(bytes_max + 1)
         .read_to_end(&mut content)
         .map_err(|cause| Errno::from_io_error(&cause).unwrap_or(Errno::IO))?;
-    if content.len() as u64 > SMALL_BYTES_MAX {
+    if content.len() as u64 > bytes_max {
         return Err(Errno::FBIG);
     }
     Ok((Meta::of(&stat), content))
@@ -218,10 +254,12 @@ fn redirect(
     let Some(target) = named(&on_disk.join(".git")) else { return Ok(()) };
     let Ok(resolved) = fs::canonicalize(on_disk.join(&target)) else { return Ok(()) };
     let inside = if let Ok(inside) = resolved.strip_prefix(root) {
+        let inside = inside.as_os_str().as_bytes().to_vec();
         if target.is_relative() {
+            walk.trees.push((holder, inside));
             return Ok(());
         }
-        inside.as_os_str().as_bytes().to_vec()
+        inside
     } else if let Some(rest) = repository.and_then(|it| resolved.strip_prefix(&it.own).ok()) {
         beneath::join(GIT, rest.as_os_str().as_bytes())
     } else {
@@ -230,6 +268,7 @@ fn redirect(
     if inside == GIT {
         return Ok(());
     }
+    walk.trees.push((holder.clone(), inside.clone()));
     if inside.starts_with(b".git/modules/") {
         let tree = quoted(&upwards(&inside, &holder));
         for name in ["config", "config.worktree"] {
@@ -249,20 +288,6 @@ fn redirect(
 fn upwards(from: &[u8], to: &[u8]) -> Vec<u8> {
     let levels = from.split(|it| *it == b'/').filter(|it| !it.is_empty()).count();
     [b"../".repeat(levels).as_slice(), to].concat()
-}
-
-/// A path as a quoted value of git's configuration.
-fn quoted(path: &[u8]) -> Vec<u8> {
-    let mut value = vec![b'"'];
-    for byte in path {
-        match byte {
-            b'"' | b'\\' => value.extend([b'\\', *byte]),
-            b'\n' => value.extend(b"\\n"),
-            _ => value.push(*byte),
-        }
-    }
-    value.push(b'"');
-    value
 }
 
 fn is_common(path: &[u8], _is_dir: bool) -> bool {

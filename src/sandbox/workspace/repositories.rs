@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::sandbox::workspace::Choice;
 use crate::sandbox::workspace::round_trip::Place;
+use crate::task::GitHistory;
 
 /// Runs git as in a sandbox: nobody's configuration, a name for commits, local transports for submodules.
 fn git(directory: &Path, args: &[&str]) -> String {
@@ -262,4 +264,173 @@ fn borrowed_objects_are_told_and_the_advice_helps() {
     git(&place.path("borrower"), &["repack", "-a", "-d", "-q"]);
     fs::remove_file(place.path("borrower/.git/objects/info/alternates")).expect("it is gone");
     check(&place, "borrower", &[]);
+}
+
+/// Copies `name` with its last commit only, puts everything else out of reach, and asks git in the copy.
+fn check_shallow(place: &Place, name: &str, status: &str) -> std::path::PathBuf {
+    place.copy_with(name, &shallow());
+    let head = git(&place.path(name), &["rev-parse", "HEAD"]);
+    for entry in fs::read_dir(place.path("")).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path != place.path("copy") {
+            fs::rename(&path, path.with_extension("away")).expect("it moves");
+        }
+    }
+    let copy = place.path("copy");
+    assert_eq!(git(&copy, &["rev-parse", "HEAD"]), head);
+    assert_eq!(git(&copy, &["status", "--porcelain"]), status);
+    git(&copy, &["fsck", "--no-progress", "--strict"]);
+    assert_eq!(git(&copy, &["log", "--format=%H"]), head);
+    git(&copy, &["commit", "-q", "--allow-empty", "-m", "inside"]);
+    assert_eq!(git(&copy, &["log", "--format=%s", "-1"]), "inside");
+    git(&copy, &["checkout", "-q", "HEAD", "--", "."]);
+    copy
+}
+
+fn shallow() -> Choice {
+    Choice { git: GitHistory::Shallow, include_secrets: Vec::new() }
+}
+
+/// A repository with an older commit whose content is found nowhere in a shallow copy.
+fn with_a_past(place: &Place) -> std::path::PathBuf {
+    let main = repository(place, "main");
+    for number in 0..40 {
+        let path = main.join(format!("d{}/f{number}", number % 3));
+        fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
+        fs::write(path, format!("{number}\n{}", "line\n".repeat(200))).expect("a file");
+    }
+    fs::write(main.join("gone"), "canary-of-the-past").expect("a file");
+    git(&main, &["add", "."]);
+    git(&main, &["commit", "-qm", "three"]);
+    git(&main, &["rm", "-q", "gone"]);
+    fs::write(main.join("d0/f0"), "four").expect("a file");
+    std::os::unix::fs::symlink("file", main.join("link")).expect("a link");
+    git(&main, &["add", "."]);
+    git(&main, &["commit", "-qm", "four"]);
+    git(&main, &["branch", "other", "HEAD~1"]);
+    git(&main, &["tag", "-a", "v1", "-m", "v1"]);
+    main
+}
+
+fn has_no_past(copy: &Path) {
+    let objects = git(copy, &["cat-file", "--batch-all-objects", "--batch"]);
+    assert!(!objects.contains("canary-of-the-past"));
+    assert_eq!(git(copy, &["branch", "--format=%(refname)"]), "refs/heads/main");
+}
+
+#[test]
+fn a_shallow_copy_of_loose_objects_has_the_last_commit_only() {
+    let place = Place::new();
+    with_a_past(&place);
+    has_no_past(&check_shallow(&place, "main", ""));
+}
+
+#[test]
+fn a_shallow_copy_of_packed_objects_with_deltas_has_the_last_commit_only() {
+    let place = Place::new();
+    let main = with_a_past(&place);
+    git(&main, &["repack", "-adfq", "--depth=50", "--window=50"]);
+    git(&main, &["pack-refs", "--all"]);
+    has_no_past(&check_shallow(&place, "main", ""));
+}
+
+#[test]
+fn what_is_staged_is_in_a_shallow_copy_too() {
+    let place = Place::new();
+    let main = with_a_past(&place);
+    fs::write(main.join("staged"), "new").expect("a file");
+    git(&main, &["add", "staged"]);
+    fs::write(main.join("announced"), "new").expect("a file");
+    git(&main, &["add", "-N", "announced"]);
+    place.copy_with("main", &shallow());
+    let copy = place.path("copy");
+    assert_eq!(
+        git(&copy, &["status", "--porcelain", "--", "staged", "announced"]),
+        " A announced\nA  staged"
+    );
+    assert_eq!(git(&copy, &["show", ":staged"]), "new");
+}
+
+#[test]
+fn a_shallow_copy_is_made_of_a_worktree_a_submodule_and_a_detached_head() {
+    let place = Place::new();
+    let main = with_a_past(&place);
+    git(&main, &["worktree", "add", "-q", "../tree", "-b", "feature/x"]);
+    check_shallow(&place, "tree", "");
+    let place = Place::new();
+    repository(&place, "library");
+    let main = with_a_past(&place);
+    git(&main, &["submodule", "add", "-q", "../library", "deps/library"]);
+    git(&main, &["commit", "-qm", "five"]);
+    check_shallow(&place, "main/deps/library", "");
+    let place = Place::new();
+    let main = with_a_past(&place);
+    git(&main, &["checkout", "-q", "--detach", "HEAD~1"]);
+    check_shallow(&place, "main", "");
+}
+
+#[test]
+fn a_shallow_copy_of_a_repository_with_submodules_is_quiet_about_them() {
+    let place = Place::new();
+    repository(&place, "library");
+    let main = with_a_past(&place);
+    git(&main, &["submodule", "add", "-q", "../library", "deps/library"]);
+    git(&main, &["commit", "-qm", "five"]);
+    place.copy_with("main", &shallow());
+    let copy = place.path("copy");
+    assert_eq!(git(&copy, &["status", "--porcelain"]), "");
+    assert!(copy.join("deps/library/file").exists() && !copy.join("deps/library/.git").exists());
+}
+
+#[test]
+fn a_first_commit_and_none_are_whole_as_they_are() {
+    let place = Place::new();
+    let main = place.path("main");
+    fs::create_dir_all(&main).expect("a directory");
+    git(&main, &["init", "-q"]);
+    place.copy_with("main", &shallow());
+    assert_eq!(git(&place.path("copy"), &["status", "--porcelain"]), "");
+    fs::remove_dir_all(place.path("copy")).expect("it is gone");
+    fs::write(main.join("file"), "x").expect("a file");
+    git(&main, &["add", "."]);
+    git(&main, &["commit", "-qm", "one"]);
+    let copy = check_shallow(&place, "main", "");
+    assert!(!copy.join(".git/shallow").exists());
+}
+
+fn check_not_shallow(prepare: impl Fn(&Path), said: &str) {
+    let place = Place::new();
+    let main = with_a_past(&place);
+    prepare(&main);
+    let refusal =
+        crate::sandbox::workspace::scan(&main, crate::sandbox::workspace::round_trip::LIMITS, &shallow())
+            .expect_err("a refusal")
+            .to_string();
+    assert!(refusal.contains(said), "{refusal}");
+    assert!(refusal.contains("give `--git full` or `--git none`"), "{refusal}");
+}
+
+#[test]
+fn what_cannot_be_made_shallow_is_told_with_the_reason() {
+    check_not_shallow(
+        |main| fs::remove_dir_all(main.join(".git/objects")).expect("gone"),
+        "it has no objects",
+    );
+    check_not_shallow(
+        |main| fs::write(main.join(".git/HEAD"), "ref: ../../x").expect("written"),
+        "names no branch",
+    );
+    check_not_shallow(
+        |main| fs::write(main.join(".git/HEAD"), "ab".repeat(20)).expect("written"),
+        "is not there: the repository is a partial one",
+    );
+    check_not_shallow(
+        |main| {
+            let tree = git(main, &["rev-parse", "HEAD^{tree}"]);
+            let path = main.join(format!(".git/objects/{}/{}", &tree[..2], &tree[2..]));
+            fs::remove_file(&path).expect("gone");
+            fs::write(path, "damaged").expect("written");
+        },
+        "is damaged",
+    );
 }

@@ -11,9 +11,9 @@ use aegis_init::frame::{REQUEST_BYTES_MAX, encode};
 use aegis_init::wire::{CHUNK_BYTES_MAX, Entry, EntryKind, Request};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
-use crate::sandbox::workspace::{Limits, Sent, Stopped, Summary, WorkspaceError, scan, send};
+use crate::sandbox::workspace::{Choice, Limits, Sent, Stopped, Summary, WorkspaceError, scan, send};
 
-const LIMITS: Limits = Limits { bytes: 64 << 20, files: 10_000 };
+pub(super) const LIMITS: Limits = Limits { bytes: 64 << 20, files: 10_000 };
 
 /// Two directories: the project, and where its copy goes.
 pub(super) struct Place {
@@ -43,7 +43,12 @@ impl Place {
 
     /// Copies the directory `name` to `copy`.
     pub(super) fn copy(&self, name: &str) -> (Summary, Sent) {
-        let plan = scan(&self.path(name), LIMITS).expect("it can be copied");
+        self.copy_with(name, &Choice::PLAIN)
+    }
+
+    /// The same with a choice.
+    pub(super) fn copy_with(&self, name: &str, choice: &Choice) -> (Summary, Sent) {
+        let plan = scan(&self.path(name), LIMITS, choice).expect("it can be copied");
         let mut writer = Writer::new(&self.path("copy"));
         let sent = send(&plan, &mut |it| writer.take(it)).expect("it is sent");
         assert!(writer.ended);
@@ -57,7 +62,7 @@ impl Place {
     }
 
     fn refusal(&self, limits: Limits) -> String {
-        scan(&self.project(), limits).expect_err("a refusal").to_string()
+        scan(&self.project(), limits, &Choice::PLAIN).expect_err("a refusal").to_string()
     }
 }
 
@@ -226,7 +231,7 @@ fn many_small_files_share_messages() {
     for index in 0..500 {
         place.write(&format!("d/{index}"), "some content");
     }
-    let plan = scan(&place.project(), LIMITS).expect("it can be copied");
+    let plan = scan(&place.project(), LIMITS, &Choice::PLAIN).expect("it can be copied");
     let mut messages = 0;
     send(&plan, &mut |_| {
         messages += 1;
@@ -261,10 +266,11 @@ fn special_files_are_skipped_and_counted() {
 #[test]
 fn built_in_rules_leave_caches_and_outputs_out() {
     let place = Place::new();
-    for path in ["aegis-out/x", "Cargo.toml", "target/debug/a", "a/__pycache__/b.pyc", "a/aegis-out/kept"] {
+    for path in ["aegis-out/x", "Cargo.toml", "target/debug/a", "a/__pycache__/b.pyc", "a/aegis-out/x", "a/b"]
+    {
         place.write(path, "");
     }
-    assert_eq!(place.copied(), ["Cargo.toml", "a", "a/aegis-out", "a/aegis-out/kept"]);
+    assert_eq!(place.copied(), ["Cargo.toml", "a", "a/b"]);
 }
 
 #[test]
@@ -391,7 +397,7 @@ fn following_the_advice_on_too_many_bytes_helps() {
     let place = Place::new();
     place.write("data/raw/huge", vec![0; 2 << 20]);
     place.write(".aegisignore", "data/raw\n");
-    assert!(scan(&place.project(), Limits { bytes: 1 << 20, files: 100 }).is_ok());
+    assert!(scan(&place.project(), Limits { bytes: 1 << 20, files: 100 }, &Choice::PLAIN).is_ok());
 }
 
 #[test]
@@ -432,7 +438,7 @@ fn a_sparse_file_counts_with_its_apparent_size() {
 fn check_changed(change: impl Fn(&Path)) {
     let place = Place::new();
     place.write("dir/file", vec![1; 2 * CHUNK_BYTES_MAX]);
-    let plan = scan(&place.project(), LIMITS).expect("it can be copied");
+    let plan = scan(&place.project(), LIMITS, &Choice::PLAIN).expect("it can be copied");
     change(&place.project());
     let refusal = send(&plan, &mut |_| Ok(())).expect_err("a refusal");
     assert!(matches!(&refusal, WorkspaceError::Changed { path } if path.starts_with("dir")), "{refusal}");
@@ -472,7 +478,7 @@ fn a_file_that_became_a_fifo_does_not_hang() {
 fn a_file_that_shrinks_while_it_is_read_is_named() {
     let place = Place::new();
     place.write("file", vec![1; 2 * CHUNK_BYTES_MAX]);
-    let plan = scan(&place.project(), LIMITS).expect("it can be copied");
+    let plan = scan(&place.project(), LIMITS, &Choice::PLAIN).expect("it can be copied");
     let path = place.project().join("file");
     let sent = send(&plan, &mut |_| {
         File::options().write(true).open(&path).expect("it opens").set_len(10).expect("it shrinks");
@@ -489,7 +495,7 @@ fn a_file_that_shrinks_while_it_is_read_is_named() {
 fn a_receiver_that_stops_ends_the_sending() {
     let place = Place::new();
     place.write("file", "x");
-    let plan = scan(&place.project(), LIMITS).expect("it can be copied");
+    let plan = scan(&place.project(), LIMITS, &Choice::PLAIN).expect("it can be copied");
     assert!(matches!(send(&plan, &mut |_| Err(Stopped)), Err(WorkspaceError::Stopped)));
 }
 
@@ -507,7 +513,7 @@ fn an_unreadable_file_is_named_with_its_fix() {
             let nobody = rustix::process::Uid::from_raw(65534);
             rustix::thread::set_thread_res_uid(nobody, nobody, nobody).expect("root may become anybody");
         }
-        scan(&project, LIMITS).expect_err("a refusal").to_string()
+        scan(&project, LIMITS, &Choice::PLAIN).expect_err("a refusal").to_string()
     });
     assert_eq!(
         refusal.join().expect("it ends"),

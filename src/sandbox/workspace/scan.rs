@@ -1,5 +1,5 @@
 //! Looks at everything that would be copied, by name and size: what is left out, what cannot be read, whether it fits.
-//! Reads no content but `.aegisignore` and git's small files.
+//! Reads no content but `.aegisignore`, git's small files, and what the table of withheld names asks for.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -11,11 +11,17 @@ use rustix::fs::{Access, AtFlags, Dir, FileType, Stat, accessat, fstat, statat};
 use rustix::io::Errno;
 
 use crate::sandbox::beneath;
+use crate::sandbox::workspace::gate::{Around, Gate, Pass};
+use crate::sandbox::workspace::git::clean::{self, Clean};
+use crate::sandbox::workspace::git::history;
+use crate::sandbox::workspace::git::parts::{self, Part};
 use crate::sandbox::workspace::ignores::{FILE_NAME, Ignores, Said};
 use crate::sandbox::workspace::weight::{Count, Weight, Weights};
 use crate::sandbox::workspace::{
-    Directory, Item, Limits, Meta, Plan, Summary, What, WorkspaceError, changed, excludes, git, unreadable,
+    Choice, Directory, Item, Limits, Meta, Plan, Summary, What, WorkspaceError, changed, excludes, git,
+    unreadable,
 };
+use crate::task::GitHistory;
 use crate::task::escape::escape;
 
 use aegis_init::wire::PATH_BYTES_MAX;
@@ -28,27 +34,31 @@ const COUNTED_TIMES: u64 = 4;
 const COUNTED_MIN: u64 = 10_000;
 
 /// Plans the copy of `root`, an absolute directory free of links. Nothing has been started when this fails.
-pub fn scan(root: &Path, limits: Limits) -> Result<Plan, WorkspaceError> {
-    scan_excluding(root, limits, None)
+pub fn scan(root: &Path, limits: Limits, choice: &Choice) -> Result<Plan, WorkspaceError> {
+    scan_excluding(root, limits, choice, None)
 }
 
 /// The same without what these patterns leave out, whatever takes it in.
 pub fn scan_excluding(
     root: &Path,
     limits: Limits,
+    choice: &Choice,
     excluded: Option<Rc<Ignores>>,
 ) -> Result<Plan, WorkspaceError> {
     let opened =
         File::open(root).map_err(|cause| WorkspaceError::Missing { path: root.to_path_buf(), cause })?;
-    let mut walk = Walk { excluded, ..Walk::new(limits) };
+    let mut walk = Walk { excluded, ..Walk::new(limits, choice) };
     walk.tree(opened.into(), b"", &Select::Project)?;
     if !walk.weights.exceed(limits) {
         git::adopt(root, &mut walk)?;
     }
-    match walk.excess() {
-        Some(excess) => Err(WorkspaceError::TooLarge { path: root.to_path_buf(), excess }),
-        None => Ok(walk.plan),
+    if let Some(excess) = walk.excess() {
+        return Err(WorkspaceError::TooLarge { path: root.to_path_buf(), excess });
     }
+    let Walk { mut plan, gate, first_names, trees, .. } = walk;
+    gate.close(&mut plan, &first_names)?;
+    history::mark(&mut plan, &trees);
+    Ok(plan)
 }
 
 /// Which entries of a tree are taken.
@@ -70,6 +80,11 @@ pub(super) struct Walk {
     pub gitfiles: Vec<(usize, usize)>,
     /// Patterns that nothing overrules.
     excluded: Option<Rc<Ignores>>,
+    /// Working trees whose `.git` is a file, with their git directories; both as paths inside.
+    pub trees: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What of the repository goes in.
+    pub git: GitHistory,
+    gate: Gate,
     weights: Weights,
     count: Count,
     user: u32,
@@ -86,15 +101,21 @@ struct Pending {
     made: Option<Meta>,
     ignores: Option<Rc<Ignores>>,
     inside_git: bool,
+    /// How much of `to` is the git directory that it lies in, if it lies in one.
+    git_length: Option<usize>,
+    around: Around,
 }
 
 impl Walk {
-    fn new(limits: Limits) -> Self {
+    fn new(limits: Limits, choice: &Choice) -> Self {
         let plan = Plan { limits, sources: Vec::new(), directories: Vec::new(), summary: Summary::default() };
         Self {
             plan,
             gitfiles: Vec::new(),
             excluded: None,
+            trees: Vec::new(),
+            git: choice.git,
+            gate: Gate::new(choice),
             weights: Weights::default(),
             count: Count::Whole,
             user: rustix::process::geteuid().as_raw(),
@@ -110,8 +131,11 @@ impl Walk {
         let source = self.plan.sources.len() - 1;
         let made = (!to.is_empty()).then(|| Meta::of(&stat));
         let inside_git = matches!(select, Select::Git { .. });
+        let git_length = inside_git.then_some(to.len());
+        let around = Around::Open;
+        let from = Vec::new();
         let mut pending =
-            vec![Pending { from: Vec::new(), to: to.to_vec(), made, ignores: None, inside_git }];
+            vec![Pending { from, to: to.to_vec(), made, ignores: None, inside_git, git_length, around }];
         while let Some(next) = pending.pop() {
             let deeper = self.visit(source, next, select)?;
             if self.count == Count::Broken {
@@ -120,6 +144,42 @@ impl Walk {
             pending.extend(deeper.into_iter().rev());
         }
         Ok(())
+    }
+
+    /// Adds a directory that is made here, with all that is in it.
+    pub fn add(&mut self, directory: Directory) {
+        let mut own = Weight { bytes: 0, files: 1 };
+        for item in &directory.items {
+            own.files += 1;
+            self.plan.summary.files += 1;
+            if let What::Text(text) = &item.what {
+                let size = text.1.len() as u64;
+                self.plan.summary.bytes += size;
+                own.bytes += size.div_ceil(PAGE_BYTES) * PAGE_BYTES;
+            }
+        }
+        self.plan.summary.directories += 1;
+        self.weights.add(&directory.to, own);
+        self.plan.directories.push(directory);
+    }
+
+    /// Whether something named `.git` is taken: of a shallow copy only the root's own.
+    fn takes_git(&self, parent: &[u8], name: &[u8]) -> bool {
+        name != b".git"
+            || match self.git {
+                GitHistory::Full => true,
+                GitHistory::Shallow => parent.is_empty(),
+                GitHistory::None => false,
+            }
+    }
+
+    /// What is done with an entry of a git directory, `relative` to it.
+    fn part(&self, to: &[u8], relative: &[u8], is_dir: bool) -> Part {
+        let in_root = to.starts_with(b".git/");
+        if self.git == GitHistory::Shallow && in_root && !parts::needed_by_head(relative) {
+            return Part::Outside;
+        }
+        parts::part(relative, is_dir)
     }
 
     /// What is too much, if anything.
@@ -150,6 +210,11 @@ impl Walk {
             at.ignores.clone()
         };
 
+        let git_length = if parts::is_git_directory(has) || is_named_git(&at.to) {
+            Some(at.to.len())
+        } else {
+            at.git_length
+        };
         let mut items = Vec::new();
         let mut deeper = Vec::new();
         let mut own = Weight::default();
@@ -163,18 +228,37 @@ impl Walk {
             let to = beneath::join(&at.to, name);
             let from = beneath::join(&at.from, name);
             let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            let part = match git_length {
+                Some(length) => {
+                    self.part(&to, to.get(length + usize::from(length > 0)..).unwrap_or_default(), is_dir)
+                }
+                None => Part::Whole,
+            };
+            let mut around = at.around;
             let taken = match select {
-                Select::Git { takes, .. } => takes(&from, is_dir),
+                Select::Git { takes, .. } => part != Part::Outside && takes(&from, is_dir),
                 Select::Project => {
                     let excluded = self.excluded.as_deref();
                     let taken = excluded.is_none_or(|it| it.say(&to, is_dir, at.inside_git) != Said::Out)
+                        && self.takes_git(&at.to, name)
+                        && part != Part::Outside
                         && takes(ignores.as_deref(), &at, name, is_dir, &has);
                     self.plan.summary.excluded += u64::from(!taken);
+                    if !taken {
+                        self.gate.ignored(&to, name, &stat);
+                    }
                     taken
                 }
             };
             if !taken {
                 continue;
+            }
+            if git_length.is_none() {
+                match self.gate.judge(directory.as_fd(), (&at.to, name), &stat, at.around, has) {
+                    Pass::Goes => {}
+                    Pass::Stays => continue,
+                    Pass::Opens(reason) => around = Around::Withheld(reason),
+                }
             }
             if to.len() > PATH_BYTES_MAX {
                 return Err(WorkspaceError::PathTooLong { start: escape(&to).chars().take(80).collect() });
@@ -183,10 +267,11 @@ impl Walk {
                 own.files += 1;
                 let inside_git = at.inside_git || name == b".git";
                 let made = Some(Meta::of(&stat));
-                deeper.push(Pending { from, to, made, ignores: ignores.clone(), inside_git });
+                let ignores = ignores.clone();
+                deeper.push(Pending { from, to, made, ignores, inside_git, git_length, around });
                 continue;
             }
-            let Some(what) = self.item(directory.as_fd(), name, &to, &stat, select, &mut own)? else {
+            let Some(what) = self.item(directory.as_fd(), name, &to, &stat, (select, part), &mut own)? else {
                 continue;
             };
             if name == b".git" && matches!((&what, select), (What::File, Select::Project)) {
@@ -218,11 +303,16 @@ impl Walk {
         name: &[u8],
         to: &[u8],
         stat: &Stat,
-        select: &Select<'_>,
+        (select, part): (&Select<'_>, Part),
         own: &mut Weight,
     ) -> Result<Option<What>, WorkspaceError> {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {}
+            // What it leads to would be read by git, and not cleaned.
+            FileType::Symlink if part != Part::Whole => {
+                self.plan.summary.excluded += 1;
+                return Ok(None);
+            }
             FileType::Symlink => {
                 self.plan.summary.symlinks += 1;
                 own.files += 1;
@@ -239,16 +329,28 @@ impl Walk {
             }
         }
         self.require_readable(directory, name, to, stat)?;
+        let added = match select {
+            Select::Git { added, .. } => added.get(to).map(Vec::as_slice),
+            Select::Project => None,
+        };
+        match clean::clean(directory, name, part, added).map_err(|cause| refused(to, cause))? {
+            Clean::AsItIs => {}
+            Clean::Text(meta, content) => {
+                let size = content.len() as u64;
+                self.plan.summary.files += 1;
+                self.plan.summary.bytes += size;
+                own.files += 1;
+                own.bytes += size.div_ceil(PAGE_BYTES) * PAGE_BYTES;
+                return Ok(Some(What::Text(Box::new((meta, content)))));
+            }
+            Clean::Unclear(why) => {
+                self.plan.summary.excluded += 1;
+                self.plan.summary.notes.push(format!("`{}` stays outside: {why}", escape(to)));
+                return Ok(None);
+            }
+        }
         self.plan.summary.files += 1;
         own.files += 1;
-        if let Select::Git { added, .. } = select
-            && let Some(text) = added.get(to)
-        {
-            let (meta, mut content) = git::read_small(directory, name).map_err(|cause| refused(to, cause))?;
-            content.extend_from_slice(text);
-            own.bytes += PAGE_BYTES;
-            return Ok(Some(What::Text(Box::new((meta, content)))));
-        }
         if stat.st_nlink > 1 {
             let id = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.first_names.get(&id) {
@@ -308,9 +410,13 @@ fn takes(
     };
     match said {
         Said::Out => false,
-        Said::In => true,
-        Said::Nothing => at.inside_git || !is_dir || excludes::excluded(&at.to, name, has).is_none(),
+        Said::In => !is_dir || at.inside_git || name != excludes::OUTPUTS.as_bytes(),
+        Said::Nothing => at.inside_git || !is_dir || excludes::excluded(name, has).is_none(),
     }
+}
+
+fn is_named_git(path: &[u8]) -> bool {
+    path == b".git" || path.ends_with(b"/.git")
 }
 
 /// A call on something that was there a moment ago failed.

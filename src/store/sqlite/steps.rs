@@ -196,11 +196,13 @@ impl Store {
 
     async fn insert_row(&self, connection: &mut SqliteConnection, run: &NewRun) -> Result<(), RecordError> {
         let encoded = |text: Result<String, serde_json::Error>| text.map_err(|err| self.unencodable(err));
+        let workspace = run.workspace.as_ref().map(column::workspace_text).transpose();
+        let workspace = workspace.map_err(|err| self.unencodable(err))?;
         sqlx::query(
             "INSERT INTO runs (id, name, labels, command, image, workspace, workdir, environment_names, outputs, \
              policy_name, policy_digest, policy_asked, policy_resolved, policy_effective, limits, state, attempt, \
-             epoch, owner_pid, owner_lock, created_ms) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 'leased', 1, 1, $16, $17, $18)",
+             epoch, owner_pid, owner_lock, created_ms, workspace_facts) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 'leased', 1, 1, $16, $17, $18, $19)",
         )
         .bind(run.id.to_string())
         .bind(&run.name)
@@ -220,6 +222,7 @@ impl Store {
         .bind(i64::from(run.owner.pid))
         .bind(&run.owner.lock)
         .bind(run.created_ms)
+        .bind(workspace)
         .execute(connection)
         .await
         .map_err(|err| self.failed(err))?;

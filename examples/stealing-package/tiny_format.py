@@ -1,0 +1,5 @@
+"""Pads a text to a width."""
+
+
+def pad(text, width):
+    return text.rjust(width)

@@ -1,0 +1,110 @@
+//! A second engine on this machine, with a data root, a socket and an OCI runtime of its own. Dropped, it is stopped and
+//! gone. Its runtime is a script that changes a container's configuration before the real one reads it, behind the back of
+//! the engine.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Where the changed runtime stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// In the place of `runc`: every container gets it, whatever was asked for.
+    Runc,
+    /// Beside `runc`, as the engine's default.
+    Default,
+}
+
+/// An engine that runs.
+pub struct SecondEngine {
+    root: tempfile::TempDir,
+}
+
+impl SecondEngine {
+    /// Starts it; `change` is Python that changes `config`, an OCI configuration.
+    pub fn start(standing: Standing, change: &str) -> Self {
+        let root = tempfile::tempdir().expect("a directory");
+        let programs = root.path().join("bin");
+        std::fs::create_dir(&programs).expect("made");
+        let name = match standing {
+            Standing::Runc => "runc",
+            Standing::Default => "changed",
+        };
+        write_program(&programs.join(name), &runtime(change));
+        if standing == Standing::Default {
+            let changed = programs.join(name).display().to_string();
+            let flags = format!("--add-runtime changed={changed} --default-runtime changed");
+            let real = program("dockerd");
+            write_program(&programs.join("dockerd"), &format!("#!/bin/sh\nexec {real} {flags} \"$@\"\n"));
+        }
+        let engine = Self { root };
+        let path = format!("{}:{}", programs.display(), std::env::var("PATH").expect("a path"));
+        let started =
+            engine.script().arg("start").arg(engine.state()).env("PATH", path).output().expect("bash");
+        assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+        engine
+    }
+
+    /// Its address, for `DOCKER_HOST`.
+    pub fn docker_host(&self) -> String {
+        format!("unix://{}", self.root.path().join("docker.sock").display())
+    }
+
+    /// Gives it the minimal image of this machine's engine, under these names.
+    pub fn load_minimal(&self, names: &[&str]) {
+        let mut save = Command::new("docker")
+            .args(["save", "aegis/minimal"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("docker");
+        let load =
+            self.docker().arg("load").stdin(save.stdout.take().expect("a pipe")).output().expect("docker");
+        assert!(save.wait().expect("waited for").success() && load.status.success(), "{load:?}");
+        for name in names {
+            let tagged = self.docker().args(["tag", "aegis/minimal", name]).status().expect("docker");
+            assert!(tagged.success());
+        }
+    }
+
+    fn docker(&self) -> Command {
+        let mut command = Command::new("docker");
+        command.env("DOCKER_HOST", self.docker_host());
+        command
+    }
+
+    fn state(&self) -> PathBuf {
+        self.root.path().join("engine")
+    }
+
+    fn script(&self) -> Command {
+        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/engine.sh"));
+        command.env("DOCKER_HOST", self.docker_host());
+        command
+    }
+}
+
+impl Drop for SecondEngine {
+    fn drop(&mut self) {
+        let _ = self.script().arg("stop").arg(self.state()).output();
+    }
+}
+
+fn program(name: &str) -> String {
+    let found = Command::new("sh").args(["-c", &format!("command -v {name}")]).output().expect("sh");
+    String::from_utf8_lossy(&found.stdout).trim().to_owned()
+}
+
+fn runtime(change: &str) -> String {
+    format!(
+        "#!/bin/sh\nbefore=\nfor it in \"$@\"; do [ \"$before\" = --bundle ] && bundle=$it; before=$it; done\n\
+         [ -z \"$bundle\" ] || python3 - \"$bundle/config.json\" <<'PY' || exit 1\n\
+         import json, sys\nconfig = json.load(open(sys.argv[1]))\n{change}\njson.dump(config, open(sys.argv[1], 'w'))\nPY\n\
+         exec {} \"$@\"\n",
+        program("runc")
+    )
+}
+
+fn write_program(path: &Path, text: &str) {
+    std::fs::write(path, text).expect("written");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("changed");
+}
