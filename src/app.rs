@@ -1,6 +1,7 @@
 //! Floor 6: the only place that chooses adapters and joins them.
 
 pub mod attack;
+pub mod changes;
 pub mod demo;
 pub mod doctor;
 pub mod host;
@@ -55,10 +56,21 @@ pub struct RunOrder {
     pub outputs: Vec<OutputRequest>,
     /// Where it goes; `None` is `./aegis-out/<run>`.
     pub output_directory: Option<PathBuf>,
+    /// What becomes of changes in the workspace.
+    pub changes: Changes,
     /// Milliseconds between SIGTERM and SIGKILL.
     pub grace_ms: u64,
     /// Rows and columns, where the command gets a terminal.
     pub terminal: Option<(u16, u16)>,
+}
+
+/// What becomes of the changes that a task makes in its workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changes {
+    /// They are kept, to be shown and brought in.
+    Kept,
+    /// They go with the sandbox.
+    Dropped,
 }
 
 /// Which directory is copied in.
@@ -90,6 +102,9 @@ pub enum AppError {
     /// The workspace cannot be copied in.
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
+    /// The workspace's directory cannot be looked at again.
+    #[error(transparent)]
+    Root(#[from] crate::sandbox::changes::gather::RootError),
     /// The outputs cannot be kept.
     #[error(transparent)]
     Outputs(#[from] crate::sandbox::outputs::OutputError),

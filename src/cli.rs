@@ -1,8 +1,10 @@
 //! Floor 7: the commands, one a file. Only this module talks to a person: data to stdout, talk to stderr.
 
+pub mod apply;
 pub mod attached;
 pub mod cancel;
 pub mod demo;
+pub mod diff;
 pub mod doctor;
 pub mod ending;
 pub mod exec;
@@ -56,6 +58,8 @@ enum Command {
     Show(show::ShowArgs),
     Logs(logs::LogsArgs),
     Why(show::WhyArgs),
+    Diff(diff::DiffArgs),
+    Apply(apply::ApplyArgs),
     Cancel(cancel::CancelArgs),
     Gc(gc::GcArgs),
     Doctor(doctor::DoctorArgs),
@@ -88,6 +92,8 @@ pub fn main() -> ExitCode {
         Command::Show(args) => show::cmd_show(&args),
         Command::Logs(args) => logs::cmd_logs(&args),
         Command::Why(args) => show::cmd_why(&args),
+        Command::Diff(args) => diff::cmd_diff(&args),
+        Command::Apply(args) => apply::cmd_apply(&args),
         Command::Cancel(args) => cancel::cmd_cancel(&args),
         Command::Gc(args) => gc::cmd_gc(&args),
         Command::Doctor(args) => doctor::cmd_doctor(&args),

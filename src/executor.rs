@@ -3,6 +3,7 @@
 //! An attempt does not fail: what happened is its outcome, and `Err` means that the books could not be kept.
 
 pub mod attempt;
+mod changes_out;
 pub mod control;
 pub mod meter;
 mod outputs_out;
@@ -15,5 +16,6 @@ pub mod verdict;
 mod workspace_in;
 
 pub use attempt::{Attempt, run_attempt};
+pub use changes_out::ChangesOut;
 pub use control::Control;
 pub use streams::{Kept, OutputTap, Sinks};

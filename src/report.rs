@@ -2,6 +2,7 @@
 
 pub mod amount;
 pub mod changed;
+pub mod diff;
 pub mod json;
 pub mod policy;
 pub mod result;

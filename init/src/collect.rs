@@ -2,7 +2,7 @@
 //! nothing opened but regular files and directories. Nothing of the task runs any more; what it left may still be
 //! made to harm, so every bound holds against the tree itself.
 
-mod outbox;
+pub mod outbox;
 mod pattern;
 mod walk;
 

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, UtimensatFlags, fchmod, futimens, mkdirat, utimensat};
+use nix::sys::stat::{Mode, UtimensatFlags, fchmod, fstat, fstatat, futimens, mkdirat, utimensat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{linkat, symlinkat};
 use serde_bytes::ByteBuf;
@@ -16,6 +16,7 @@ use serde_bytes::ByteBuf;
 use aegis_init::wire::{Entry, EntryKind, Reply};
 
 use crate::beneath::{Beneath, split};
+use crate::stamps::{Given, Stamps};
 
 const MODE_MAX: u32 = 0o7777;
 /// What a create call gives and a later write takes away again.
@@ -29,6 +30,7 @@ const DIRECTORY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Content that is being put into a directory.
 pub struct Content {
     places: Option<Places>,
+    stamps: Stamps,
     directories: Vec<Directory>,
     directory_bytes: usize,
     open: Option<OpenFile>,
@@ -51,6 +53,8 @@ struct Directory {
 
 struct OpenFile {
     path: ByteBuf,
+    /// Its number among the stamps.
+    number: usize,
     file: File,
     left: u64,
     mode: u32,
@@ -58,12 +62,13 @@ struct OpenFile {
 }
 
 impl Content {
-    /// Begins below this directory.
-    pub fn new(root: &[u8]) -> Self {
+    /// Begins below this directory; what is put is added to these stamps.
+    pub fn new(root: &[u8], stamps: Stamps) -> Self {
         let opened =
             Beneath::new(root).and_then(|of_entry| Ok(Places { of_entry, of_target: Beneath::new(root)? }));
         let mut content = Self {
             places: None,
+            stamps,
             directories: Vec::new(),
             directory_bytes: 0,
             open: None,
@@ -101,14 +106,18 @@ impl Content {
         };
         match open.write(data) {
             Ok(()) if open.left > 0 => self.open = Some(open),
-            Ok(()) => {}
+            Ok(()) => match fstat(&open.file) {
+                Ok(stat) => self.stamps.set(open.number, Given::leaf(&stat)),
+                Err(errno) => self.fail(&open.path, errno),
+            },
             Err(errno) => self.fail(&open.path, errno),
         }
         self.bytes += data.len() as u64;
     }
 
-    /// Gives directories their modes and times, children first, now that nothing is made in them any more.
-    pub fn end(mut self) -> Reply {
+    /// Gives directories their modes and times, children first, now that nothing is made in them any more. Gives the
+    /// answer, and what there is now.
+    pub fn end(mut self) -> (Reply, Stamps) {
         if self.failed.is_none()
             && let Some(open) = self.open.take()
         {
@@ -122,7 +131,7 @@ impl Content {
                 self.fail(&directory.path, errno);
             }
         }
-        Reply::PutDone { entries: self.entries, bytes: self.bytes, failed: self.failed }
+        (Reply::PutDone { entries: self.entries, bytes: self.bytes, failed: self.failed }, self.stamps)
     }
 
     fn fail(&mut self, path: &[u8], errno: Errno) {
@@ -153,6 +162,7 @@ impl Content {
                     Ok(()) | Err(Errno::EEXIST) => {}
                     Err(errno) => return Err(errno),
                 }
+                self.stamps.add(&entry.path, Given::directory(entry.mode));
                 let mode = Mode::from_bits_truncate(entry.mode);
                 self.directories.push(Directory { path: entry.path.clone(), mode, mtime });
             }
@@ -161,20 +171,30 @@ impl Content {
                 let mode = Mode::from_bits_truncate(entry.mode);
                 let file = openat(directory, name, flags | OFlag::O_CLOEXEC, mode)?;
                 let (file, left) = (File::from(file), *size);
-                let mut open = OpenFile { path: entry.path.clone(), file, left, mode: entry.mode, mtime };
+                let number = self.stamps.add(&entry.path, Given::Unfinished);
+                let mut open =
+                    OpenFile { path: entry.path.clone(), number, file, left, mode: entry.mode, mtime };
                 open.write(data)?;
                 self.bytes += data.len() as u64;
-                self.open = Some(open).filter(|open| open.left > 0);
+                if open.left == 0 {
+                    self.stamps.set(number, Given::leaf(&fstat(&open.file)?));
+                } else {
+                    self.open = Some(open);
+                }
             }
             EntryKind::Symlink(target) => {
                 symlinkat(target.as_slice(), directory, name)?;
                 let flags = UtimensatFlags::NoFollowSymlink;
                 utimensat(directory, name, &TimeSpec::UTIME_OMIT, &mtime, flags)?;
+                let stat = fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+                self.stamps.add(&entry.path, Given::leaf(&stat));
             }
             EntryKind::Hardlink(target) => {
                 let (target_parent, target_name) = split(target)?;
                 let from = places.of_target.directory(target_parent)?;
                 linkat(from, target_name, directory, name, AtFlags::empty())?;
+                let stat = fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+                self.stamps.add_link(&entry.path, &stat);
             }
         }
         Ok(())

@@ -6,16 +6,19 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use serde_bytes::ByteBuf;
 
-use aegis_init::wire::{Attest, Collect, Exec, Reply, Request, StartStep};
+use aegis_init::wire::{Attest, Exec, FETCH_PATHS_MAX, Reply, Request, StartStep};
 
 use crate::clock::Moment;
 use crate::collect::{Collection, PATTERNS_MAX, Progress};
 use crate::command::{Commands, Event};
+use crate::compare::{Comparison, Fetching};
 use crate::connection::Connection;
 use crate::content::Content;
 use crate::ending::Ending;
+use crate::errand::Errand;
 use crate::files;
 use crate::launch::StartFailure;
+use crate::stamps::Stamps;
 use crate::usage::Sampler;
 
 const SIGNAL_MAX: i32 = 64;
@@ -26,7 +29,8 @@ pub struct Sandbox {
     commands: Commands,
     sampler: Sampler,
     content: Option<Content>,
-    collection: Option<Collection>,
+    stamps: Stamps,
+    errand: Option<Errand>,
 }
 
 impl Sandbox {
@@ -37,7 +41,8 @@ impl Sandbox {
             commands: Commands::new(attest.workspace.clone(), oom_score_adj),
             workspace: attest.workspace,
             content: None,
-            collection: None,
+            stamps: Stamps::new(),
+            errand: None,
         }
     }
 
@@ -46,9 +51,9 @@ impl Sandbox {
         self.commands.pending()
     }
 
-    /// When something is due. A collection is due at once, as soon as the host has read what was sent.
+    /// When something is due. An errand is due at once, as soon as the host has read what was sent.
     pub fn next(&self, connection: &Connection) -> Option<Moment> {
-        if self.collection.is_some() && !connection.sending() {
+        if self.errand.is_some() && !connection.sending() {
             return Some(Moment::BOOT);
         }
         if !self.commands.any() {
@@ -68,11 +73,11 @@ impl Sandbox {
         if connection.sending() {
             return Ok(());
         }
-        match self.collection.as_mut().map(Collection::turn) {
+        match self.errand.as_mut().map(Errand::turn) {
             None | Some(Progress::Working) => Ok(()),
             Some(Progress::Reply(reply)) => connection.send(&reply, None),
             Some(Progress::Done(reply)) => {
-                self.collection = None;
+                self.errand = None;
                 connection.send(&reply, None)
             }
         }
@@ -108,8 +113,11 @@ impl Sandbox {
                 Ok(())
             }
             Request::PutEnd => {
-                let content = self.content.take().unwrap_or_else(|| Content::new(&self.workspace));
-                connection.send(&content.end(), None)
+                self.content();
+                let Some(content) = self.content.take() else { return Err(Ending::Defect) };
+                let (reply, stamps) = content.end();
+                self.stamps = stamps;
+                connection.send(&reply, None)
             }
             Request::Read { id, path, offset, length_max } => {
                 let result = files::read(&self.workspace, &path, offset, length_max);
@@ -119,7 +127,26 @@ impl Sandbox {
                 let result = files::write(&self.workspace, &path, mode, &data);
                 connection.send(&Reply::FileWritten { id, result: result.map_err(|it| it as i32) }, None)
             }
-            Request::Collect(collect) => self.collect(connection, &collect),
+            Request::Collect(collect) => {
+                if collect.patterns.len() > PATTERNS_MAX {
+                    return Err(Ending::HostileFrame);
+                }
+                let errand = Errand::Collect(Box::new(Collection::new(&collect, &self.workspace, now)));
+                self.begin(connection, errand)
+            }
+            Request::Compare(compare) => {
+                let stamps = std::mem::replace(&mut self.stamps, Stamps::new());
+                let errand =
+                    Errand::Compare(Box::new(Comparison::new(&compare, &self.workspace, stamps, now)));
+                self.begin(connection, errand)
+            }
+            Request::Fetch(fetch) => {
+                if fetch.paths.len() > FETCH_PATHS_MAX {
+                    return Err(Ending::HostileFrame);
+                }
+                let errand = Errand::Fetch(Box::new(Fetching::new(fetch, &self.workspace, now)));
+                self.begin(connection, errand)
+            }
             // Those that the session takes itself.
             Request::Attest(_) | Request::Lease { .. } | Request::End => Err(Ending::HostileFrame),
         }
@@ -140,9 +167,11 @@ impl Sandbox {
         now: Moment,
     ) -> Result<(), Ending> {
         let busy = StartFailure { step: StartStep::Request, errno: Errno::EBUSY as i32 };
-        let started = if self.collection.is_some() {
+        let started = if self.errand.is_some() {
             Err(busy)
         } else {
+            // A change at the same moment as the last thing put would not be seen.
+            self.stamps.outlast();
             self.sampler.release(now);
             self.commands.start(exec, descriptors, now)
         };
@@ -152,18 +181,21 @@ impl Sandbox {
         }
     }
 
-    fn collect(&mut self, connection: &mut Connection, collect: &Collect) -> Result<(), Ending> {
-        if self.collection.is_some() || collect.patterns.len() > PATTERNS_MAX {
+    /// Begins what needs a tree at rest: nothing of the task runs any more.
+    fn begin(&mut self, connection: &mut Connection, errand: Errand) -> Result<(), Ending> {
+        if self.errand.is_some() {
             return Err(Ending::HostileFrame);
         }
         self.commands.kill_all();
         self.settle(connection)?;
-        self.collection = Some(Collection::new(collect, &self.workspace, Moment::now()));
+        self.errand = Some(errand);
         Ok(())
     }
 
     fn content(&mut self) -> &mut Content {
-        self.content.get_or_insert_with(|| Content::new(&self.workspace))
+        let stamps = &mut self.stamps;
+        self.content
+            .get_or_insert_with(|| Content::new(&self.workspace, std::mem::replace(stamps, Stamps::new())))
     }
 
     fn settle(&mut self, connection: &mut Connection) -> Result<(), Ending> {

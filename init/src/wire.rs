@@ -22,6 +22,8 @@ pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
 pub const PATH_BYTES_MAX: usize = 4096;
 /// Bytes that one [`Request::Read`] or [`Request::Write`] may carry.
 pub const FILE_BYTES_MAX: usize = 1024 * 1024;
+/// Paths of one [`Request::Fetch`].
+pub const FETCH_PATHS_MAX: usize = 1024;
 /// Commands that may run in one sandbox at once.
 pub const EXECS_MAX: usize = 32;
 
@@ -86,6 +88,11 @@ pub enum Request {
     Collect(Collect),
     /// Kill what is left, answer [`Reply::Bye`] and exit.
     End,
+    /// Kill every command, then tell how the workspace differs from what was put: new and changed entries without
+    /// their content in [`Reply::Out`], what is gone in [`Reply::Gone`], last [`Reply::Compared`]. Asked once.
+    Compare(Compare),
+    /// Send these regular files of the workspace. Answered as [`Request::Collect`] is.
+    Fetch(Fetch),
 }
 
 /// The orders of the first message.
@@ -283,6 +290,26 @@ pub struct Collect {
     pub timeout_ms: u64,
 }
 
+/// How far a comparison of the workspace goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compare {
+    /// Entries that are told at the most.
+    pub entries_max: u64,
+    /// Directory levels at the most.
+    pub depth_max: u32,
+    /// Milliseconds at the most.
+    pub timeout_ms: u64,
+}
+
+/// Files whose content is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetch {
+    /// Paths below the workspace, at most [`FETCH_PATHS_MAX`].
+    pub paths: Vec<ByteBuf>,
+    /// Milliseconds at the most.
+    pub timeout_ms: u64,
+}
+
 /// What init answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
@@ -348,6 +375,15 @@ pub enum Reply {
     Bye {
         /// Resources of the whole sandbox.
         usage: Usage,
+    },
+    /// Entries that were put and are not there any more, by their number: the first that was put has 0.
+    Gone(Vec<u32>),
+    /// The comparison is over.
+    Compared {
+        /// What was left out.
+        done: OutDone,
+        /// Whether everything was looked at; if not, nothing is told to be gone.
+        complete: bool,
     },
 }
 

@@ -7,6 +7,8 @@ mod host;
 
 #[path = "live/commands.rs"]
 mod commands;
+#[path = "live/compare.rs"]
+mod compare;
 #[path = "live/content.rs"]
 mod content;
 #[path = "live/evidence.rs"]

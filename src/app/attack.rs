@@ -16,7 +16,7 @@ use crate::app::attack::canary::{Canary, Files};
 use crate::app::attack::parameters::{Parameters, survivors};
 use crate::app::project::FileUse;
 use crate::app::run::{Caller, Finished};
-use crate::app::{AppError, RunOrder, WorkspaceChoice, logs, run};
+use crate::app::{AppError, Changes, RunOrder, WorkspaceChoice, logs, run};
 use crate::config::Directories;
 use crate::container::Engine;
 use crate::doctor::attack::settle::RUNTIME;
@@ -211,6 +211,7 @@ pub fn quiet_order(
         project_file: FileUse::Ignore,
         git: GitHistory::Full,
         include_secrets: Vec::new(),
+        changes: Changes::Dropped,
         workdir: None,
         environment: Vec::new(),
         outputs: Vec::new(),

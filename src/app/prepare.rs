@@ -1,7 +1,7 @@
 //! From an order to a task with its policy, before the engine is asked: every mistake that can be found is found here.
 
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::app::join::{Joined, Settled, join};
 use crate::app::project::{self, FileUse, Project, Trust};
@@ -141,7 +141,7 @@ fn unmarked(order: &RunOrder) -> Option<String> {
     ))
 }
 
-fn excluded(patterns: &[Written<String>]) -> Result<Option<Rc<Ignores>>, AppError> {
+fn excluded(patterns: &[Written<String>]) -> Result<Option<Arc<Ignores>>, AppError> {
     if patterns.is_empty() {
         return Ok(None);
     }

@@ -8,24 +8,27 @@ use tokio::sync::mpsc;
 
 use crate::app::owner::service::Door;
 use crate::app::prepare::{Prepared, prepare};
-use crate::app::{AppError, RunOrder, host, sweep};
+use crate::app::{AppError, Changes, RunOrder, host, sweep};
 use crate::config::Directories;
 use crate::config::trust::TrustStore;
 use crate::container::{Engine, EngineFacts, ImageFacts};
 use crate::docker::{DockerEngine, address, credentials};
 use crate::executor::starting::Place;
-use crate::executor::{Attempt, Control, Sinks, control, run_attempt};
+use crate::executor::{Attempt, ChangesOut, Control, Sinks, control, run_attempt};
 use crate::policy::{Admitted, Pull, admit};
 use crate::record::{
     Found, Image, Limits, NewRun, Owner, Phase, PolicyRecord, Record, Run, TaskRecord, WorkspaceRecord,
 };
+use crate::sandbox::changes::gather::{Start, open_root};
+use crate::sandbox::changes::kept::Kept;
 use crate::sandbox::container_spec::WORKSPACE;
 use crate::sandbox::enforceable;
 use crate::sandbox::init_binary;
 use crate::sandbox::outputs::{Destination, Extractor, OutputLimits, Wanted};
+use crate::sandbox::workspace::Base;
 use crate::store::{OwnerLock, Store};
 use crate::task::run_id::RunSelector;
-use crate::task::{OutputRequest, RunId};
+use crate::task::{OutputRequest, RunId, WorkspaceSource};
 
 /// Makes the sinks of a run.
 pub type MakeSinks<'a> = Box<dyn FnOnce(RunId, &Directories) -> Result<Sinks, AppError> + 'a>;
@@ -109,6 +112,7 @@ pub async fn run(
     // Everything that can fail on this host comes before the run is accepted: from then on it has an outcome.
     let id = RunId::generate();
     let outputs = outputs(order, &prepared.task.outputs, id, &admitted)?;
+    let changes = changes_out(order, id, &prepared, &admitted, directories)?;
     let sinks = (caller.sinks)(id, directories)?;
     let door = Door::open(&directories.runtime, id, caller.wishes).map_err(|source| AppError::Use {
         what: "the runtime directory",
@@ -144,6 +148,7 @@ pub async fn run(
         stdio: order.terminal.map_or(Stdio::Pipes, |(rows, columns)| Stdio::Terminal { rows, columns }),
         grace_ms: order.grace_ms,
         outputs,
+        changes,
         control: caller.control,
         begun: caller.begun,
         progress: &phase,
@@ -244,6 +249,32 @@ fn outputs(
     let limits = OutputLimits::from(&admitted.policy().outputs);
     let patterns: Vec<String> = wanted.iter().map(|it| it.pattern.clone()).collect();
     Ok(Some(Extractor::new(&destination, Wanted::parse(&patterns, WORKSPACE)?, limits)?))
+}
+
+/// Opens where changes are looked for, before anything is started; `None` where there is no workspace, or nobody wants
+/// them.
+fn changes_out(
+    order: &RunOrder,
+    run: RunId,
+    prepared: &Prepared,
+    admitted: &Admitted,
+    directories: &Directories,
+) -> Result<Option<ChangesOut>, AppError> {
+    let (Some(plan), WorkspaceSource::Directory(root), Changes::Kept) =
+        (&prepared.workspace, &prepared.task.workspace, order.changes)
+    else {
+        return Ok(None);
+    };
+    let (directory, root) = open_root(root)?;
+    let start = Start {
+        root,
+        directory,
+        left_out: plan.left_out.clone(),
+        limits: OutputLimits::from(&admitted.policy().outputs),
+        kept: Kept::new(&directories.state),
+        run,
+    };
+    Ok(Some(ChangesOut { start, base: Base::default() }))
 }
 
 fn now_ms() -> i64 {

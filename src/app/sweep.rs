@@ -4,6 +4,7 @@
 //! The order is container, slot, run: a container is matched to its slot by its label, a slot to its owner by the lock
 //! that the kernel gives back when a process ends. What belongs to a living owner, or to another instance, is left.
 
+mod changes;
 mod logs;
 
 use std::path::Path;
@@ -13,6 +14,7 @@ use crate::config::{Directories, Retention};
 use crate::container::{Engine, EngineError, ImageFacts, ListedContainer};
 use crate::docker::DockerEngine;
 use crate::record::{End, Record, Transition};
+use crate::sandbox::changes::kept::Kept;
 use crate::sandbox::container_spec::{LABEL_INSTANCE, LABEL_SLOT};
 use crate::sandbox::slot;
 use crate::store::{Logs, Store, owner};
@@ -46,6 +48,8 @@ pub struct Swept {
     pub runs_forgotten: Vec<RunId>,
     /// Logs without a run, and the oldest above the quota.
     pub logs: Vec<RunId>,
+    /// Change sets without a run, and the oldest above the quota.
+    pub changes: Vec<RunId>,
     /// Images of ours that go: unnamed ones, and the oldest above the quota.
     pub images: Vec<String>,
     /// Bytes of all these.
@@ -82,6 +86,7 @@ pub async fn sweep(
     sockets(&directories.runtime.join("runs"), mode, &mut swept);
     runs(store, directories, retention, mode, &mut swept).await?;
     logs::sweep(store, directories, retention, mode, &mut swept).await?;
+    changes::sweep(store, directories, retention, mode, &mut swept).await?;
     images(engine, retention, mode, &mut swept).await?;
     Ok(swept)
 }
@@ -171,13 +176,15 @@ async fn runs(
     orphans(store, mode, swept).await?;
     let now_ms = now_ms();
     let logs = Logs::new(&directories.state);
+    let changes = Kept::new(&directories.state);
     for run in store.ended_before(retention.horizon_ms(now_ms), FORGOTTEN_MAX).await? {
-        swept.bytes_freed += logs.bytes(run).unwrap_or(0);
+        swept.bytes_freed += logs.bytes(run).unwrap_or(0) + changes.bytes(run).unwrap_or(0);
         if mode == Mode::Remove {
             if store.forget(run).await? == Transition::Superseded {
                 continue;
             }
             let _ = logs.remove(run);
+            let _ = changes.remove(run);
         }
         swept.runs_forgotten.push(run);
     }

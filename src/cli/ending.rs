@@ -10,6 +10,7 @@ use crate::cli::failure::Failure;
 use crate::cli::flags::ResultTarget;
 use crate::cli::run::SandboxArgs;
 use crate::cli::{CommandResult, attached, print, talk};
+use crate::record::ChangeCounts;
 use crate::report::why::{Ended, remarks};
 use crate::report::{result, summary};
 use crate::task::escape::escape;
@@ -126,7 +127,22 @@ fn say(finished: &Finished, ended: &Ended<'_>) {
     if rest > 0 {
         talk::note(&format!("{rest} more were left out: `aegis show {}`", finished.run.id.short()));
     }
+    if let Some(changes) = &end.changes {
+        say_changes(changes, &finished.run.id.short());
+    }
     if let Some(directory) = &end.output_dir {
         talk::note(&format!("outputs are in {}", directory.display()));
+    }
+}
+
+fn say_changes(changes: &ChangeCounts, run: &str) {
+    if let Some(failure) = &changes.failure {
+        return talk::note(&format!("what changed in the workspace could not be kept: {failure}"));
+    }
+    if changes.total() > 0 {
+        talk::note(&format!("`aegis diff {run}` shows the changes, `aegis apply {run}` brings them in"));
+    }
+    if !changes.complete {
+        talk::note(&format!("these are not all changes: `aegis diff {run}` says why"));
     }
 }

@@ -149,6 +149,7 @@ impl From<AppError> for Failure {
             AppError::Policy(_)
             | AppError::Ceiling(_)
             | AppError::Workspace(_)
+            | AppError::Root(_)
             | AppError::Outputs(_)
             | AppError::Project(_)
             | AppError::Pull(_)

@@ -55,6 +55,7 @@ fn lines(swept: &Swept, mode: Mode) -> String {
     );
     lines.extend(swept.runs_forgotten.iter().map(|it| format!("{removed} run {} and its log", it.short())));
     lines.extend(swept.logs.iter().map(|it| format!("{removed} the log of run {}", it.short())));
+    lines.extend(swept.changes.iter().map(|it| format!("{removed} the changes of run {}", it.short())));
     lines.extend(swept.images.iter().map(|it| format!("{removed} image {it}")));
     lines.push(format!("{freed} {}", amount::bytes(swept.bytes_freed)));
     lines.join("\n")
@@ -70,6 +71,7 @@ fn json(swept: &Swept, mode: Mode) -> String {
         "runs_ended": ids(&swept.runs_ended),
         "runs_forgotten": ids(&swept.runs_forgotten),
         "logs": ids(&swept.logs),
+        "changes": ids(&swept.changes),
         "images": swept.images,
         "bytes_freed": swept.bytes_freed,
     })

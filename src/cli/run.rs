@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::app::project::FileUse;
-use crate::app::{self, RunOrder, WorkspaceChoice};
+use crate::app::{self, Changes, RunOrder, WorkspaceChoice};
 use crate::cli::failure::Failure;
 use crate::cli::flags::{self, ResultTarget};
 use crate::cli::{CommandResult, attached, ending};
@@ -100,6 +100,10 @@ pub struct SandboxArgs {
     /// Where outputs go; without it a directory of the run below ./aegis-out
     #[arg(long, value_name = "DIR")]
     output_dir: Option<PathBuf>,
+
+    /// Do not keep what changes in the workspace: `aegis diff` and `aegis apply` have nothing then
+    #[arg(long)]
+    no_changes: bool,
 
     /// A variable of the command's environment; repeatable
     #[arg(short = 'e', long = "env", value_name = "K=V", value_parser = flags::variable)]
@@ -211,6 +215,7 @@ pub(super) fn order(
         environment: environment(args)?,
         outputs: args.outputs.iter().map(|it| OutputRequest { pattern: it.clone() }).collect(),
         output_directory: args.output_dir.clone(),
+        changes: if args.no_changes { Changes::Dropped } else { Changes::Kept },
         grace_ms,
         terminal: stdio.terminal(),
     })

@@ -10,14 +10,16 @@ pub struct Retention {
     pub days: u32,
     /// Bytes that logs may use together; the oldest go first.
     pub log_bytes_max: u64,
+    /// Bytes that change sets may use together; the oldest go first.
+    pub changes_bytes_max: u64,
     /// Bytes of images that only Aegis uses; the least recently used go first.
     pub image_bytes_max: u64,
 }
 
 impl Retention {
-    /// What holds where nobody said otherwise: 30 days, 10 GiB of logs, 20 GiB of images.
+    /// What holds where nobody said otherwise: 30 days, 10 GiB of logs and of changes each, 20 GiB of images.
     pub const fn standard() -> Self {
-        Self { days: 30, log_bytes_max: 10 << 30, image_bytes_max: 20 << 30 }
+        Self { days: 30, log_bytes_max: 10 << 30, changes_bytes_max: 10 << 30, image_bytes_max: 20 << 30 }
     }
 
     /// Runs that ended before this time are past their retention.

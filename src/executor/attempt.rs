@@ -8,6 +8,7 @@ use aegis_init::wire::{Reply, Request, Stdio, Usage};
 use tokio::sync::mpsc;
 
 use crate::container::{Engine, ImageFacts};
+use crate::executor::changes_out::{ChangesOut, changes_out};
 use crate::executor::control::{self, Control};
 use crate::executor::meter::Meter;
 use crate::executor::outputs_out::{COLLECT_TIME_MAX, collect, keep_collected};
@@ -52,6 +53,8 @@ pub struct Attempt<'a> {
     pub grace_ms: u64,
     /// Takes the outputs; `None` where none are declared.
     pub outputs: Option<Extractor>,
+    /// Takes what the task changed in its workspace; `None` where nobody wants it.
+    pub changes: Option<ChangesOut>,
     /// The caller's wishes.
     pub control: mpsc::Receiver<Control>,
     /// When the whole began, for the total.
@@ -164,7 +167,12 @@ async fn released<R: Record>(
     if let Some(plan) = attempt.workspace.take() {
         (attempt.progress)(Phase::Workspace);
         tokio::select! {
-            sent = send_workspace(plan, standing) => sent?,
+            sent = send_workspace(plan, standing) => {
+                let base = sent?;
+                if let Some(changes) = &mut attempt.changes {
+                    changes.base = base;
+                }
+            }
             by = control::cancelled(&mut attempt.control) => return Err(Unreleased::Outcome(Outcome::Cancelled(by))),
         }
     }
@@ -316,6 +324,10 @@ async fn collect_and_end(
             Err(_) => (None, Some("the collection took too long".to_owned())),
         };
         keep_collected(extractor.finish(done), failed, attempt.task, end);
+    }
+    if let Some(changes) = attempt.changes.take() {
+        (attempt.progress)(Phase::Outputs);
+        end.changes = Some(changes_out(changes, standing).await);
     }
     timings.ended(Phase::Outputs);
     standing.sender.send(&Request::End, &[]).await.ok()?;

@@ -16,8 +16,11 @@ const WORKSPACE_TIME_MAX: Duration = Duration::from_secs(120);
 /// Messages of workspace content that wait for init.
 const CONTENT_QUEUE_MAX: usize = 8;
 
-/// Copies the workspace in: a thread reads files, this task sends them.
-pub(super) async fn send_workspace(plan: workspace::Plan, standing: &mut Standing) -> Result<(), Unreleased> {
+/// Copies the workspace in: a thread reads files, this task sends them. Gives what was sent.
+pub(super) async fn send_workspace(
+    plan: workspace::Plan,
+    standing: &mut Standing,
+) -> Result<workspace::Base, Unreleased> {
     let (queue, mut content) = mpsc::channel::<Request>(CONTENT_QUEUE_MAX);
     let reader = tokio::task::spawn_blocking(move || {
         workspace::send(&plan, &mut |request| queue.blocking_send(request).map_err(|_| workspace::Stopped))
@@ -37,13 +40,11 @@ pub(super) async fn send_workspace(plan: workspace::Plan, standing: &mut Standin
     if let Some(error) = failed {
         return Err(error.into());
     }
-    if let Err(error) = sent {
-        return Err(infrastructure(told(&error)));
-    }
+    let sent = sent.map_err(|error| infrastructure(told(&error)))?;
     let received = tokio::time::timeout(WORKSPACE_TIME_MAX, standing.receiver.receive()).await;
     let received = received.map_err(|_| ChannelError::NobodyCame { waited: WORKSPACE_TIME_MAX })??;
     match received.message {
-        Reply::PutDone { failed: None, .. } => Ok(()),
+        Reply::PutDone { failed: None, .. } => Ok(sent.base),
         Reply::PutDone { failed: Some((path, errno)), .. } => Err(infrastructure(format!(
             "the workspace could not be written inside the sandbox: `{}`: {}",
             escape(&path),

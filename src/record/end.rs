@@ -23,6 +23,8 @@ pub struct End {
     pub dropped: Vec<Dropped>,
     /// How many were left out in all.
     pub dropped_count: u64,
+    /// What the task changed in its workspace; `None` if nobody looked.
+    pub changes: Option<ChangeCounts>,
     /// Writable mounts that were seen full, by mount point.
     pub full_mounts: Vec<String>,
     /// How long each phase took, microseconds, in order.
@@ -41,6 +43,7 @@ impl End {
             unmatched: Vec::new(),
             dropped: Vec::new(),
             dropped_count: 0,
+            changes: None,
             full_mounts: Vec::new(),
             timings: Vec::new(),
         }
@@ -123,6 +126,32 @@ pub struct Dropped {
     pub path: Vec<u8>,
     /// Why, in a few words.
     pub reason: String,
+}
+
+/// How much a task changed in its workspace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChangeCounts {
+    /// New entries.
+    pub added: u64,
+    /// Entries that were something else.
+    pub modified: u64,
+    /// Entries that are gone.
+    pub deleted: u64,
+    /// Entries that no change can be made of.
+    pub skipped: u64,
+    /// Changes in places that the workspace leaves out.
+    pub left_out: u64,
+    /// Whether these are all.
+    pub complete: bool,
+    /// Why nothing of them is kept; `None` where they are.
+    pub failure: Option<String>,
+}
+
+impl ChangeCounts {
+    /// How many changes are kept.
+    pub fn total(&self) -> u64 {
+        self.added.saturating_add(self.modified).saturating_add(self.deleted)
+    }
 }
 
 /// A phase of an attempt whose time is kept.

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::record::{
-    Artifact, Dropped, End, Fence, Image, Limits, NewRun, OutputCounts, Owner, Phase, PolicyRecord, Run,
-    Slot, TaskRecord, Usage, Withheld, WorkspaceRecord,
+    Artifact, ChangeCounts, Dropped, End, Fence, Image, Limits, NewRun, OutputCounts, Owner, Phase,
+    PolicyRecord, Run, Slot, TaskRecord, Usage, Withheld, WorkspaceRecord,
 };
 use crate::task::outcome::{LostReason, StartFailure};
 use crate::task::{Cancellation, DiskLimit, GitHistory, Outcome, RunId, RunState, TimeLimit};
@@ -111,6 +111,15 @@ pub(crate) fn end(outcome: Outcome) -> End {
         unmatched: vec!["nothing/*".to_owned()],
         dropped: vec![Dropped { path: b"report/fifo".to_vec(), reason: "not a file".to_owned() }],
         dropped_count: 1,
+        changes: Some(ChangeCounts {
+            added: 2,
+            modified: 1,
+            deleted: 0,
+            skipped: 1,
+            left_out: 7,
+            complete: true,
+            failure: None,
+        }),
         full_mounts: vec!["/tmp".to_owned()],
         timings: vec![(Phase::Create, 40_000), (Phase::Run, 1_240_000), (Phase::Total, 1_400_000)],
     }

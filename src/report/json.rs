@@ -61,6 +61,9 @@ pub struct RunJson {
     pub output: Option<OutputJson>,
     /// What came out.
     pub artifacts: Option<ArtifactsJson>,
+    /// What the task changed in its workspace; `null` if nobody looked.
+    #[serde(default)]
+    pub changes: Option<ChangesJson>,
     /// Writable mounts that were seen full.
     pub full_mounts: Vec<String>,
     /// Microseconds of each phase.
@@ -294,6 +297,26 @@ pub struct DroppedJson {
     pub path: String,
     /// Why.
     pub reason: String,
+}
+
+/// How much a task changed in its workspace: `aegis diff` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangesJson {
+    /// New entries.
+    pub added: u64,
+    /// Entries that were something else.
+    pub modified: u64,
+    /// Entries that are gone.
+    pub deleted: u64,
+    /// Entries that no change can be made of: FIFOs, sockets, devices, and what a limit kept away.
+    pub skipped: u64,
+    /// Changes in places that the workspace leaves out.
+    pub left_out: u64,
+    /// Whether these are all.
+    pub complete: bool,
+    /// Why nothing of them is kept; `null` where they are.
+    pub failure: Option<String>,
 }
 
 /// A run in a list.

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::record::{End, Limits, Run, RunBrief, Usage, WorkspaceRecord};
+use crate::record::{ChangeCounts, End, Limits, Run, RunBrief, Usage, WorkspaceRecord};
 use crate::report::amount;
 use crate::report::json::{
-    ArtifactJson, ArtifactsJson, BriefJson, DroppedJson, ImageJson, LimitsJson, OutcomeJson, OutputJson,
-    PolicyJson, RESULT_SCHEMA, RunJson, SandboxJson, TaskJson, UsageJson, WithheldJson, WorkspaceJson,
+    ArtifactJson, ArtifactsJson, BriefJson, ChangesJson, DroppedJson, ImageJson, LimitsJson, OutcomeJson,
+    OutputJson, PolicyJson, RESULT_SCHEMA, RunJson, SandboxJson, TaskJson, UsageJson, WithheldJson,
+    WorkspaceJson,
 };
 use crate::task::escape::escape;
 use crate::task::outcome::{LostReason, StartFailure};
@@ -52,6 +53,7 @@ pub fn of(run: &Run) -> RunJson {
             log_truncated: it.output.log_truncated,
         }),
         artifacts: end.map(artifacts),
+        changes: end.and_then(|it| it.changes.as_ref()).map(changes),
         full_mounts: end.map_or_else(Vec::new, |it| it.full_mounts.clone()),
         timings_us: end
             .map(|it| it.timings.iter().map(|(phase, us)| (phase.name().to_owned(), *us)).collect())
@@ -156,6 +158,18 @@ fn artifacts(end: &End) -> ArtifactsJson {
         unmatched: end.unmatched.clone(),
         dropped: dropped.collect(),
         dropped_count: end.dropped_count,
+    }
+}
+
+fn changes(counts: &ChangeCounts) -> ChangesJson {
+    ChangesJson {
+        added: counts.added,
+        modified: counts.modified,
+        deleted: counts.deleted,
+        skipped: counts.skipped,
+        left_out: counts.left_out,
+        complete: counts.complete,
+        failure: counts.failure.clone(),
     }
 }
 

@@ -27,7 +27,7 @@ pub fn line(run: RunId, end: &End) -> String {
     if written > 0 {
         text.push_str(&format!(", {} out", amount::bytes(written)));
     }
-    for part in artifacts(end) {
+    for part in artifacts(end).into_iter().chain(changes(end)) {
         text.push_str(&format!(", {part}"));
     }
     text
@@ -48,6 +48,15 @@ fn artifacts(end: &End) -> Vec<String> {
         parts.push(format!("{} not found", end.unmatched.len()));
     }
     parts
+}
+
+/// What changed in the workspace, in words.
+fn changes(end: &End) -> Option<String> {
+    match end.changes.as_ref()?.total() {
+        0 => None,
+        1 => Some("1 change in the workspace".to_owned()),
+        count => Some(format!("{count} changes in the workspace")),
+    }
 }
 
 /// A command as one line that a shell would read the same way, as far as text can carry it.
@@ -94,7 +103,7 @@ mod tests {
     fn the_last_line_has_time_peak_and_output() {
         check(
             &fixture::end(Outcome::Exited(0)),
-            "run 0123456789ab: exited(0) in 1.24 s, peak 34 MiB, 12 pids, 1.2 KiB out, 1 file collected, 1 left out, 1 not found",
+            "run 0123456789ab: exited(0) in 1.24 s, peak 34 MiB, 12 pids, 1.2 KiB out, 1 file collected, 1 left out, 1 not found, 3 changes in the workspace",
         );
     }
 

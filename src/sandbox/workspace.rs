@@ -1,8 +1,10 @@
 //! The way in: which directory is copied, what of it, and the messages that carry it. Nothing of the host is mounted;
 //! the task gets a copy that was bounded, counted and found readable before anything started.
 
+pub mod base;
 pub mod excludes;
 pub mod find;
+pub mod left_out;
 pub mod scan;
 pub mod send;
 pub mod withheld;
@@ -28,8 +30,10 @@ use crate::record::{Withheld, WorkspaceRecord};
 use crate::task::escape::escape;
 use crate::task::{GitHistory, TaskSpec};
 
+pub use base::Base;
 pub use find::{accept, find_project};
 pub use ignores::Ignores;
+pub use left_out::LeftOut;
 pub use scan::{scan, scan_excluding};
 pub use send::{Sent, Stopped, send};
 
@@ -69,6 +73,8 @@ pub struct Plan {
     /// Open directories that the content comes from: the workspace, and a git directory outside of it.
     sources: Vec<OwnedFd>,
     directories: Vec<Directory>,
+    /// The rules by which entries were left out.
+    pub left_out: LeftOut,
     /// For people and records.
     pub summary: Summary,
 }

@@ -5,7 +5,7 @@ mod workspace;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Dropped, End, Limits, Phase, Usage};
+use crate::record::{ChangeCounts, Dropped, End, Limits, Phase, Usage};
 use crate::task::outcome::{LostReason, StartFailure};
 use crate::task::{Cancellation, DiskLimit, Outcome, TimeLimit};
 
@@ -240,6 +240,21 @@ struct RemarksJson {
     dropped_count: u64,
     full_mounts: Vec<String>,
     timings_us: Vec<(String, u64)>,
+    // Runs of an earlier version have none.
+    #[serde(default)]
+    changes: Option<ChangesJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangesJson {
+    added: u64,
+    modified: u64,
+    deleted: u64,
+    skipped: u64,
+    left_out: u64,
+    complete: bool,
+    failure: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -256,6 +271,7 @@ pub(crate) struct Remarks {
     pub(crate) dropped_count: u64,
     pub(crate) full_mounts: Vec<String>,
     pub(crate) timings: Vec<(Phase, u64)>,
+    pub(crate) changes: Option<ChangeCounts>,
 }
 
 pub(crate) fn remarks_text(end: &End) -> Result<String, serde_json::Error> {
@@ -270,6 +286,15 @@ pub(crate) fn remarks_text(end: &End) -> Result<String, serde_json::Error> {
         dropped_count: end.dropped_count,
         full_mounts: end.full_mounts.clone(),
         timings_us: end.timings.iter().map(|(phase, us)| (phase.name().to_owned(), *us)).collect(),
+        changes: end.changes.as_ref().map(|it| ChangesJson {
+            added: it.added,
+            modified: it.modified,
+            deleted: it.deleted,
+            skipped: it.skipped,
+            left_out: it.left_out,
+            complete: it.complete,
+            failure: it.failure.clone(),
+        }),
     })
 }
 
@@ -289,6 +314,15 @@ pub(crate) fn remarks(text: &str) -> Option<Remarks> {
         dropped_count: it.dropped_count,
         full_mounts: it.full_mounts,
         timings,
+        changes: it.changes.map(|it| ChangeCounts {
+            added: it.added,
+            modified: it.modified,
+            deleted: it.deleted,
+            skipped: it.skipped,
+            left_out: it.left_out,
+            complete: it.complete,
+            failure: it.failure,
+        }),
     })
 }
 

@@ -238,6 +238,7 @@ impl RunRow {
             unmatched: remarks.unmatched,
             dropped: remarks.dropped,
             dropped_count: remarks.dropped_count,
+            changes: remarks.changes,
             full_mounts: remarks.full_mounts,
             timings: remarks.timings,
         }))

@@ -184,7 +184,7 @@ fn a_living_owner_keeps_everything() {
 
 /// Moves the end of a run into the past. The database itself holds that an outcome never changes, so its triggers are
 /// taken away for that moment.
-fn age(aegis: &Aegis, run: &str, days: i64) {
+pub fn age(aegis: &Aegis, run: &str, days: i64) {
     let script = "import sqlite3, sys\n\
                   db = sqlite3.connect(sys.argv[1])\n\
                   triggers = db.execute(\"SELECT name, sql FROM sqlite_master WHERE type = 'trigger'\").fetchall()\n\

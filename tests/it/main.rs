@@ -4,6 +4,7 @@
 
 mod ar;
 mod book;
+mod changes;
 mod demo;
 mod doctor;
 mod dv;

@@ -11,9 +11,9 @@ use crate::task::RunId;
 use crate::task::run_id::RunSelector;
 
 /// A log is begun before its run is recorded; younger ones are left alone.
-const YOUNG_MS: i64 = 60 * 60 * 1000;
+pub(super) const YOUNG_MS: i64 = 60 * 60 * 1000;
 /// Runs that go on at the most.
-const ACTIVE_MAX: u32 = 100_000;
+pub(super) const ACTIVE_MAX: u32 = 100_000;
 
 /// Removes them, or lists them.
 pub(super) async fn sweep(
@@ -53,8 +53,8 @@ pub(super) async fn sweep(
     Ok(())
 }
 
-/// The oldest logs, as many as it takes for the rest to fit.
-fn above_quota(mut logs: Vec<(RunId, u64)>, bytes_max: u64) -> Vec<(RunId, u64)> {
+/// The oldest ones, as many as it takes for the rest to fit.
+pub(super) fn above_quota(mut logs: Vec<(RunId, u64)>, bytes_max: u64) -> Vec<(RunId, u64)> {
     logs.sort_by_key(|(run, _)| std::cmp::Reverse(*run));
     let mut total = 0u64;
     logs.retain(|(_, bytes)| {

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
@@ -25,7 +25,7 @@ const FILE_BYTES_MAX: u64 = 256 * 1024;
 #[derive(Debug)]
 pub struct Ignores {
     own: Gitignore,
-    above: Option<Rc<Ignores>>,
+    above: Option<Arc<Ignores>>,
 }
 
 /// What the patterns say of a path.
@@ -44,8 +44,8 @@ impl Ignores {
     pub fn read(
         directory: BorrowedFd<'_>,
         path: &[u8],
-        above: Option<Rc<Self>>,
-    ) -> Result<Rc<Self>, WorkspaceError> {
+        above: Option<Arc<Self>>,
+    ) -> Result<Arc<Self>, WorkspaceError> {
         let name = beneath::join(path, FILE_NAME.as_bytes());
         let refused = |line, reason: String| WorkspaceError::Ignore { path: escape(&name), line, reason };
 
@@ -82,14 +82,14 @@ impl Ignores {
             }
         }
         let own = builder.build().map_err(|cause| refused(1, escape(cause.to_string().as_bytes())))?;
-        Ok(Rc::new(Self { own, above }))
+        Ok(Arc::new(Self { own, above }))
     }
 
     /// Patterns that a file gives as a list, each with its line.
     pub fn listed<'a>(
         file: &str,
         patterns: impl IntoIterator<Item = (usize, &'a str)>,
-    ) -> Result<Rc<Self>, WorkspaceError> {
+    ) -> Result<Arc<Self>, WorkspaceError> {
         let refused = |line, cause: ignore::Error| WorkspaceError::Ignore {
             path: file.to_owned(),
             line,
@@ -100,7 +100,7 @@ impl Ignores {
             builder.add_line(None, pattern).map_err(|cause| refused(line, cause))?;
         }
         let own = builder.build().map_err(|cause| refused(1, cause))?;
-        Ok(Rc::new(Self { own, above: None }))
+        Ok(Arc::new(Self { own, above: None }))
     }
 
     /// What is said of `path`. Inside a `.git` only patterns that name it count: a line `build/` means no branch.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::fs::{Access, AtFlags, Dir, FileType, Stat, accessat, fstat, statat};
 use rustix::io::Errno;
@@ -16,6 +16,7 @@ use crate::sandbox::workspace::git::clean::{self, Clean};
 use crate::sandbox::workspace::git::history;
 use crate::sandbox::workspace::git::parts::{self, Part};
 use crate::sandbox::workspace::ignores::{FILE_NAME, Ignores, Said};
+use crate::sandbox::workspace::left_out::LeftOut;
 use crate::sandbox::workspace::weight::{Count, Weight, Weights};
 use crate::sandbox::workspace::{
     Choice, Directory, Item, Limits, Meta, Plan, Summary, What, WorkspaceError, changed, excludes, git,
@@ -43,11 +44,13 @@ pub fn scan_excluding(
     root: &Path,
     limits: Limits,
     choice: &Choice,
-    excluded: Option<Rc<Ignores>>,
+    excluded: Option<Arc<Ignores>>,
 ) -> Result<Plan, WorkspaceError> {
     let opened =
         File::open(root).map_err(|cause| WorkspaceError::Missing { path: root.to_path_buf(), cause })?;
-    let mut walk = Walk { excluded, ..Walk::new(limits, choice) };
+    let mut walk = Walk::new(limits, choice);
+    walk.plan.left_out = LeftOut::always(excluded.clone());
+    walk.excluded = excluded;
     walk.tree(opened.into(), b"", &Select::Project)?;
     if !walk.weights.exceed(limits) {
         git::adopt(root, &mut walk)?;
@@ -79,7 +82,7 @@ pub(super) struct Walk {
     /// Regular files named `.git`, as (directory, item) of the plan.
     pub gitfiles: Vec<(usize, usize)>,
     /// Patterns that nothing overrules.
-    excluded: Option<Rc<Ignores>>,
+    excluded: Option<Arc<Ignores>>,
     /// Working trees whose `.git` is a file, with their git directories; both as paths inside.
     pub trees: Vec<(Vec<u8>, Vec<u8>)>,
     /// What of the repository goes in.
@@ -99,7 +102,7 @@ struct Pending {
     from: Vec<u8>,
     to: Vec<u8>,
     made: Option<Meta>,
-    ignores: Option<Rc<Ignores>>,
+    ignores: Option<Arc<Ignores>>,
     inside_git: bool,
     /// How much of `to` is the git directory that it lies in, if it lies in one.
     git_length: Option<usize>,
@@ -108,7 +111,13 @@ struct Pending {
 
 impl Walk {
     fn new(limits: Limits, choice: &Choice) -> Self {
-        let plan = Plan { limits, sources: Vec::new(), directories: Vec::new(), summary: Summary::default() };
+        let plan = Plan {
+            limits,
+            sources: Vec::new(),
+            directories: Vec::new(),
+            left_out: LeftOut::default(),
+            summary: Summary::default(),
+        };
         Self {
             plan,
             gitfiles: Vec::new(),
@@ -205,7 +214,9 @@ impl Walk {
         };
         let has = |name: &[u8]| names.binary_search_by(|it| it.as_slice().cmp(name)).is_ok();
         let ignores = if matches!(select, Select::Project) && has(FILE_NAME.as_bytes()) {
-            Some(Ignores::read(directory.as_fd(), &at.to, at.ignores.clone())?)
+            let read = Ignores::read(directory.as_fd(), &at.to, at.ignores.clone())?;
+            self.plan.left_out.add(&at.to, read.clone());
+            Some(read)
         } else {
             at.ignores.clone()
         };

@@ -6,10 +6,13 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use aegis_init::wire::{CHUNK_BYTES_MAX, Entry, EntryKind, Request};
-use rustix::fs::{AtFlags, FileType, fstat, readlinkat, statat};
+use rustix::fs::{AtFlags, FileType, Stat, fstat, readlinkat, statat};
 
 use crate::sandbox::beneath;
-use crate::sandbox::workspace::{Directory, Item, Meta, Plan, What, WorkspaceError, changed, unreadable};
+use crate::sandbox::workspace::base::Identity;
+use crate::sandbox::workspace::{
+    Base, Directory, Item, Meta, Plan, What, WorkspaceError, changed, unreadable,
+};
 
 /// Bytes that an entry takes in a message besides its path and content, at the most.
 const ENTRY_BYTES: usize = 64;
@@ -19,12 +22,14 @@ const ENTRY_BYTES: usize = 64;
 pub struct Stopped;
 
 /// What was sent; init's answer must say the same.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sent {
     /// Entries.
     pub entries: u64,
     /// Content bytes.
     pub bytes: u64,
+    /// What each entry was, in order.
+    pub base: Base,
 }
 
 /// Sends a whole plan, [`Request::PutEnd`] last. One chunk of content is held at a time.
@@ -36,7 +41,7 @@ pub fn send(
         Batch { sink, entries: Vec::new(), weight: 0, sent: Sent::default(), bytes_max: plan.limits.bytes };
     for directory in &plan.directories {
         if let Some(meta) = directory.made {
-            batch.push(entry(directory.to.clone(), meta, EntryKind::Dir))?;
+            batch.push(entry(directory.to.clone(), meta, EntryKind::Dir), None)?;
         }
         let source = plan.sources[directory.source].as_fd();
         let opened = beneath::directory(source, &directory.from).map_err(|_| changed(&directory.to))?;
@@ -60,16 +65,17 @@ fn send_item(
         What::File => send_file(batch, opened, &item.name, to),
         What::Text(text) => {
             let (meta, content) = text.as_ref();
-            send_content(batch, content.as_slice(), *meta, content.len() as u64, to)
+            send_content(batch, content.as_slice(), *meta, content.len() as u64, to, None)
         }
         What::Symlink => {
             let target = readlinkat(opened, &item.name, Vec::new()).map_err(|_| changed(&to))?;
-            let meta = lstat(opened, &item.name).ok_or_else(|| changed(&to))?;
-            batch.push(entry(to, meta, EntryKind::Symlink(target.into_bytes().into())))
+            let stat = lstat(opened, &item.name).ok_or_else(|| changed(&to))?;
+            batch.push(entry(to, Meta::of(&stat), EntryKind::Symlink(target.into_bytes().into())), None)
         }
         What::Hardlink(first) => {
-            let meta = lstat(opened, &item.name).ok_or_else(|| changed(&to))?;
-            batch.push(entry(to, meta, EntryKind::Hardlink(first.clone().into())))
+            let stat = lstat(opened, &item.name).ok_or_else(|| changed(&to))?;
+            let hard_link = EntryKind::Hardlink(first.clone().into());
+            batch.push(entry(to, Meta::of(&stat), hard_link), Some(Identity::of(&stat)))
         }
     }
 }
@@ -89,7 +95,7 @@ fn send_file(
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(changed(&to));
     }
-    send_content(batch, File::from(opened), Meta::of(&stat), size, to)
+    send_content(batch, File::from(opened), Meta::of(&stat), size, to, Some(Identity::of(&stat)))
 }
 
 /// Announces `size` bytes and sends exactly so many.
@@ -99,6 +105,7 @@ fn send_content(
     meta: Meta,
     size: u64,
     to: Vec<u8>,
+    identity: Option<Identity>,
 ) -> Result<(), WorkspaceError> {
     batch.sent.bytes += size;
     if batch.sent.bytes > batch.bytes_max {
@@ -108,7 +115,7 @@ fn send_content(
     let mut left = size - first.len() as u64;
     let whole = left == 0;
     let path = if whole { Vec::new() } else { to.clone() };
-    batch.push(entry(to, meta, EntryKind::File { size, data: first.into() }))?;
+    batch.push(entry(to, meta, EntryKind::File { size, data: first.into() }), identity)?;
     if whole {
         return Ok(());
     }
@@ -140,8 +147,8 @@ fn entry(path: Vec<u8>, meta: Meta, kind: EntryKind) -> Entry {
     Entry { path: path.into(), mode, mtime_s, mtime_ns, kind }
 }
 
-fn lstat(directory: BorrowedFd<'_>, name: &[u8]) -> Option<Meta> {
-    statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|it| Meta::of(&it))
+fn lstat(directory: BorrowedFd<'_>, name: &[u8]) -> Option<Stat> {
+    statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()
 }
 
 /// Entries that wait to go out together.
@@ -154,7 +161,9 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    fn push(&mut self, entry: Entry) -> Result<(), WorkspaceError> {
+    /// Adds an entry; a file of the caller's comes with its identity.
+    fn push(&mut self, entry: Entry, identity: Option<Identity>) -> Result<(), WorkspaceError> {
+        self.sent.base.add(&entry, identity);
         let weight = ENTRY_BYTES
             + entry.path.len()
             + match &entry.kind {

@@ -1,0 +1,230 @@
+//! Where change sets are kept: a directory for each run, with a manifest and contents by digest. The manifest comes last:
+//! a directory without one is what a killed process left, and is no change set.
+//!
+//! ```text
+//! <state>/changes/<run>/manifest.json
+//! <state>/changes/<run>/content/<sha256>
+//! ```
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use sha2::Digest as _;
+
+use crate::sandbox::changes::manifest;
+use crate::sandbox::changes::{ChangeSet, Digest};
+use crate::task::RunId;
+
+/// The directory below the state directory.
+const DIRECTORY: &str = "changes";
+const MANIFEST: &str = "manifest.json";
+const CONTENT: &str = "content";
+/// Bytes of a manifest at the most: every entry that policy may allow, with long paths.
+const MANIFEST_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Entries that a sweep looks at.
+const RUNS_MAX: usize = 1_000_000;
+
+/// The change sets of one state directory.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    directory: PathBuf,
+}
+
+/// A change set that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum KeptError {
+    /// It is not there, or cannot be opened.
+    #[error("the kept changes `{}` cannot be read", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// It is not what was written.
+    #[error("the kept changes `{}` are damaged ({what}); run the task again", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+}
+
+impl Kept {
+    /// Those below `state_dir`. Nothing is made yet.
+    pub fn new(state_dir: &Path) -> Self {
+        Self { directory: state_dir.join(DIRECTORY) }
+    }
+
+    /// Begins the change set of a run.
+    pub fn begin(&self, run: RunId) -> io::Result<Draft> {
+        let directory = self.of(run);
+        DirBuilder::new().recursive(true).mode(0o700).create(directory.join(CONTENT))?;
+        Ok(Draft { directory })
+    }
+
+    /// The change set of a run; `None` if none was kept.
+    pub fn load(&self, run: RunId) -> Result<Option<ChangeSet>, KeptError> {
+        let path = self.of(run).join(MANIFEST);
+        let bytes = match read_bounded(&path, MANIFEST_BYTES_MAX) {
+            Ok(bytes) => bytes,
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(KeptError::Io { path, cause }),
+        };
+        match manifest::decode(&bytes) {
+            Ok(set) => Ok(Some(set)),
+            Err(what) => Err(KeptError::Damaged { path, what }),
+        }
+    }
+
+    /// The content of this digest.
+    pub fn open(&self, run: RunId, digest: &Digest) -> Result<File, KeptError> {
+        let path = self.content(run, digest);
+        File::open(&path).map_err(|cause| KeptError::Io { path, cause })
+    }
+
+    /// The content of this digest whole, held against it; `None` if it is longer than `bytes_max`.
+    pub fn read(&self, run: RunId, digest: &Digest, bytes_max: u64) -> Result<Option<Vec<u8>>, KeptError> {
+        let path = self.content(run, digest);
+        let length = match std::fs::symlink_metadata(&path) {
+            Ok(metadata) => metadata.len(),
+            Err(cause) => return Err(KeptError::Io { path, cause }),
+        };
+        if length > bytes_max {
+            return Ok(None);
+        }
+        let bytes =
+            read_bounded(&path, bytes_max).map_err(|cause| KeptError::Io { path: path.clone(), cause })?;
+        if Digest::from(sha2::Sha256::digest(&bytes)) != *digest {
+            return Err(KeptError::Damaged { path, what: "a content does not have its digest" });
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Bytes that the change set of a run uses.
+    pub fn bytes(&self, run: RunId) -> io::Result<u64> {
+        let mut bytes = 0;
+        for directory in [self.of(run), self.of(run).join(CONTENT)] {
+            let entries = match std::fs::read_dir(directory) {
+                Ok(entries) => entries,
+                Err(err) if err.kind() == io::ErrorKind::NotFound => continue,
+                Err(err) => return Err(err),
+            };
+            for entry in entries {
+                let metadata = entry?.metadata()?;
+                bytes += if metadata.is_file() { metadata.len() } else { 0 };
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Removes the change set of a run.
+    pub fn remove(&self, run: RunId) -> io::Result<()> {
+        match std::fs::remove_dir_all(self.of(run)) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Every run that has one, in no order.
+    pub fn runs(&self) -> io::Result<Vec<RunId>> {
+        let entries = match std::fs::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(err) => return Err(err),
+        };
+        let mut runs = Vec::new();
+        for entry in entries.take(RUNS_MAX) {
+            if let Some(run) = entry?.file_name().to_str().and_then(|it| it.parse().ok()) {
+                runs.push(run);
+            }
+        }
+        Ok(runs)
+    }
+
+    fn of(&self, run: RunId) -> PathBuf {
+        self.directory.join(run.to_string())
+    }
+
+    fn content(&self, run: RunId, digest: &Digest) -> PathBuf {
+        self.of(run).join(CONTENT).join(hex::encode(digest))
+    }
+}
+
+/// A change set in the making.
+#[derive(Debug)]
+pub struct Draft {
+    directory: PathBuf,
+}
+
+impl Draft {
+    /// Begins a content.
+    pub fn content(&self) -> io::Result<Content> {
+        let file = tempfile::NamedTempFile::new_in(&self.directory)?;
+        Ok(Content { file, digest: sha2::Sha256::new(), bytes: 0 })
+    }
+
+    /// Keeps a content under its digest.
+    pub fn keep(&self, content: Content) -> io::Result<Digest> {
+        let digest = content.digest();
+        let path = self.directory.join(CONTENT).join(hex::encode(digest));
+        content.file.persist(path).map_err(|it| it.error)?;
+        Ok(digest)
+    }
+
+    /// Writes the manifest: from here on there is a change set.
+    pub fn finish(self, set: &ChangeSet) -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
+        file.write_all(&manifest::encode(set)?)?;
+        file.persist(self.directory.join(MANIFEST)).map_err(|it| it.error)?;
+        Ok(())
+    }
+
+    /// Leaves nothing.
+    pub fn discard(self) {
+        // What cannot be removed now is removed by a sweep.
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A content in the making. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Content {
+    file: tempfile::NamedTempFile,
+    digest: sha2::Sha256,
+    bytes: u64,
+}
+
+impl Content {
+    /// Appends.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.digest.update(bytes);
+        self.bytes += bytes.len() as u64;
+        self.file.write_all(bytes)
+    }
+
+    /// The digest of what was written.
+    pub fn digest(&self) -> Digest {
+        self.digest.clone().finalize().into()
+    }
+
+    /// How much was written.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    use std::io::Read;
+
+    let mut bytes = Vec::new();
+    File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(io::Error::other("it is longer than anything that was written"));
+    }
+    Ok(bytes)
+}
