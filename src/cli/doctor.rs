@@ -65,11 +65,7 @@ async fn assault(facts: &Facts) -> Result<Option<Assault>, Failure> {
         return Ok(None);
     }
     let directories = Directories::of_this_user().map_err(AppError::from)?;
-    let told = |stage: Stage| {
-        let count = Stage::ALL.len();
-        let number = Stage::ALL.iter().position(|it| *it == stage).map_or(count, |it| it + 1);
-        talk::note(&format!("attacking a sandbox: {} ({number} of {count})", stage.name()));
-    };
+    let told = |stage: Stage| talk::note(&format!("attacking a sandbox: {}", stage.name()));
     let attacked = app::attack::attack(&directories, &told).await;
     attacked.map(Some).map_err(|it| cut_short(it, "attack"))
 }

@@ -12,11 +12,13 @@ pub use probes::{PROBES, Probe};
 pub use settle::{Evidence, StageEnd, settle};
 pub use wall::WallDown;
 
-/// The sandboxes of an attack, in order. Each is a run under `strict`, with its record.
+/// The sandboxes of an attack, in order; the first two are up together. Each is a run under `strict`, with its record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Whatever takes nothing but an attempt.
     Look,
+    /// Beside it at the same time: what one sandbox sees of another.
+    Beside,
     /// Disk, inodes, descriptors and processes without end; and what the stage before left behind.
     Limits,
     /// A task that ignores signals and takes every CPU.
@@ -27,12 +29,13 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Self; 4] = [Self::Look, Self::Limits, Self::Clock, Self::Memory];
+    pub const ALL: [Self; 5] = [Self::Look, Self::Beside, Self::Limits, Self::Clock, Self::Memory];
 
     /// Its name, and that of its program without the suffix.
     pub fn name(self) -> &'static str {
         match self {
             Self::Look => "look",
+            Self::Beside => "beside",
             Self::Limits => "limits",
             Self::Clock => "clock",
             Self::Memory => "memory",
@@ -43,6 +46,7 @@ impl Stage {
     pub fn program(self) -> String {
         let stage = match self {
             Self::Look => include_str!("attack/look.py"),
+            Self::Beside => include_str!("attack/beside.py"),
             Self::Limits => include_str!("attack/limits.py"),
             Self::Clock => include_str!("attack/clock.py"),
             Self::Memory => include_str!("attack/memory.py"),

@@ -220,7 +220,7 @@ fn the_probes_find_what_a_plain_container_leaves_open() {
         with_calls.map(|it| (it.id.to_owned(), json!(table(it.id)))).collect();
     let parameters = json!({
         "word": "the-word", "canaries": ["/attack/look.py"], "port": 9, "addresses": [], "state": "/attack",
-        "survivor": "1", "checks": PROBES.iter().map(|it| it.id).collect::<Vec<_>>(), "calls": calls,
+        "survivor": "1", "beside_s": 0, "checks": PROBES.iter().map(|it| it.id).collect::<Vec<_>>(), "calls": calls,
     });
     std::fs::write(place.path().join("parameters.json"), parameters.to_string()).unwrap();
     let mount = format!("{}:/attack", place.path().display());

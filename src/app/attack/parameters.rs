@@ -10,6 +10,8 @@ use crate::config::Directories;
 use crate::doctor::attack::calls::{self, Argument, Call};
 use crate::doctor::attack::{PROBES, Stage};
 
+/// Seconds for which the two sandboxes that look at each other are up.
+const BESIDE_S: u32 = 5;
 /// Bytes of a command line.
 const COMMAND_BYTES_MAX: u64 = 64 * 1024;
 
@@ -37,6 +39,7 @@ impl Parameters {
             "addresses": addresses,
             "state": directories.state,
             "survivor": survivor,
+            "beside_s": BESIDE_S,
             "checks": checks,
             "calls": calls,
         });

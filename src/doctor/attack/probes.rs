@@ -35,13 +35,17 @@ const PROC: &str = "/proc Mount Type";
 const HOSTPATH: &str = "HostPath Volumes";
 
 /// Every probe, by check.
-pub const PROBES: [Probe; 62] = [
+pub const PROBES: [Probe; 63] = [
     look("FS-01", "write to the root and to system directories", &["5.13"], &[], &[TAMPERING]),
-    look("FS-02", "find a writable mount that honours setuid or devices", &[], &["Volume Types"], &[RUNTIME]),
+    look("FS-02", "find a writable mount that honours setuid or devices", &[], &[], &[RUNTIME]),
     limits("FS-03", "fill the workspace", &[], &[], &[RUNTIME]),
     limits("FS-04", "fill /tmp, /dev/shm, /run and the home", &["5.11"], &[], &[RUNTIME]),
     look("FS-05", "read files of the host on nine ways", &["5.6"], &[HOSTPATH], &[TAMPERING]),
     limits("FS-06", "find what the task before left", &[], &[], &[RUNTIME]),
+    Probe {
+        stage: Stage::Beside,
+        ..look("FS-07", "find what a task beside it has", &["5.17"], &[NAMESPACES], &[RUNTIME])
+    },
     look("FS-09", "follow links out of the sandbox", &["5.6"], &[HOSTPATH], &[TAMPERING]),
     look("FS-10", "become root by setuid programs", &["5.26"], &[ESCALATION], &[RUNTIME]),
     limits("FS-11", "use up inodes", &[], &[], &[RUNTIME]),
@@ -108,7 +112,7 @@ pub const PROBES: [Probe; 62] = [
     look("PS-02", "write to settings of the kernel", &[], &[PROC], &[TAMPERING]),
     look("PS-05", "read addresses, machine ids, tracing", &[], &[PROC], &[KERNEL]),
     look("PS-06", "read the command line and interrupts of the host", &[], &[PROC], &[KERNEL]),
-    look("PS-07", "find credentials in an environment", &[], &[], &["4.1.4"]),
+    look("PS-07", "find credentials in an environment", &[], &[], &[RUNTIME]),
     look(
         "DV-01",
         "find a device that is not a standard one",

@@ -14,6 +14,8 @@ const LINES_MAX: usize = 1_000;
 const DETAIL_CHARS_MAX: usize = 300;
 /// The runtime of the stages.
 pub const RUNTIME: &str = "runc";
+/// Time that two sandboxes must have been up together, milliseconds.
+const TOGETHER_MS_MIN: i64 = 500;
 /// CPU time beyond what was given that clocks and scheduling explain, in hundredths.
 const CPU_PERCENT_MAX: u64 = 125;
 /// Checks whose only eye may not be the sandbox's own: the canary hears them.
@@ -36,6 +38,8 @@ pub struct StageEnd {
     pub used_us: Option<(u64, u64)>,
     /// How often the pids limit refused a fork.
     pub pids_limit_hits: Option<u64>,
+    /// When its command was released and when it ended, milliseconds since the epoch.
+    pub up_ms: Option<(i64, i64)>,
 }
 
 /// What the host saw.
@@ -82,6 +86,10 @@ fn answer(probe: &Probe, stages: &[StageEnd], evidence: Evidence) -> Answer {
         "PL-09" => cpu(end, evidence),
         "PL-10" => memory(end, outcome),
         "PL-04" => processes(end),
+        "FS-06" | "FS-07" if !marked(stages) => {
+            Answer::NotTried("the first sandbox did not leave the marks to look for".to_owned())
+        }
+        "FS-07" => together(end, stages),
         id => seen_from_outside(id, told(end, id), evidence),
     }
 }
@@ -193,6 +201,26 @@ fn processes(end: &StageEnd) -> Answer {
     }
 }
 
+fn marked(stages: &[StageEnd]) -> bool {
+    let first = stages.iter().find(|it| it.stage == Stage::Look);
+    first.is_some_and(|it| it.printed.lines().any(|line| line == "@marked"))
+}
+
+/// Two sandboxes prove something about each other only if both were up.
+fn together(end: &StageEnd, stages: &[StageEnd]) -> Answer {
+    let first = stages.iter().find(|it| it.stage == Stage::Look).and_then(|it| it.up_ms);
+    let overlap_ms = match (first, end.up_ms) {
+        (Some(one), Some(other)) => one.1.min(other.1) - one.0.max(other.0),
+        _ => 0,
+    };
+    match told(end, "FS-07") {
+        Answer::Stopped(_) if overlap_ms < TOGETHER_MS_MIN => {
+            Answer::NotTried("the two sandboxes were not up at the same time".to_owned())
+        }
+        answer => answer,
+    }
+}
+
 /// A text from inside: bounded and safe to show.
 fn safe(text: &str) -> String {
     let mut shown: String = escape(text.as_bytes()).replace("\\\\", "\\");
@@ -224,6 +252,7 @@ mod tests {
             printed: printed.to_owned(),
             used_us: Some((2_000_000, 2_000_000)),
             pids_limit_hits: Some(3),
+            up_ms: Some((1_000, 5_000)),
         }
     }
 
@@ -322,6 +351,21 @@ mod tests {
         let limits = end(Stage::Limits, Outcome::Exited(0), "@probe\tPL-04\tstopped\tEAGAIN\n@end\n");
         check(limits.clone(), QUIET, "PL-04", "stopped", "counted 3");
         check(StageEnd { pids_limit_hits: Some(0), ..limits }, QUIET, "PL-04", "not_tried", "no fork");
+    }
+
+    #[test]
+    fn two_sandboxes_that_were_not_up_together_prove_nothing() {
+        let beside = |up_ms| StageEnd {
+            up_ms: Some(up_ms),
+            ..end(Stage::Beside, Outcome::Exited(0), "@probe\tFS-07\tstopped\tno mark\n@end\n")
+        };
+        let answer = |marks, it| {
+            let (tried, _) = settle(&[look(marks), it], QUIET);
+            tried.into_iter().find(|it| it.probe.id == "FS-07").expect("it is in the table").answer.name()
+        };
+        assert_eq!(answer("@marked\n@end\n", beside((2_000, 6_000))), "stopped");
+        assert_eq!(answer("@marked\n@end\n", beside((5_000, 9_000))), "not_tried");
+        assert_eq!(answer("@end\n", beside((2_000, 6_000))), "not_tried");
     }
 
     #[test]
