@@ -46,7 +46,7 @@ test: ## Every test, in CI's form
 test-long: ## Every test with its full counts
 	$(BOOTSTRAP) build engine $(TEST_IMAGES:%=image-%) test
 	$(CARGO) build --release --locked
-	packaging/image.sh $(AEGIS) $(TEST_IMAGES) node rust
+	packaging/image.sh $(AEGIS) $(TEST_IMAGES) go node rust
 	AEGIS_TEST_FORM=long $(MEMBER) $(CARGO) nextest run $(PROFILE) --profile long
 
 bench: ## Measure against the engine by hand

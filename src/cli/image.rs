@@ -20,7 +20,7 @@ pub struct ImageArgs {
 enum Verb {
     /// Build an image from the distribution's packages, without a registry
     Build {
-        /// base, node, rust or minimal
+        /// base, go, minimal, node or rust
         name: String,
     },
     /// List the images that recipes of ours made

@@ -13,8 +13,9 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 /// The script that every recipe is data for.
 const BUILD_SCRIPT: &str = include_str!("../../images/build.sh");
 /// Name and recipe, in the order in which they are listed.
-const RECIPES: [(&str, &str); 4] = [
+const RECIPES: [(&str, &str); 5] = [
     ("base", include_str!("../../images/base/recipe")),
+    ("go", include_str!("../../images/go/recipe")),
     ("minimal", include_str!("../../images/minimal/recipe")),
     ("node", include_str!("../../images/node/recipe")),
     ("rust", include_str!("../../images/rust/recipe")),
@@ -116,7 +117,7 @@ mod tests {
         let words = last_words(streams.talk).await;
         assert!(!recipe.wait().await.unwrap().success());
         assert!(words.contains("there is no recipe for image `absent`"), "{words}");
-        assert!(words.contains("base minimal node rust"), "{words}");
+        assert!(words.contains("base go minimal node rust"), "{words}");
     }
 
     #[tokio::test]

@@ -77,6 +77,7 @@ impl Look {
         match self.found {
             Some((_, Toolchain::Rust)) => "aegis/rust",
             Some((_, Toolchain::Node)) => "aegis/node",
+            Some((_, Toolchain::Go)) => "aegis/go",
             Some(_) | None => IMAGE_DEFAULT,
         }
     }
@@ -84,7 +85,6 @@ impl Look {
     /// What the project needs and the image lacks; `None` where it has all.
     pub fn lacks(&self) -> Option<&'static str> {
         match self.found?.1 {
-            Toolchain::Go => Some("Go"),
             Toolchain::Maven => Some("Java with Maven"),
             Toolchain::Gradle => Some("Java with Gradle"),
             Toolchain::Php => Some("PHP with Composer"),
@@ -93,6 +93,7 @@ impl Look {
             Toolchain::Meson => Some("Meson"),
             Toolchain::Rust
             | Toolchain::Node
+            | Toolchain::Go
             | Toolchain::Python
             | Toolchain::Configure
             | Toolchain::Make => None,
@@ -224,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_manifest_is_before_a_makefile_and_a_makefile_before_a_version() {
-        check(&["Makefile=test:", "go.mod"], "aegis/base", "go test ./...");
+        check(&["Makefile=test:", "go.mod"], "aegis/go", "go test ./...");
         check(&["Makefile=test:", ".nvmrc"], "aegis/base", "make test");
         check(&["package.json={}", "Cargo.toml"], "aegis/rust", "cargo test --offline");
     }
@@ -255,8 +256,8 @@ mod tests {
     #[test]
     fn the_choice_has_a_reason() {
         check_reason("package.json", Some("image aegis/node, since `package.json` is here"));
-        let go = "image aegis/base, which has no Go (`go.mod` is here): name another with `--image`";
-        check_reason("go.mod", Some(go));
+        let php = "image aegis/base, which has no PHP with Composer (`composer.json` is here): name another with `--image`";
+        check_reason("composer.json", Some(php));
     }
 
     #[test]

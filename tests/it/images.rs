@@ -30,7 +30,7 @@ async fn unknown_image_names_those_that_can_be_built() {
     assert!(matches!(error, BuildError::Unknown { .. }), "{error}");
     assert_eq!(
         error.to_string(),
-        "there is no recipe for an image `absent`; there are: base, minimal, node, rust"
+        "there is no recipe for an image `absent`; there are: base, go, minimal, node, rust"
     );
 }
 

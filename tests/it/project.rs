@@ -245,10 +245,10 @@ fn a_look_picks_the_image_and_says_why() {
     let asked = "image = \"aegis/node\"\n";
     fs::write(node.here().join(FILE), asked).expect("written");
     check_shown(&node, &["--", "true"], "image", "aegis/node", "aegis.toml:1");
-    let go = project(&[("go.mod", "")]);
-    let ended = go.call(&["run", "--", "echo", "ran"]);
-    assert_eq!(ended.code(0).says("aegis: image aegis/base, which has no Go").stdout, "ran\n");
-    let quiet = go.call(&["run", "--quiet", "--", "echo", "ran"]);
+    let ruby = project(&[("Gemfile", "")]);
+    let ended = ruby.call(&["run", "--", "echo", "ran"]);
+    assert_eq!(ended.code(0).says("aegis: image aegis/base, which has no Ruby").stdout, "ran\n");
+    let quiet = ruby.call(&["run", "--quiet", "--", "echo", "ran"]);
     assert_eq!(quiet.code(0).stderr, "");
 }
 

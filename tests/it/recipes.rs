@@ -19,7 +19,7 @@ const LEFT_OUT: [&str; 7] = [
 /// The images whose recipes are tried twice: all of them, some hundred packages each, only in the long form.
 fn tried() -> &'static [&'static str] {
     let long = std::env::var("AEGIS_TEST_FORM").is_ok_and(|it| it == "long");
-    if long { &["minimal", "base", "node", "rust"] } else { &["minimal"] }
+    if long { &["minimal", "base", "go", "node", "rust"] } else { &["minimal"] }
 }
 
 /// Runs a recipe into a file, or gives `None` where it cannot run and is not required to.

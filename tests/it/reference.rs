@@ -1,5 +1,7 @@
 //! The reference pages of `docs/reference/` are what the code says. `AEGIS_BLESS=1` writes them anew.
 
+mod result;
+
 use std::fmt::Write;
 use std::path::Path;
 

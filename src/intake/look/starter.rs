@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_said() {
-        let look = look(|it| it == "go.mod");
-        assert!(text(&look, None).contains("# No image of Aegis has Go"));
+        let look = look(|it| it == "meson.build");
+        assert!(text(&look, None).contains("# No image of Aegis has Meson"));
     }
 }
