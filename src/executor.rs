@@ -4,6 +4,7 @@
 
 pub mod attempt;
 pub mod control;
+pub mod disk;
 pub mod meter;
 mod outputs_out;
 pub mod request;

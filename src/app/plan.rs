@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use crate::app::prepare::{Prepared, prepare_leniently};
 use crate::app::{AppError, RunOrder, host, run};
 use crate::config::Directories;
-use crate::container::Engine;
+use crate::container::{Engine, WorkspaceVolume};
 use crate::docker::create;
-use crate::policy::{Resolved, admit, canonical, judge};
+use crate::policy::{Resolved, WorkspaceMedium, admit, canonical, judge};
 use crate::sandbox::attestation::outside;
 use crate::sandbox::container_spec::{self, Shape};
 use crate::sandbox::seccomp::{Filter, Profile};
@@ -71,6 +71,14 @@ async fn request(prepared: &Prepared, directories: &Directories) -> Result<Value
     let filter = Filter::new(Profile::of(admitted.policy()));
     let (masked, read_only) = (masks::masked_paths(outside::cpus()), masks::readonly_paths());
     let uid = if enforceable::maps_users(&facts) { enforceable::MAPPED_UID } else { slot::UID_FIRST };
+    let layers = directories.work()?.join("runs/0.0");
+    let volume = WorkspaceVolume {
+        point: container_spec::WORKSPACE.to_owned(),
+        lower: layers.join("lower"),
+        upper: layers.join("upper"),
+        work: layers.join("work"),
+    };
+    let on_disk = admitted.policy().filesystem.workspace == WorkspaceMedium::Disk;
     let shape = Shape {
         policy: admitted.policy(),
         policy_digest: admitted.digest(),
@@ -79,6 +87,7 @@ async fn request(prepared: &Prepared, directories: &Directories) -> Result<Value
         slot: 0,
         uid,
         slot_directory: &directories.runtime.join("slots/0/in"),
+        workspace: on_disk.then_some(&volume),
         runtime: admitted.runtime(),
         seccomp: filter.document(),
         masked_paths: &masked.iter().map(String::as_str).collect::<Vec<_>>(),

@@ -14,7 +14,7 @@ use crate::container::{Engine, EngineFacts, ImageFacts};
 use crate::docker::{DockerEngine, address, credentials};
 use crate::executor::starting::Place;
 use crate::executor::{Attempt, Control, Sinks, control, run_attempt};
-use crate::policy::{Admitted, Pull, admit};
+use crate::policy::{Admitted, Pull, WorkspaceMedium, admit};
 use crate::record::{
     Found, Image, Limits, NewRun, Owner, Phase, PolicyRecord, Record, Run, TaskRecord, Transition,
 };
@@ -101,6 +101,7 @@ pub async fn run(
 
     // Everything that can fail on this host comes before the run is accepted: from then on it has an outcome.
     let id = RunId::generate();
+    let work_directory = work_directory(&admitted, directories)?;
     let outputs = outputs(order, id, &admitted)?;
     let sinks = (caller.sinks)(id, directories)?;
     let door = Door::open(&directories.runtime, id, caller.wishes).map_err(|source| AppError::Use {
@@ -120,6 +121,7 @@ pub async fn run(
         return Err(AppError::Superseded(id));
     }
     let place = Place {
+        work_directory,
         runtime_directory: directories.runtime.clone(),
         instance: directories.instance.clone(),
         nofile_max: host.nofile,
@@ -149,6 +151,22 @@ pub async fn run(
         Found::Run(run) => Ok(Finished { run: *run }),
         Found::Nothing | Found::Ambiguous(_) => Err(AppError::Superseded(id)),
     }
+}
+
+/// Where a workspace on disk lies, if policy has it there. The layers belong to the sandbox's user, and only root gives
+/// something to another user.
+fn work_directory(admitted: &Admitted, directories: &Directories) -> Result<Option<PathBuf>, AppError> {
+    if admitted.policy().filesystem.workspace != WorkspaceMedium::Disk {
+        return Ok(None);
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err(AppError::Unenforceable(vec![
+            "workspace: on disk it can be had by root only, which gives its directories to the sandbox's user; run as root, \
+             or under `strict`"
+                .to_owned(),
+        ]));
+    }
+    Ok(Some(directories.ensure_work()?))
 }
 
 /// Connects to the engine that the environment names.

@@ -14,7 +14,7 @@ use crate::container::{Engine, EngineError, ImageFacts, ListedContainer};
 use crate::docker::DockerEngine;
 use crate::record::{End, Record, Transition};
 use crate::sandbox::container_spec::{LABEL_INSTANCE, LABEL_SLOT};
-use crate::sandbox::slot;
+use crate::sandbox::{layers, removal, slot};
 use crate::store::{Logs, Store, owner};
 use crate::task::outcome::LostReason;
 use crate::task::{Outcome, RunId};
@@ -38,6 +38,8 @@ pub struct Swept {
     pub containers: Vec<String>,
     /// Slot directories of dead owners, by number.
     pub slots: Vec<u32>,
+    /// Workspaces on disk of dead owners, by name.
+    pub workspaces: Vec<String>,
     /// Sockets of dead owners, by name.
     pub sockets: Vec<String>,
     /// Runs that had no outcome and no owner: now `lost`.
@@ -120,6 +122,20 @@ async fn sandboxes<E: Engine>(
             engine.destroy(&container.id).await?;
         }
         swept.containers.push(container.id.clone());
+    }
+    workspaces(directories, mode, swept)
+}
+
+/// Workspaces on disk, after the containers that wrote them.
+fn workspaces(directories: &Directories, mode: Mode, swept: &mut Swept) -> Result<(), AppError> {
+    // Where no work directory can be had there is none.
+    let Ok(work) = directories.work() else { return Ok(()) };
+    let failed = |source| AppError::Use { what: "the workspaces below", path: work.clone(), source };
+    for path in layers::dead_layers(&work, &directories.runtime).map_err(failed)? {
+        if mode == Mode::Remove {
+            removal::remove_tree(&path).map_err(failed)?;
+        }
+        swept.workspaces.extend(path.file_name().map(|it| it.to_string_lossy().into_owned()));
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::container::{Engine, ImageFacts};
 use crate::executor::control::{self, Control};
+use crate::executor::disk::{Seen, Watch, Watched};
 use crate::executor::meter::Meter;
 use crate::executor::outputs_out::{COLLECT_TIME_MAX, collect, keep_collected};
 use crate::executor::request::{self, MAIN};
@@ -21,7 +22,9 @@ use crate::executor::workspace_in::send_workspace;
 use crate::policy::Admitted;
 use crate::record::{End, Fence, OutputCounts, Phase, Record, RecordError, Transition};
 use crate::sandbox::channel::{ChannelError, Receiver};
-use crate::sandbox::container_spec::WORKSPACE;
+use crate::sandbox::container_spec::{INODES_LARGE, WORKSPACE};
+use crate::sandbox::disk_use::Amounts;
+use crate::sandbox::layers::Layers;
 use crate::sandbox::outputs::Extractor;
 use crate::sandbox::workspace;
 use crate::task::outcome::LostReason;
@@ -225,11 +228,14 @@ async fn run_to_end<E: Engine, R: Record>(
     meter: &Arc<Meter>,
 ) -> Result<End, RecordError> {
     (attempt.progress)(Phase::Run);
+    let watch = standing.layers.as_ref().map(|it| watch(it, attempt.admitted));
+    let gauge = watch.as_ref().map(Watch::gauge);
     let mut session = Session {
         sender: &standing.sender,
         receiver: &mut standing.receiver,
         control: &mut attempt.control,
         meter,
+        disk: gauge.as_deref(),
         environment: &released.environment,
         workdir: attempt.task.workdir.as_deref().unwrap_or(WORKSPACE),
         grace_ms: attempt.grace_ms,
@@ -241,6 +247,10 @@ async fn run_to_end<E: Engine, R: Record>(
     };
     let main = session.run().await;
     let cancelled = session.cancelled;
+    let disk = match watch {
+        Some(watch) => watch.finish().await,
+        None => Seen::default(),
+    };
     timings.ended(Phase::Run);
     let mut end = End::bare(Outcome::Exited(0));
     let exited = match main {
@@ -267,13 +277,24 @@ async fn run_to_end<E: Engine, R: Record>(
         // It may be what passes the limit; a task that was ended for another reason has that one.
         let output_exceeded = exceeded_before || (stopped.is_none() && meter.exceeded());
         let watched = &standing.watched;
-        let ended = Ended { status, stopped, usage: &usage, watched, output_exceeded, cancelled };
+        let disk_limit = disk.passed;
+        let ended = Ended { status, stopped, usage: &usage, watched, output_exceeded, disk_limit, cancelled };
         end.outcome = verdict::verdict(&ended);
         end.full_mounts = verdict::full_mounts(&ended).collect();
-        end.usage = Some(usage.into());
+        let mut usage: crate::record::Usage = usage.into();
+        usage.written_bytes_peak = usage.written_bytes_peak.saturating_add(disk.bytes_peak);
+        end.usage = Some(usage);
     }
     timings.ended(Phase::Removal);
     Ok(end)
+}
+
+/// The watchdog of a workspace on disk.
+fn watch(layers: &Layers, admitted: &Admitted) -> Watch {
+    let files = &admitted.policy().filesystem;
+    let limit =
+        Amounts { bytes: files.workspace_bytes, entries: files.workspace_files.saturating_add(INODES_LARGE) };
+    Watch::start(Watched { upper: layers.upper(), limit })
 }
 
 /// Collects what was declared and ends the sandbox. Gives the last usage, where init still told it.

@@ -7,14 +7,16 @@ use aegis_init::wire::{self, Reply, Request};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::container::{ContainerSpec, Engine, EngineError, ImageFacts};
-use crate::policy::Admitted;
+use crate::container::{ContainerSpec, Engine, EngineError, ImageFacts, WorkspaceVolume};
+use crate::executor::disk::has_room;
+use crate::policy::{Admitted, WorkspaceMedium};
 use crate::record::{Fence, Phase, Record, RecordError, Transition};
 use crate::sandbox::attestation::json::AttestationReport;
 use crate::sandbox::attestation::outside::{self, OutsideView};
 use crate::sandbox::attestation::{self, Difference, Expectation};
 use crate::sandbox::channel::{self, ChannelError, Receiver, Sender};
 use crate::sandbox::container_spec::{self, Shape};
+use crate::sandbox::layers::Layers;
 use crate::sandbox::masks;
 use crate::sandbox::seccomp::{Filter, Profile};
 use crate::sandbox::slot::{Slot, SlotError};
@@ -33,6 +35,8 @@ const LIFETIME_SLACK_MS: u64 = 15 * 60 * 1000;
 pub struct Place {
     /// The instance's runtime directory, 0700.
     pub runtime_directory: PathBuf,
+    /// What workspaces on disk lie in; `None` where the policy has none there.
+    pub work_directory: Option<PathBuf>,
     /// The instance's id.
     pub instance: String,
     /// Open files that this host grants at the most.
@@ -54,7 +58,9 @@ pub struct Standing {
     pub watched: Vec<String>,
     /// What was compared, as JSON.
     pub attestation: String,
-    // Held as long as the sandbox lives.
+    /// The workspace's layers, where it is on disk.
+    pub layers: Option<Layers>,
+    // Held as long as the sandbox lives, and after the layers, which its lock guards.
     _slot: Slot,
 }
 
@@ -122,7 +128,9 @@ pub async fn stand_up<E: Engine, R: Record>(
 ) -> Result<Standing, NotStanding> {
     let mut slot = Slot::make(&place.runtime_directory).map_err(|it| unstarted_slot(&it))?;
     let filter = Filter::new(Profile::of(admitted.policy()));
-    let spec = spec_for(place, admitted, image, &slot, &filter)?;
+    let layers = layers(place, admitted, &slot)?;
+    let volume = layers.as_ref().map(Layers::volume);
+    let spec = spec_for(place, admitted, image, &slot, volume.as_ref(), &filter)?;
     let listener = slot.take_listener().ok_or_else(|| infrastructure("the slot has no socket", &[]))?;
 
     let container = engine.create(&spec).await.map_err(|it| engine_failed(&it))?;
@@ -148,7 +156,26 @@ pub async fn stand_up<E: Engine, R: Record>(
     }
     let attestation = judged.unwrap_or_default();
     let watched = spec.tmpfs.iter().map(|it| it.point.clone()).collect();
-    Ok(Standing { sender: up.sender, receiver: up.receiver, container, watched, attestation, _slot: slot })
+    let (sender, receiver) = (up.sender, up.receiver);
+    Ok(Standing { sender, receiver, container, watched, attestation, layers, _slot: slot })
+}
+
+/// Directories for a workspace on disk, where policy has it there.
+fn layers(place: &Place, admitted: &Admitted, slot: &Slot) -> Result<Option<Layers>, NotStanding> {
+    if admitted.policy().filesystem.workspace != WorkspaceMedium::Disk {
+        return Ok(None);
+    }
+    let Some(work) = &place.work_directory else {
+        return Err(infrastructure("there is no work directory for a workspace on disk", &[]));
+    };
+    has_room(work).map_err(|it| infrastructure(&it, &[]))?;
+    match Layers::make(work, slot.number, slot.uid(), None) {
+        Ok(layers) => Ok(Some(layers)),
+        Err(error) => {
+            let message = format!("the layers of the workspace below `{}` cannot be made", work.display());
+            Err(infrastructure(&message, &[error.to_string()]))
+        }
+    }
 }
 
 /// Init's side of a start.
@@ -204,6 +231,7 @@ fn spec_for(
     admitted: &Admitted,
     image: &ImageFacts,
     slot: &Slot,
+    workspace: Option<&WorkspaceVolume>,
     filter: &Filter,
 ) -> Result<ContainerSpec, NotStanding> {
     let inner = slot.inner_directory();
@@ -216,6 +244,7 @@ fn spec_for(
         slot: slot.number,
         uid: place.mapped_uid.unwrap_or_else(|| slot.uid()),
         slot_directory: &inner,
+        workspace,
         runtime: admitted.runtime(),
         seccomp: filter.document(),
         masked_paths: &masked.iter().map(String::as_str).collect::<Vec<_>>(),
