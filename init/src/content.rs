@@ -8,12 +8,12 @@ use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, UtimensatFlags, fchmod, futimens, mkdirat, utimensat};
+use nix::sys::stat::{FchmodatFlags, Mode, UtimensatFlags, fchmod, fchmodat, futimens, mkdirat, utimensat};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{linkat, symlinkat};
+use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 use serde_bytes::ByteBuf;
 
-use aegis_init::wire::{Entry, EntryKind, Reply};
+use aegis_init::wire::{Entry, EntryKind, Gone, Reply};
 
 use crate::beneath::{Beneath, split};
 
@@ -91,6 +91,33 @@ impl Content {
         }
     }
 
+    /// Removes entries, children before parents.
+    pub fn remove(&mut self, gone: &[Gone]) {
+        for it in gone {
+            if self.failed.is_some() {
+                return;
+            }
+            if let Err(errno) = self.remove_one(it) {
+                self.fail(&it.path, errno);
+            }
+        }
+        // A directory of that name may come anew, and is another one.
+        if let Some(places) = &mut self.places {
+            places.of_entry.forget();
+            places.of_target.forget();
+        }
+    }
+
+    fn remove_one(&mut self, gone: &Gone) -> nix::Result<()> {
+        let places = self.places.as_mut().ok_or(Errno::ENOENT)?;
+        if self.open.is_some() {
+            return Err(Errno::EPROTO);
+        }
+        let (parent, name) = split(&gone.path)?;
+        let flags = if gone.directory { UnlinkatFlags::RemoveDir } else { UnlinkatFlags::NoRemoveDir };
+        unlinkat(places.of_entry.directory(parent)?, name, flags)
+    }
+
     /// Continues the last file.
     pub fn chunk(&mut self, data: &[u8]) {
         if self.failed.is_some() {
@@ -149,8 +176,14 @@ impl Content {
                 }
                 let mode = Mode::from_bits_truncate(entry.mode | DIRECTORY_MODE_MIN);
                 match mkdirat(directory, name, mode) {
-                    // A directory that is there already gets its mode and time at the end; anything else fails there.
-                    Ok(()) | Err(Errno::EEXIST) => {}
+                    Ok(()) => {}
+                    // A directory that is there already gets its mode and time at the end, and is open until then;
+                    // anything else fails there.
+                    Err(Errno::EEXIST) => {
+                        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                        openat(directory, name, flags, Mode::empty())?;
+                        fchmodat(directory, name, mode, FchmodatFlags::FollowSymlink)?;
+                    }
                     Err(errno) => return Err(errno),
                 }
                 let mode = Mode::from_bits_truncate(entry.mode);

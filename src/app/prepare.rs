@@ -24,6 +24,8 @@ pub struct Prepared {
     pub resolved: Resolved,
     /// What is copied in, already walked and measured.
     pub workspace: Option<Plan>,
+    /// When that was begun, seconds since the epoch.
+    pub seen_s: i64,
     /// The engine's runtime, by name.
     pub runtime: String,
 }
@@ -37,6 +39,7 @@ pub fn prepare(order: &RunOrder, host: &HostAmounts) -> Result<Prepared, AppErro
     }
     if let WorkspaceSource::Directory(root) = &prepared.task.workspace {
         let limits = workspace::Limits::from(&prepared.resolved.policy.filesystem);
+        prepared.seen_s = jiff::Timestamp::now().as_second();
         prepared.workspace = Some(workspace::scan(root, limits)?);
     }
     Ok(prepared)
@@ -59,7 +62,7 @@ pub fn prepare_leniently(order: &RunOrder, host: &HostAmounts) -> Result<Prepare
         environment: order.environment.clone(),
         outputs: order.outputs.clone(),
     };
-    Ok(Prepared { task, resolved, workspace: None, runtime })
+    Ok(Prepared { task, resolved, workspace: None, seen_s: 0, runtime })
 }
 
 fn choose(policy: Option<&str>) -> Result<Chosen, AppError> {

@@ -22,9 +22,10 @@ use crate::sandbox::container_spec::WORKSPACE;
 use crate::sandbox::enforceable;
 use crate::sandbox::init_binary;
 use crate::sandbox::outputs::{Destination, Extractor, OutputLimits, Wanted};
+use crate::sandbox::workspace::snapshot::{self, Base, Changes, Ground};
 use crate::store::{OwnerLock, Store};
-use crate::task::RunId;
 use crate::task::run_id::RunSelector;
+use crate::task::{RunId, WorkspaceSource};
 
 /// Makes the sinks of a run.
 pub type MakeSinks<'a> = Box<dyn FnOnce(RunId, &Directories) -> Result<Sinks, AppError> + 'a>;
@@ -102,6 +103,8 @@ pub async fn run(
     // Everything that can fail on this host comes before the run is accepted: from then on it has an outcome.
     let id = RunId::generate();
     let work_directory = work_directory(&admitted, directories)?;
+    let mut prepared = prepared;
+    let (base, changes) = ground(work_directory.as_deref(), &mut prepared, &facts).await?;
     let outputs = outputs(order, id, &admitted)?;
     let sinks = (caller.sinks)(id, directories)?;
     let door = Door::open(&directories.runtime, id, caller.wishes).map_err(|source| AppError::Use {
@@ -122,6 +125,7 @@ pub async fn run(
     }
     let place = Place {
         work_directory,
+        base,
         runtime_directory: directories.runtime.clone(),
         instance: directories.instance.clone(),
         nofile_max: host.nofile,
@@ -134,6 +138,7 @@ pub async fn run(
         admitted: &admitted,
         image: &image,
         workspace: prepared.workspace,
+        changes,
         sinks,
         stdio: order.terminal.map_or(Stdio::Pipes, |(rows, columns)| Stdio::Terminal { rows, columns }),
         grace_ms: order.grace_ms,
@@ -167,6 +172,36 @@ fn work_directory(admitted: &Admitted, directories: &Directories) -> Result<Opti
         ]));
     }
     Ok(Some(directories.ensure_work()?))
+}
+
+/// What a workspace on disk begins with. Where the engine maps user ids, a tree of ours cannot be given to the sandbox's.
+async fn ground(
+    work: Option<&Path>,
+    prepared: &mut Prepared,
+    facts: &EngineFacts,
+) -> Result<(Option<Base>, Option<Changes>), AppError> {
+    let (Some(work), WorkspaceSource::Directory(root)) = (work, &prepared.task.workspace) else {
+        return Ok((None, None));
+    };
+    if enforceable::maps_users(facts) {
+        return Ok((None, None));
+    }
+    let Some(plan) = prepared.workspace.take() else { return Ok((None, None)) };
+    let (work, root, seen_s) = (work.to_owned(), root.clone(), prepared.seen_s);
+    let chosen = tokio::task::spawn_blocking(move || {
+        let ground = snapshot::ground(&work, &root, &plan, seen_s);
+        (ground, plan)
+    });
+    let (ground, plan) = chosen.await.map_err(|it| AppError::Read {
+        what: "the workspace",
+        path: PathBuf::new(),
+        source: std::io::Error::other(it),
+    })?;
+    prepared.workspace = Some(plan);
+    Ok(match ground? {
+        Ground::Empty => (None, None),
+        Ground::Snapshot(base, changes) => (Some(base), Some(changes)),
+    })
 }
 
 /// Connects to the engine that the environment names.

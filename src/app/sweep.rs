@@ -14,6 +14,7 @@ use crate::container::{Engine, EngineError, ImageFacts, ListedContainer};
 use crate::docker::DockerEngine;
 use crate::record::{End, Record, Transition};
 use crate::sandbox::container_spec::{LABEL_INSTANCE, LABEL_SLOT};
+use crate::sandbox::workspace::snapshot;
 use crate::sandbox::{layers, removal, slot};
 use crate::store::{Logs, Store, owner};
 use crate::task::outcome::LostReason;
@@ -40,6 +41,8 @@ pub struct Swept {
     pub slots: Vec<u32>,
     /// Workspaces on disk of dead owners, by name.
     pub workspaces: Vec<String>,
+    /// Snapshots of workspaces that nobody used for long, by name.
+    pub snapshots: Vec<String>,
     /// Sockets of dead owners, by name.
     pub sockets: Vec<String>,
     /// Runs that had no outcome and no owner: now `lost`.
@@ -81,6 +84,7 @@ pub async fn sweep(
 ) -> Result<Swept, AppError> {
     let mut swept = Swept::default();
     sandboxes(engine, directories, mode, &mut swept).await?;
+    snapshots(directories, retention, mode, &mut swept)?;
     sockets(&directories.runtime.join("runs"), mode, &mut swept);
     runs(store, directories, retention, mode, &mut swept).await?;
     logs::sweep(store, directories, retention, mode, &mut swept).await?;
@@ -136,6 +140,28 @@ fn workspaces(directories: &Directories, mode: Mode, swept: &mut Swept) -> Resul
             removal::remove_tree(&path).map_err(failed)?;
         }
         swept.workspaces.extend(path.file_name().map(|it| it.to_string_lossy().into_owned()));
+    }
+    Ok(())
+}
+
+/// Snapshots of workspaces that nobody used for long. What is in use is held and not seen here.
+fn snapshots(
+    directories: &Directories,
+    retention: &Retention,
+    mode: Mode,
+    swept: &mut Swept,
+) -> Result<(), AppError> {
+    let Ok(work) = directories.work() else { return Ok(()) };
+    let failed = |source| AppError::Use { what: "the snapshots below", path: work.clone(), source };
+    for kept in snapshot::kept(&work).map_err(failed)? {
+        let unused = kept.used.elapsed().unwrap_or_default();
+        if unused < retention.snapshot_age_max {
+            continue;
+        }
+        swept.snapshots.push(kept.name());
+        if mode == Mode::Remove {
+            kept.remove().map_err(failed)?;
+        }
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ use crate::sandbox::container_spec::{INODES_LARGE, WORKSPACE};
 use crate::sandbox::disk_use::Amounts;
 use crate::sandbox::layers::Layers;
 use crate::sandbox::outputs::Extractor;
-use crate::sandbox::workspace;
+use crate::sandbox::workspace::{self, snapshot::Changes};
 use crate::task::outcome::LostReason;
 use crate::task::{Outcome, TaskSpec, TimeLimit};
 
@@ -47,6 +47,8 @@ pub struct Attempt<'a> {
     pub image: &'a ImageFacts,
     /// What is copied in.
     pub workspace: Option<workspace::Plan>,
+    /// What of it is sent, where a snapshot lies below; else all of it.
+    pub changes: Option<Changes>,
     /// Where the streams lead to.
     pub sinks: Sinks,
     /// Pipes or a terminal.
@@ -147,7 +149,7 @@ async fn released<R: Record>(
     if let Some(plan) = attempt.workspace.take() {
         (attempt.progress)(Phase::Workspace);
         tokio::select! {
-            sent = send_workspace(plan, standing) => sent?,
+            sent = send_workspace(plan, attempt.changes.take(), standing) => sent?,
             by = control::cancelled(&mut attempt.control) => return Err(Unreleased::Outcome(Outcome::Cancelled(by))),
         }
     }
@@ -228,7 +230,7 @@ async fn run_to_end<E: Engine, R: Record>(
     meter: &Arc<Meter>,
 ) -> Result<End, RecordError> {
     (attempt.progress)(Phase::Run);
-    let watch = standing.layers.as_ref().map(|it| watch(it, attempt.admitted));
+    let watch = standing.layers.as_ref().map(|it| watch(it, attempt.place, attempt.admitted));
     let gauge = watch.as_ref().map(Watch::gauge);
     let mut session = Session {
         sender: &standing.sender,
@@ -290,11 +292,12 @@ async fn run_to_end<E: Engine, R: Record>(
 }
 
 /// The watchdog of a workspace on disk.
-fn watch(layers: &Layers, admitted: &Admitted) -> Watch {
+fn watch(layers: &Layers, place: &Place, admitted: &Admitted) -> Watch {
     let files = &admitted.policy().filesystem;
     let limit =
         Amounts { bytes: files.workspace_bytes, entries: files.workspace_files.saturating_add(INODES_LARGE) };
-    Watch::start(Watched { upper: layers.upper(), limit })
+    let below_bytes = place.base.as_ref().map_or(0, |it| it.bytes);
+    Watch::start(Watched { upper: layers.upper(), below_bytes, limit })
 }
 
 /// Collects what was declared and ends the sandbox. Gives the last usage, where init still told it.

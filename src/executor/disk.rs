@@ -26,7 +26,9 @@ const SHARE: u32 = 10;
 pub struct Watched {
     /// The layer that is written.
     pub upper: PathBuf,
-    /// What it may hold.
+    /// Bytes that lie below it, and count.
+    pub below_bytes: u64,
+    /// What both may hold.
     pub limit: Amounts,
 }
 
@@ -94,7 +96,10 @@ impl Gauge {
     }
 
     fn look(&self, watched: &Watched) {
-        let Ok(now) = disk_use::measure(&watched.upper, watched.limit) else { return };
+        let rest =
+            Amounts { bytes: watched.limit.bytes.saturating_sub(watched.below_bytes), ..watched.limit };
+        let Ok(mut now) = disk_use::measure(&watched.upper, rest) else { return };
+        now.bytes = now.bytes.saturating_add(watched.below_bytes);
         let passed = over(now, watched.limit, disk_use::left_bytes(&watched.upper).ok());
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.bytes_peak = seen.bytes_peak.max(now.bytes);

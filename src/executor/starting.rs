@@ -20,6 +20,7 @@ use crate::sandbox::layers::Layers;
 use crate::sandbox::masks;
 use crate::sandbox::seccomp::{Filter, Profile};
 use crate::sandbox::slot::{Slot, SlotError};
+use crate::sandbox::workspace::snapshot::Base;
 use crate::task::Outcome;
 use crate::task::outcome::{LostReason, StartFailure};
 
@@ -31,12 +32,14 @@ const REPORT_TIME_MAX: Duration = Duration::from_secs(10);
 const LIFETIME_SLACK_MS: u64 = 15 * 60 * 1000;
 
 /// Where this host keeps what a sandbox needs.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Place {
     /// The instance's runtime directory, 0700.
     pub runtime_directory: PathBuf,
     /// What workspaces on disk lie in; `None` where the policy has none there.
     pub work_directory: Option<PathBuf>,
+    /// The snapshot that lies below the workspace.
+    pub base: Option<Base>,
     /// The instance's id.
     pub instance: String,
     /// Open files that this host grants at the most.
@@ -160,6 +163,12 @@ pub async fn stand_up<E: Engine, R: Record>(
     Ok(Standing { sender, receiver, container, watched, attestation, layers, _slot: slot })
 }
 
+/// The user of a sandbox: its slot's own, but for one over a snapshot, which belongs to the snapshot's.
+fn user(place: &Place, slot: &Slot) -> u32 {
+    let own = place.base.as_ref().map_or_else(|| slot.uid(), |it| it.uid);
+    place.mapped_uid.unwrap_or(own)
+}
+
 /// Directories for a workspace on disk, where policy has it there.
 fn layers(place: &Place, admitted: &Admitted, slot: &Slot) -> Result<Option<Layers>, NotStanding> {
     if admitted.policy().filesystem.workspace != WorkspaceMedium::Disk {
@@ -169,7 +178,8 @@ fn layers(place: &Place, admitted: &Admitted, slot: &Slot) -> Result<Option<Laye
         return Err(infrastructure("there is no work directory for a workspace on disk", &[]));
     };
     has_room(work).map_err(|it| infrastructure(&it, &[]))?;
-    match Layers::make(work, slot.number, slot.uid(), None) {
+    let (uid, lower) = (user(place, slot), place.base.as_ref().map(|it| it.tree.as_path()));
+    match Layers::make(work, slot.number, uid, lower) {
         Ok(layers) => Ok(Some(layers)),
         Err(error) => {
             let message = format!("the layers of the workspace below `{}` cannot be made", work.display());
@@ -242,7 +252,7 @@ fn spec_for(
         image,
         instance: &place.instance,
         slot: slot.number,
-        uid: place.mapped_uid.unwrap_or_else(|| slot.uid()),
+        uid: user(place, slot),
         slot_directory: &inner,
         workspace,
         runtime: admitted.runtime(),

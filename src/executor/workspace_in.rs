@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use crate::executor::starting::Standing;
 use crate::executor::unreleased::{Unreleased, infrastructure, io_failed, told, unexpected};
 use crate::sandbox::channel::ChannelError;
-use crate::sandbox::workspace;
+use crate::sandbox::workspace::{self, snapshot::Changes};
 use crate::task::escape::escape;
 
 /// Time that writing the workspace inside may take after its last byte was sent.
@@ -16,11 +16,19 @@ const WORKSPACE_TIME_MAX: Duration = Duration::from_secs(120);
 /// Messages of workspace content that wait for init.
 const CONTENT_QUEUE_MAX: usize = 8;
 
-/// Copies the workspace in: a thread reads files, this task sends them.
-pub(super) async fn send_workspace(plan: workspace::Plan, standing: &mut Standing) -> Result<(), Unreleased> {
+/// Copies the workspace in, or what changed of it: a thread reads files, this task sends them.
+pub(super) async fn send_workspace(
+    plan: workspace::Plan,
+    changes: Option<Changes>,
+    standing: &mut Standing,
+) -> Result<(), Unreleased> {
     let (queue, mut content) = mpsc::channel::<Request>(CONTENT_QUEUE_MAX);
     let reader = tokio::task::spawn_blocking(move || {
-        workspace::send(&plan, &mut |request| queue.blocking_send(request).map_err(|_| workspace::Stopped))
+        let mut sink = |request| queue.blocking_send(request).map_err(|_| workspace::Stopped);
+        match &changes {
+            Some(changes) => workspace::send_changes(&plan, changes, &mut sink),
+            None => workspace::send(&plan, &mut sink),
+        }
     });
     let mut failed = None;
     while let Some(request) = content.recv().await {

@@ -8,7 +8,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::probe::{check_script_with, program, script_with_result};
-use crate::support::aegis::{Aegis, eventually};
+use crate::support::aegis::{Aegis, Ended, eventually, finish, repetitions};
+use crate::support::random::Random;
 use crate::support::rewriter::Inspection;
 use crate::watched::Watched;
 use crate::weakened::check_under;
@@ -243,4 +244,246 @@ fn a_directory_of_the_host_in_the_place_of_the_workspace_is_refused() {
         },
         "mount `/workspace`",
     );
+}
+
+/// Everything about a tree that a task can see: a line for each entry, in order.
+const LISTING: &str = r"
+import os, hashlib, stat, sys
+names = {}
+for place, directories, files in os.walk('.'):
+    directories.sort()
+    for name in sorted(directories + files):
+        path = os.path.join(place, name)
+        it = os.lstat(path)
+        what = ''
+        if stat.S_ISLNK(it.st_mode): what = os.readlink(path)
+        elif stat.S_ISREG(it.st_mode):
+            what = hashlib.sha256(open(path, 'rb').read()).hexdigest()
+            if it.st_nlink > 1: what += ' = ' + names.setdefault(it.st_ino, path)
+        print(path, oct(it.st_mode), it.st_mtime_ns, '' if stat.S_ISDIR(it.st_mode) else it.st_size, what)
+";
+
+/// A project of some hundred files, large enough for a snapshot.
+struct Project {
+    tree: tempfile::TempDir,
+    aegis: Aegis,
+}
+
+impl Project {
+    fn new() -> Self {
+        let project = Self { tree: tempfile::tempdir().unwrap(), aegis: Aegis::new() };
+        for number in 0..400 {
+            let place = project.tree.path().join(format!("d{}/e{}", number % 10, number % 20));
+            std::fs::create_dir_all(&place).unwrap();
+            std::fs::write(place.join(format!("f{number}")), format!("content {number}")).unwrap();
+        }
+        std::fs::hard_link(project.tree.path().join("d0/e0/f0"), project.tree.path().join("d1/again"))
+            .unwrap();
+        std::os::unix::fs::symlink("d0/e0", project.tree.path().join("link")).unwrap();
+        project
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.tree.path().join(name)
+    }
+
+    /// Runs a script over the project.
+    fn run(&self, script: &str) -> Ended {
+        let tree = self.tree.path().to_str().unwrap();
+        self.aegis.call(&["run", CI[0], CI[1], "-w", tree, "--", "bash", "-c", script])
+    }
+
+    /// Holds that the task sees the tree as it is.
+    #[track_caller]
+    fn is_seen(&self) {
+        let here = std::process::Command::new("python3")
+            .args(["-c", LISTING])
+            .current_dir(self.tree.path())
+            .output()
+            .unwrap();
+        let ended = self.run(&format!("python3 - <<'PY'{LISTING}PY"));
+        ended.code(0);
+        assert_eq!(ended.stdout, String::from_utf8_lossy(&here.stdout));
+    }
+
+    /// The snapshot's tree.
+    fn snapshot(&self) -> PathBuf {
+        let trees = std::fs::read_dir(work(&self.aegis).join("trees")).unwrap();
+        trees.flatten().map(|it| it.path().join("tree")).find(|it| it.exists()).expect("a snapshot")
+    }
+
+    /// Waits until no file is so young that it counts as changed, and has a snapshot made of that.
+    fn settle(&self) {
+        std::thread::sleep(Duration::from_secs(4));
+        self.run("true").code(0);
+        self.run("true").code(0);
+    }
+}
+
+fn inode(path: &Path) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).unwrap())
+}
+
+#[test]
+fn a_repeated_run_sees_every_kind_of_edit_and_makes_no_new_snapshot() {
+    let project = Project::new();
+    project.is_seen();
+    project.settle();
+    let made = inode(&project.snapshot());
+    project.is_seen();
+    std::fs::write(project.path("d0/e0/f20"), "edited").unwrap();
+    std::fs::remove_file(project.path("d1/e1/f1")).unwrap();
+    std::fs::rename(project.path("d2/e2/f2"), project.path("d3/renamed")).unwrap();
+    std::fs::remove_dir_all(project.path("d4/e4")).unwrap();
+    std::fs::write(project.path("d4/e4"), "a file now").unwrap();
+    std::fs::remove_file(project.path("link")).unwrap();
+    std::fs::create_dir(project.path("link")).unwrap();
+    std::fs::create_dir_all(project.path("new/deep")).unwrap();
+    std::fs::write(project.path("new/deep/file"), "new").unwrap();
+    let mode = |name: &str, mode| {
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(project.path(name), permissions).unwrap();
+    };
+    mode("d5/e5/f5", 0o755);
+    mode("d6", 0o711);
+    project.is_seen();
+    assert_eq!(inode(&project.snapshot()), made);
+    // What changed on the way is compared again, not remembered.
+    std::fs::write(project.path("d0/e0/f20"), "edited again").unwrap();
+    project.is_seen();
+    assert_eq!(inode(&project.snapshot()), made);
+}
+
+#[test]
+fn a_directory_that_nobody_may_write_is_changed_all_the_same() {
+    let project = Project::new();
+    let permissions: fn(u32) -> std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode;
+    std::fs::set_permissions(project.path("d0/e0"), permissions(0o555)).unwrap();
+    std::fs::set_permissions(project.path("d0"), permissions(0o500)).unwrap();
+    project.settle();
+    std::fs::write(project.path("d0/e0/f0"), "edited").unwrap();
+    std::fs::remove_file(project.path("d0/e0/f20")).unwrap();
+    project.is_seen();
+}
+
+#[test]
+fn an_edit_of_the_same_size_and_time_is_seen() {
+    let project = Project::new();
+    project.settle();
+    let path = project.path("d0/e0/f20");
+    let times = std::fs::metadata(&path).unwrap().modified().unwrap();
+    std::fs::write(&path, "CONTENT 20").unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_modified(times).unwrap();
+    project.run("cat d0/e0/f20").code(0).prints("CONTENT 20");
+}
+
+#[test]
+fn an_edit_within_a_tick_of_the_snapshot_is_seen() {
+    let project = Project::new();
+    // No pause: the first run makes its snapshot of files that are as young as the edits.
+    for round in 0..5 {
+        std::fs::write(project.path("d0/e0/f20"), format!("round {round}")).unwrap();
+        project.run("cat d0/e0/f20").code(0).prints(&format!("round {round}"));
+    }
+}
+
+#[test]
+fn what_a_task_writes_reaches_neither_the_snapshot_nor_the_tree_nor_the_next_run() {
+    let project = Project::new();
+    project.settle();
+    let listing = |tree: &Path| {
+        let output = std::process::Command::new("python3").args(["-c", LISTING]).current_dir(tree).output();
+        String::from_utf8_lossy(&output.unwrap().stdout).into_owned()
+    };
+    let (tree, snapshot) = (listing(project.tree.path()), listing(&project.snapshot()));
+    assert_eq!(tree, snapshot);
+    let script = "echo x >>d0/e0/f20; rm -r d1; mv d2 moved; chmod 777 d3/e3/f3; echo x >d1; ln -f d4/e4/f4 hard; echo y >>hard
+        touch -d @1 d5/e5/f5; : >d0/e0/f0";
+    project.run(script).code(0);
+    assert_eq!(listing(project.tree.path()), tree);
+    assert_eq!(listing(&project.snapshot()), snapshot);
+    project.is_seen();
+}
+
+#[test]
+fn two_runs_of_one_project_at_once_do_not_see_each_other() {
+    let project = Project::new();
+    project.settle();
+    let tree = project.tree.path().to_str().unwrap();
+    let mut child = project
+        .aegis
+        .command(&[
+            "run",
+            "-i",
+            CI[0],
+            CI[1],
+            "-w",
+            tree,
+            "--",
+            "bash",
+            "-c",
+            "echo M >mark; id -u; read -r line; ls mark other",
+        ])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("the first run has begun", Duration::from_secs(60), || {
+        layers(&project.aegis).iter().any(|it| it.join("upper/mark").exists())
+    });
+    let second = project.run("echo M >other; ls mark; id -u; true");
+    second.code(0).says("mark");
+    let first_stdin = child.stdin.take().unwrap();
+    drop(first_stdin);
+    let first = finish(child, b"");
+    assert!(first.stdout.ends_with("\nmark\n") && first.stderr.contains("other"), "{first:#?}");
+    assert_ne!(first.stdout.lines().next(), second.stdout.lines().next(), "both had one user");
+}
+
+/// One random edit of the tree.
+fn edit(project: &Project, random: &Random) {
+    let files: Vec<PathBuf> = (0..400)
+        .map(|number| project.path(&format!("d{}/e{}/f{number}", number % 10, number % 20)))
+        .filter(|it| it.exists())
+        .collect();
+    let pick = |random: &Random| files[random.below(files.len() as u64) as usize].clone();
+    let (one, other) = (pick(random), pick(random));
+    match random.below(8) {
+        0 => std::fs::write(&one, format!("edited {}", random.below(1000))).unwrap(),
+        1 => std::fs::remove_file(&one).unwrap(),
+        2 => std::fs::rename(&one, &other).unwrap(),
+        3 => {
+            let mode = 0o400 | random.below(0o1000) as u32;
+            std::fs::set_permissions(&one, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        }
+        4 => {
+            let _ = std::fs::remove_file(&other);
+            std::os::unix::fs::symlink("anywhere", &other).unwrap();
+        }
+        5 => {
+            let _ = std::fs::remove_file(&other);
+            if one != other {
+                std::fs::hard_link(&one, &other).unwrap();
+            }
+        }
+        6 => {
+            let _ = std::fs::remove_file(&other);
+            std::fs::create_dir_all(other.join("sub")).unwrap();
+            std::fs::write(other.join("sub/file"), "below").unwrap();
+            std::fs::rename(&other, project.path(&format!("moved-{}", random.below(1 << 40)))).unwrap();
+        }
+        _ => std::fs::write(one.with_extension("new"), "new").unwrap(),
+    }
+}
+
+#[test]
+fn random_edits_are_seen_exactly() {
+    let project = Project::new();
+    project.settle();
+    let random = Random::seeded_by_the_caller();
+    for _ in 0..repetitions(10, 100) {
+        for _ in 0..1 + random.below(12) {
+            edit(&project, &random);
+        }
+        project.is_seen();
+    }
 }
