@@ -8,6 +8,7 @@ pub mod container_spec;
 pub mod disk_use;
 pub mod enforceable;
 pub mod environment;
+pub mod held_files;
 pub mod init_binary;
 pub mod layers;
 pub mod masks;

@@ -2,6 +2,7 @@
 //!
 //! The first failure is kept, what follows it is passed over, and the host is told at the end.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -31,6 +32,8 @@ pub struct Content {
     places: Option<Places>,
     directories: Vec<Directory>,
     directory_bytes: usize,
+    /// Directories that went, and how many were to be finished by then: those of that name among them are not theirs.
+    gone: HashMap<ByteBuf, usize>,
     open: Option<OpenFile>,
     entries: u64,
     bytes: u64,
@@ -66,6 +69,7 @@ impl Content {
             places: None,
             directories: Vec::new(),
             directory_bytes: 0,
+            gone: HashMap::new(),
             open: None,
             entries: 0,
             bytes: 0,
@@ -115,7 +119,11 @@ impl Content {
         }
         let (parent, name) = split(&gone.path)?;
         let flags = if gone.directory { UnlinkatFlags::RemoveDir } else { UnlinkatFlags::NoRemoveDir };
-        unlinkat(places.of_entry.directory(parent)?, name, flags)
+        unlinkat(places.of_entry.directory(parent)?, name, flags)?;
+        if gone.directory && !self.directories.is_empty() {
+            self.gone.insert(gone.path.clone(), self.directories.len());
+        }
+        Ok(())
     }
 
     /// Continues the last file.
@@ -141,9 +149,12 @@ impl Content {
         {
             self.fail(&open.path, Errno::EPROTO);
         }
-        for directory in std::mem::take(&mut self.directories).iter().rev() {
+        for (index, directory) in std::mem::take(&mut self.directories).iter().enumerate().rev() {
             if self.failed.is_some() {
                 break;
+            }
+            if self.gone.get(&directory.path).is_some_and(|at| index < *at) {
+                continue;
             }
             if let Err(errno) = self.finish(directory) {
                 self.fail(&directory.path, errno);

@@ -104,7 +104,10 @@ pub async fn run(
     let id = RunId::generate();
     let work_directory = work_directory(&admitted, directories)?;
     let mut prepared = prepared;
-    let (base, changes) = ground(work_directory.as_deref(), &mut prepared, &facts).await?;
+    let (base, changes) = tokio::select! {
+        ground = ground(work_directory.as_deref(), &mut prepared, &facts) => ground?,
+        by = control::cancelled(&mut caller.control) => return Err(AppError::Cancelled(by)),
+    };
     let outputs = outputs(order, id, &admitted)?;
     let sinks = (caller.sinks)(id, directories)?;
     let door = Door::open(&directories.runtime, id, caller.wishes).map_err(|source| AppError::Use {

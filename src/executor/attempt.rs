@@ -18,7 +18,7 @@ use crate::executor::starting::{NotStanding, Place, Standing, Timings, now_ms, s
 use crate::executor::streams::{self, HostEnds, Kept, Pumps, Sinks};
 use crate::executor::unreleased::{Unreleased, io_failed, told, unexpected};
 use crate::executor::verdict::{self, Ended};
-use crate::executor::workspace_in::send_workspace;
+use crate::executor::workspace_in::{self, Content, send_workspace};
 use crate::policy::Admitted;
 use crate::record::{End, Fence, OutputCounts, Phase, Record, RecordError, Transition};
 use crate::sandbox::channel::{ChannelError, Receiver};
@@ -75,11 +75,14 @@ pub async fn run_attempt<E: Engine, R: Record>(
     let mut timings = Timings::since(attempt.begun);
     timings.ended(Phase::Admission);
     (attempt.progress)(Phase::Start);
+    // Reading and the engine's work go on at the same time; nothing is sent before the sandbox is proven.
+    let content = attempt.workspace.take().map(|plan| workspace_in::read(plan, attempt.changes.take()));
     let standing =
         stand_up(engine, record, fence, attempt.place, attempt.admitted, attempt.image, &mut timings).await;
     let (mut end, attestation) = match standing {
         Ok(mut standing) => {
-            let end = in_sandbox(engine, record, fence, &mut attempt, &mut standing, &mut timings).await?;
+            let sandbox = (&mut standing, content);
+            let end = in_sandbox(engine, record, fence, &mut attempt, sandbox, &mut timings).await?;
             (end, None)
         }
         Err(NotStanding::Ended { outcome, attestation }) => (End::bare(outcome), attestation),
@@ -100,12 +103,12 @@ async fn in_sandbox<E: Engine, R: Record>(
     record: &R,
     fence: Fence,
     attempt: &mut Attempt<'_>,
-    standing: &mut Standing,
+    (standing, content): (&mut Standing, Option<Content>),
     timings: &mut Timings,
 ) -> Result<End, RecordError> {
     let meter = Arc::new(Meter::new(attempt.admitted.policy().resources.output_bytes));
     let tap = attempt.sinks.tap.clone();
-    let mut end = match released(record, fence, attempt, standing, timings, &meter).await {
+    let mut end = match released(record, fence, attempt, (standing, content), timings, &meter).await {
         Ok(released) => {
             run_to_end(engine, record, fence, attempt, standing, released, timings, &meter).await?
         }
@@ -142,14 +145,14 @@ async fn released<R: Record>(
     record: &R,
     fence: Fence,
     attempt: &mut Attempt<'_>,
-    standing: &mut Standing,
+    (standing, content): (&mut Standing, Option<Content>),
     timings: &mut Timings,
     meter: &Arc<Meter>,
 ) -> Result<Released, Unreleased> {
-    if let Some(plan) = attempt.workspace.take() {
+    if let Some(content) = content {
         (attempt.progress)(Phase::Workspace);
         tokio::select! {
-            sent = send_workspace(plan, attempt.changes.take(), standing) => sent?,
+            sent = send_workspace(content, standing) => sent?,
             by = control::cancelled(&mut attempt.control) => return Err(Unreleased::Outcome(Outcome::Cancelled(by))),
         }
     }
@@ -230,7 +233,7 @@ async fn run_to_end<E: Engine, R: Record>(
     meter: &Arc<Meter>,
 ) -> Result<End, RecordError> {
     (attempt.progress)(Phase::Run);
-    let watch = standing.layers.as_ref().map(|it| watch(it, attempt.place, attempt.admitted));
+    let watch = standing.layers.as_ref().map(|it| watch(it, standing.init, attempt));
     let gauge = watch.as_ref().map(Watch::gauge);
     let mut session = Session {
         sender: &standing.sender,
@@ -292,12 +295,12 @@ async fn run_to_end<E: Engine, R: Record>(
 }
 
 /// The watchdog of a workspace on disk.
-fn watch(layers: &Layers, place: &Place, admitted: &Admitted) -> Watch {
-    let files = &admitted.policy().filesystem;
+fn watch(layers: &Layers, init: Option<i32>, attempt: &Attempt<'_>) -> Watch {
+    let files = &attempt.admitted.policy().filesystem;
     let limit =
         Amounts { bytes: files.workspace_bytes, entries: files.workspace_files.saturating_add(INODES_LARGE) };
-    let below_bytes = place.base.as_ref().map_or(0, |it| it.bytes);
-    Watch::start(Watched { upper: layers.upper(), below_bytes, limit })
+    let below_bytes = attempt.place.base.as_ref().map_or(0, |it| it.bytes);
+    Watch::start(Watched { upper: layers.upper(), init, below_bytes, limit })
 }
 
 /// Collects what was declared and ends the sandbox. Gives the last usage, where init still told it.

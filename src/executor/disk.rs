@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::sandbox::disk_use::{self, Amounts};
+use crate::sandbox::disk_use::{self, Amounts, RESERVE_BYTES};
+use crate::sandbox::held_files;
 use crate::task::DiskLimit;
 
-/// Bytes of the host's disk that stay free: below this every task that could write there is ended.
-pub const RESERVE_BYTES: u64 = 1024 * 1024 * 1024;
 /// Between two looks at the least: a task writes some hundred mebibytes in this time at the most.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// And at the most.
@@ -26,6 +25,8 @@ const SHARE: u32 = 10;
 pub struct Watched {
     /// The layer that is written.
     pub upper: PathBuf,
+    /// PID 1 of the sandbox as the host counts, where it is known.
+    pub init: Option<i32>,
     /// Bytes that lie below it, and count.
     pub below_bytes: u64,
     /// What both may hold.
@@ -99,7 +100,8 @@ impl Gauge {
         let rest =
             Amounts { bytes: watched.limit.bytes.saturating_sub(watched.below_bytes), ..watched.limit };
         let Ok(mut now) = disk_use::measure(&watched.upper, rest) else { return };
-        now.bytes = now.bytes.saturating_add(watched.below_bytes);
+        let held_bytes = watched.init.map_or(0, held_files::bytes);
+        now.bytes = now.bytes.saturating_add(watched.below_bytes).saturating_add(held_bytes);
         let passed = over(now, watched.limit, disk_use::left_bytes(&watched.upper).ok());
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.bytes_peak = seen.bytes_peak.max(now.bytes);

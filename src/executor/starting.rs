@@ -61,6 +61,8 @@ pub struct Standing {
     pub watched: Vec<String>,
     /// What was compared, as JSON.
     pub attestation: String,
+    /// PID 1 as the host counts, where the host sees it.
+    pub init: Option<i32>,
     /// The workspace's layers, where it is on disk.
     pub layers: Option<Layers>,
     // Held as long as the sandbox lives, and after the layers, which its lock guards.
@@ -159,8 +161,8 @@ pub async fn stand_up<E: Engine, R: Record>(
     }
     let attestation = judged.unwrap_or_default();
     let watched = spec.tmpfs.iter().map(|it| it.point.clone()).collect();
-    let (sender, receiver) = (up.sender, up.receiver);
-    Ok(Standing { sender, receiver, container, watched, attestation, layers, _slot: slot })
+    let (sender, receiver, init) = (up.sender, up.receiver, up.peer);
+    Ok(Standing { sender, receiver, container, watched, attestation, init, layers, _slot: slot })
 }
 
 /// The user of a sandbox: its slot's own, but for one over a snapshot, which belongs to the snapshot's.

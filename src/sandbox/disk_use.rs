@@ -11,8 +11,10 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, st
 
 use crate::sandbox::beneath;
 
+/// Bytes of the host's disk that stay free: below this every task that could write there is ended.
+pub const RESERVE_BYTES: u64 = 1024 * 1024 * 1024;
 /// Bytes in one unit of `st_blocks`.
-const BLOCK_BYTES: u64 = 512;
+pub(super) const BLOCK_BYTES: u64 = 512;
 /// What a directory, a link or another small thing takes.
 const ENTRY_BYTES: u64 = 4096;
 

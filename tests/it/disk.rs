@@ -54,6 +54,17 @@ fn fs_03_a_workspace_above_its_size_ends_the_task_and_the_overshoot_is_recorded(
 }
 
 #[test]
+fn fs_03_a_file_without_a_name_counts() {
+    let aegis = Aegis::new();
+    let flags = [CI[0], CI[1], "--workspace-size", "64MiB"];
+    let script = "for i in 1 2 3 4; do exec {held}<>held; rm held; dd if=/dev/zero bs=1M count=40 2>/dev/null >&$held; done
+        [ -z \"$(ls)\" ] && echo tried; sleep 60";
+    let (ended, result) = script_with_result(&aegis, &flags, script);
+    ended.code(123).says("above its size of 64 MiB");
+    assert_eq!(result["outcome"]["limit"], "size", "{result:#}");
+}
+
+#[test]
 fn fs_11_files_without_number_end_the_task() {
     let aegis = Aegis::new();
     std::fs::write(aegis.here().join("p.toml"), "extends = \"ci\"\n[filesystem]\nworkspace_files = 10\n")
@@ -358,11 +369,18 @@ fn a_repeated_run_sees_every_kind_of_edit_and_makes_no_new_snapshot() {
 fn a_directory_that_nobody_may_write_is_changed_all_the_same() {
     let project = Project::new();
     let permissions: fn(u32) -> std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode;
-    std::fs::set_permissions(project.path("d0/e0"), permissions(0o555)).unwrap();
+    for closed in ["d0/e0", "d0/e10"] {
+        std::fs::set_permissions(project.path(closed), permissions(0o555)).unwrap();
+    }
     std::fs::set_permissions(project.path("d0"), permissions(0o500)).unwrap();
     project.settle();
     std::fs::write(project.path("d0/e0/f0"), "edited").unwrap();
     std::fs::remove_file(project.path("d0/e0/f20")).unwrap();
+    project.is_seen();
+    // And one that goes with all that is in it.
+    std::fs::set_permissions(project.path("d0"), permissions(0o755)).unwrap();
+    std::fs::remove_dir_all(project.path("d0/e10")).unwrap();
+    std::fs::remove_dir_all(project.path("d0/e0")).unwrap();
     project.is_seen();
 }
 

@@ -22,6 +22,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::sandbox::disk_use::{self, RESERVE_BYTES};
 use crate::sandbox::workspace::{Plan, WorkspaceError};
 
 use manifest::Manifest;
@@ -60,7 +61,7 @@ pub enum Ground {
 /// there is none or too much of it changed.
 pub fn ground(work: &Path, root: &Path, plan: &Plan, seen_s: i64) -> Result<Ground, WorkspaceError> {
     let entries = plan.summary.files + plan.summary.directories + plan.summary.symlinks;
-    if plan.summary.files < FILES_MIN {
+    if plan.summary.files < FILES_MIN || !has_room(work, plan.bytes()) {
         return Ok(Ground::Empty);
     }
     let root = root.as_os_str().as_bytes();
@@ -85,6 +86,11 @@ pub fn ground(work: &Path, root: &Path, plan: &Plan, seen_s: i64) -> Result<Grou
             Ok(Ground::Empty)
         }
     }
+}
+
+/// Whether the disk takes a second tree, and a task after it.
+fn has_room(work: &Path, bytes: u64) -> bool {
+    disk_use::left_bytes(work).is_ok_and(|left| left > bytes.saturating_mul(2).saturating_add(RESERVE_BYTES))
 }
 
 fn boot_id() -> String {

@@ -10,10 +10,13 @@ use crate::sandbox::workspace::{Meta, Plan};
 /// up to two seconds, and within one a change leaves no trace.
 const TICK_S: i64 = 2;
 
+/// What its owner needs to change a directory.
+const OPEN: u32 = 0o300;
+
 /// The way from a snapshot to a plan.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Directories of the snapshot that stay and whose entries or looks change, parents first.
+    /// Directories of the snapshot whose entries or looks change, parents first; then those that go and are closed.
     pub(in crate::sandbox::workspace) touched: Vec<(Vec<u8>, Meta)>,
     /// What is in the snapshot and goes, children before parents.
     pub(in crate::sandbox::workspace) gone: Vec<GonePath>,
@@ -85,6 +88,14 @@ pub(super) fn compare(manifest: &Manifest, plan: &Plan) -> Changes {
         changes.count += 1;
     }
     touch(&mut changes, manifest, plan, &known_directories);
+    // What is in a directory that goes must be reached, too.
+    for (packed, _) in manifest.entries.iter().zip(&kept).filter(|(_, kept)| !**kept) {
+        if let Kind::Directory(Some((mode, mtime_s, mtime_ns))) = packed.kind
+            && mode & OPEN != OPEN
+        {
+            changes.touched.push((packed.path.to_vec(), Meta { mode, mtime_s, mtime_ns }));
+        }
+    }
     changes
 }
 
@@ -111,7 +122,7 @@ fn touch(changes: &mut Changes, manifest: &Manifest, plan: &Plan, known: &HashSe
         let Some(meta) = directory.made.filter(|_| known.contains(path)) else { continue };
         let packed = places.get(path).map(|it| &manifest.entries[*it].kind);
         let now = Kind::Directory(Some((meta.mode, meta.mtime_s, meta.mtime_ns)));
-        let open = matches!(packed, Some(Kind::Directory(Some((mode, ..)))) if mode & 0o300 == 0o300);
+        let open = matches!(packed, Some(Kind::Directory(Some((mode, ..)))) if mode & OPEN == OPEN);
         if packed != Some(&now) || within.contains(path) || (ways.contains(path) && !open) {
             changes.touched.push((path.to_vec(), meta));
         }
@@ -145,4 +156,88 @@ fn size(kind: &Kind) -> u64 {
 
 fn parent(path: &[u8]) -> &[u8] {
     path.iter().rposition(|it| *it == b'/').map_or(b"", |at| &path[..at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::workspace::{Limits, scan};
+
+    /// Packs a tree that `first` made, lets `then` change it, and holds what comes and what goes. `young` is how many
+    /// seconds after the first look the manifest says that it was made.
+    fn check(
+        first: impl Fn(&std::path::Path),
+        then: impl Fn(&std::path::Path),
+        age_s: i64,
+        come: &[&str],
+        gone: &[&str],
+    ) {
+        let kept = tempfile::tempdir().expect("a directory");
+        let limits = Limits { bytes: 1 << 30, files: 1000 };
+        first(kept.path());
+        let now = jiff::Timestamp::now().as_second();
+        let plan = scan(kept.path(), limits).expect("a plan");
+        let manifest = Manifest::of(&plan, b"root", "boot", now + age_s);
+        let manifest = Manifest::decode(&manifest.encode().expect("encoded")).expect("decoded");
+        then(kept.path());
+        let plan = scan(kept.path(), limits).expect("a plan");
+        let changes = compare(&manifest, &plan);
+        let mut paths = Vec::new();
+        for it in &changes.directories {
+            let directory = &plan.directories[it.directory];
+            paths.extend(it.new.then(|| directory.to.clone()));
+            paths.extend(
+                it.items.iter().map(|item| beneath::join(&directory.to, &directory.items[*item].name)),
+            );
+        }
+        let text = |paths: Vec<Vec<u8>>| -> Vec<String> {
+            paths.into_iter().map(|it| String::from_utf8(it).expect("a name")).collect()
+        };
+        assert_eq!(text(paths), come);
+        assert_eq!(text(changes.gone.into_iter().map(|it| it.path).collect()), gone);
+    }
+
+    fn project(root: &std::path::Path) {
+        std::fs::create_dir_all(root.join("a/b")).expect("made");
+        for name in ["a/one", "a/b/two", "three"] {
+            std::fs::write(root.join(name), name).expect("written");
+        }
+        std::fs::hard_link(root.join("a/one"), root.join("name")).expect("linked");
+    }
+
+    const OLD: i64 = 10;
+
+    #[test]
+    fn what_is_as_it_was_is_not_sent() {
+        check(project, |_| {}, OLD, &[], &[]);
+    }
+
+    #[test]
+    fn what_is_young_is_sent_again() {
+        let all = ["name", "three", "a/one", "a/b/two"];
+        check(project, |_| {}, 0, &all, &["a/b/two", "a/one", "three", "name"]);
+    }
+
+    #[test]
+    fn a_file_of_several_names_goes_and_comes_with_all_of_them() {
+        let edit = |root: &std::path::Path| std::fs::write(root.join("name"), "edited").expect("written");
+        check(project, edit, OLD, &["name", "a/one"], &["a/one", "name"]);
+    }
+
+    #[test]
+    fn a_directory_goes_after_what_is_in_it_and_comes_before() {
+        let edit =
+            |root: &std::path::Path| std::fs::rename(root.join("a/b"), root.join("a/c")).expect("moved");
+        // Its files are the same, at other paths.
+        check(project, edit, OLD, &["a/c", "a/c/two"], &["a/b/two", "a/b"]);
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_a_directory_comes_after_it_went() {
+        let edit = |root: &std::path::Path| {
+            std::fs::remove_dir_all(root.join("a/b")).expect("removed");
+            std::fs::write(root.join("a/b"), "").expect("written");
+        };
+        check(project, edit, OLD, &["a/b"], &["a/b/two", "a/b"]);
+    }
 }
