@@ -168,6 +168,7 @@ pub enum OutcomeJson {
         /// The mount point, where one was full or too large.
         mount: Option<String>,
         /// What lay in a workspace on disk when it was seen above its limit: what the watchdog missed is in it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         seen_bytes: Option<u64>,
     },
     /// Somebody ended it.

@@ -505,3 +505,20 @@ fn random_edits_are_seen_exactly() {
         project.is_seen();
     }
 }
+
+#[test]
+fn a_snapshot_that_nobody_used_for_a_week_goes_with_the_next_sweep() {
+    let project = Project::new();
+    project.run("true").code(0);
+    let snapshot = project.snapshot();
+    project.aegis.call(&["gc"]).code(0);
+    assert!(snapshot.exists(), "it is young");
+    let lock = std::fs::File::options().write(true).open(snapshot.with_file_name("lock")).unwrap();
+    let days = Duration::from_secs(8 * 24 * 60 * 60);
+    lock.set_modified(std::time::SystemTime::now() - days).unwrap();
+    project.aegis.call(&["gc", "--dry-run"]).code(0).prints("would remove snapshot");
+    assert!(snapshot.exists());
+    project.aegis.call(&["gc"]).code(0).prints("removed snapshot");
+    assert!(!snapshot.parent().unwrap().exists());
+    project.is_seen();
+}
