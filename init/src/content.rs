@@ -32,8 +32,9 @@ pub struct Content {
     places: Option<Places>,
     directories: Vec<Directory>,
     directory_bytes: usize,
-    /// Directories that went, and how many were to be finished by then: those of that name among them are not theirs.
-    gone: HashMap<ByteBuf, usize>,
+    /// Directories that went or came again, and how many were to be finished by then: what was said of one of that name
+    /// among them does not hold any more.
+    superseded: HashMap<ByteBuf, usize>,
     open: Option<OpenFile>,
     entries: u64,
     bytes: u64,
@@ -69,7 +70,7 @@ impl Content {
             places: None,
             directories: Vec::new(),
             directory_bytes: 0,
-            gone: HashMap::new(),
+            superseded: HashMap::new(),
             open: None,
             entries: 0,
             bytes: 0,
@@ -121,7 +122,7 @@ impl Content {
         let flags = if gone.directory { UnlinkatFlags::RemoveDir } else { UnlinkatFlags::NoRemoveDir };
         unlinkat(places.of_entry.directory(parent)?, name, flags)?;
         if gone.directory && !self.directories.is_empty() {
-            self.gone.insert(gone.path.clone(), self.directories.len());
+            self.superseded.insert(gone.path.clone(), self.directories.len());
         }
         Ok(())
     }
@@ -153,7 +154,7 @@ impl Content {
             if self.failed.is_some() {
                 break;
             }
-            if self.gone.get(&directory.path).is_some_and(|at| index < *at) {
+            if self.superseded.get(&directory.path).is_some_and(|at| index < *at) {
                 continue;
             }
             if let Err(errno) = self.finish(directory) {
@@ -194,6 +195,7 @@ impl Content {
                         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
                         openat(directory, name, flags, Mode::empty())?;
                         fchmodat(directory, name, mode, FchmodatFlags::FollowSymlink)?;
+                        self.superseded.insert(entry.path.clone(), self.directories.len());
                     }
                     Err(errno) => return Err(errno),
                 }

@@ -22,7 +22,7 @@ use crate::sandbox::container_spec::WORKSPACE;
 use crate::sandbox::enforceable;
 use crate::sandbox::init_binary;
 use crate::sandbox::outputs::{Destination, Extractor, OutputLimits, Wanted};
-use crate::sandbox::workspace::snapshot::{self, Base, Changes, Ground};
+use crate::sandbox::workspace::snapshot::{self, Ground};
 use crate::store::{OwnerLock, Store};
 use crate::task::run_id::RunSelector;
 use crate::task::{RunId, WorkspaceSource};
@@ -104,9 +104,14 @@ pub async fn run(
     let id = RunId::generate();
     let work_directory = work_directory(&admitted, directories)?;
     let mut prepared = prepared;
-    let (base, changes) = tokio::select! {
-        ground = ground(work_directory.as_deref(), &mut prepared, &facts) => ground?,
+    let ground = tokio::select! {
+        ground = ground(work_directory.as_deref(), &mut prepared, directories, &facts) => ground?,
         by = control::cancelled(&mut caller.control) => return Err(AppError::Cancelled(by)),
+    };
+    let (base, messages, changes) = match ground {
+        Ground::Empty => (None, None, None),
+        Ground::Snapshot(base, changes) => (Some(base), None, Some(changes)),
+        Ground::Messages(messages, changes) => (None, Some(messages), Some(changes)),
     };
     let outputs = outputs(order, id, &admitted)?;
     let sinks = (caller.sinks)(id, directories)?;
@@ -142,6 +147,7 @@ pub async fn run(
         image: &image,
         workspace: prepared.workspace,
         changes,
+        messages,
         sinks,
         stdio: order.terminal.map_or(Stdio::Pipes, |(rows, columns)| Stdio::Terminal { rows, columns }),
         grace_ms: order.grace_ms,
@@ -177,22 +183,25 @@ fn work_directory(admitted: &Admitted, directories: &Directories) -> Result<Opti
     Ok(Some(directories.ensure_work()?))
 }
 
-/// What a workspace on disk begins with. Where the engine maps user ids, a tree of ours cannot be given to the sandbox's.
+/// What a workspace begins with. Where the engine maps user ids, a tree of ours cannot be given to the sandbox's.
 async fn ground(
     work: Option<&Path>,
     prepared: &mut Prepared,
+    directories: &Directories,
     facts: &EngineFacts,
-) -> Result<(Option<Base>, Option<Changes>), AppError> {
-    let (Some(work), WorkspaceSource::Directory(root)) = (work, &prepared.task.workspace) else {
-        return Ok((None, None));
-    };
-    if enforceable::maps_users(facts) {
-        return Ok((None, None));
+) -> Result<Ground, AppError> {
+    let WorkspaceSource::Directory(root) = &prepared.task.workspace else { return Ok(Ground::Empty) };
+    if work.is_some() && enforceable::maps_users(facts) {
+        return Ok(Ground::Empty);
     }
-    let Some(plan) = prepared.workspace.take() else { return Ok((None, None)) };
-    let (work, root, seen_s) = (work.to_owned(), root.clone(), prepared.seen_s);
+    let Some(plan) = prepared.workspace.take() else { return Ok(Ground::Empty) };
+    let (work, root, seen_s) = (work.map(Path::to_owned), root.clone(), prepared.seen_s);
+    let state = directories.state.clone();
     let chosen = tokio::task::spawn_blocking(move || {
-        let ground = snapshot::ground(&work, &root, &plan, seen_s);
+        let ground = match work {
+            Some(work) => snapshot::ground(&work, &root, &plan, seen_s),
+            None => snapshot::replay(&state, &root, &plan, seen_s),
+        };
         (ground, plan)
     });
     let (ground, plan) = chosen.await.map_err(|it| AppError::Read {
@@ -201,10 +210,7 @@ async fn ground(
         source: std::io::Error::other(it),
     })?;
     prepared.workspace = Some(plan);
-    Ok(match ground? {
-        Ground::Empty => (None, None),
-        Ground::Snapshot(base, changes) => (Some(base), Some(changes)),
-    })
+    Ok(ground?)
 }
 
 /// Connects to the engine that the environment names.

@@ -151,16 +151,17 @@ fn snapshots(
     mode: Mode,
     swept: &mut Swept,
 ) -> Result<(), AppError> {
-    let Ok(work) = directories.work() else { return Ok(()) };
-    let failed = |source| AppError::Use { what: "the snapshots below", path: work.clone(), source };
-    for kept in snapshot::kept(&work).map_err(failed)? {
-        let unused = kept.used.elapsed().unwrap_or_default();
-        if unused < retention.snapshot_age_max {
-            continue;
-        }
-        swept.snapshots.push(kept.name());
-        if mode == Mode::Remove {
-            kept.remove().map_err(failed)?;
+    for place in directories.work().ok().iter().chain([&directories.state]) {
+        let failed = |source| AppError::Use { what: "the snapshots below", path: place.clone(), source };
+        for kept in snapshot::kept(place).map_err(failed)? {
+            let unused = kept.used.elapsed().unwrap_or_default();
+            if unused < retention.snapshot_age_max {
+                continue;
+            }
+            swept.snapshots.push(kept.name());
+            if mode == Mode::Remove {
+                kept.remove().map_err(failed)?;
+            }
         }
     }
     Ok(())

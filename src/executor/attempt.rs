@@ -26,7 +26,10 @@ use crate::sandbox::container_spec::{INODES_LARGE, WORKSPACE};
 use crate::sandbox::disk_use::Amounts;
 use crate::sandbox::layers::Layers;
 use crate::sandbox::outputs::Extractor;
-use crate::sandbox::workspace::{self, snapshot::Changes};
+use crate::sandbox::workspace::{
+    self,
+    snapshot::{Changes, Messages},
+};
 use crate::task::outcome::LostReason;
 use crate::task::{Outcome, TaskSpec, TimeLimit};
 
@@ -49,6 +52,8 @@ pub struct Attempt<'a> {
     pub workspace: Option<workspace::Plan>,
     /// What of it is sent, where a snapshot lies below; else all of it.
     pub changes: Option<Changes>,
+    /// Messages of an earlier run, sent before these.
+    pub messages: Option<Messages>,
     /// Where the streams lead to.
     pub sinks: Sinks,
     /// Pipes or a terminal.
@@ -76,7 +81,10 @@ pub async fn run_attempt<E: Engine, R: Record>(
     timings.ended(Phase::Admission);
     (attempt.progress)(Phase::Start);
     // Reading and the engine's work go on at the same time; nothing is sent before the sandbox is proven.
-    let content = attempt.workspace.take().map(|plan| workspace_in::read(plan, attempt.changes.take()));
+    let content = attempt.workspace.take().map(|plan| {
+        let changes = attempt.changes.take();
+        workspace_in::read(plan, changes, attempt.messages.take())
+    });
     let standing =
         stand_up(engine, record, fence, attempt.place, attempt.admitted, attempt.image, &mut timings).await;
     let (mut end, attestation) = match standing {

@@ -9,7 +9,10 @@ use tokio::task::JoinHandle;
 use crate::executor::starting::Standing;
 use crate::executor::unreleased::{Unreleased, infrastructure, io_failed, told, unexpected};
 use crate::sandbox::channel::ChannelError;
-use crate::sandbox::workspace::{self, snapshot::Changes};
+use crate::sandbox::workspace::{
+    self,
+    snapshot::{Changes, Messages},
+};
 use crate::task::escape::escape;
 
 /// Time that writing the workspace inside may take after its last byte was sent.
@@ -21,12 +24,13 @@ const CONTENT_QUEUE_MAX: usize = 384;
 /// Content that is being read. Dropped, the reading ends.
 #[derive(Debug)]
 pub(super) struct Content {
+    messages: Option<Messages>,
     queue: mpsc::Receiver<Request>,
     reader: JoinHandle<Result<workspace::Sent, workspace::WorkspaceError>>,
 }
 
 /// Begins to read the workspace, or what changed of it. Nothing is sent yet.
-pub(super) fn read(plan: workspace::Plan, changes: Option<Changes>) -> Content {
+pub(super) fn read(plan: workspace::Plan, changes: Option<Changes>, messages: Option<Messages>) -> Content {
     let (content, queue) = mpsc::channel::<Request>(CONTENT_QUEUE_MAX);
     let reader = tokio::task::spawn_blocking(move || {
         let mut sink = |request| content.blocking_send(request).map_err(|_| workspace::Stopped);
@@ -35,13 +39,16 @@ pub(super) fn read(plan: workspace::Plan, changes: Option<Changes>) -> Content {
             None => workspace::send(&plan, &mut sink),
         }
     });
-    Content { queue, reader }
+    Content { messages, queue, reader }
 }
 
 /// Sends what was and is read into a proven sandbox.
 pub(super) async fn send_workspace(content: Content, standing: &mut Standing) -> Result<(), Unreleased> {
-    let Content { queue: mut content, reader } = content;
+    let Content { messages, queue: mut content, reader } = content;
     let mut failed = None;
+    if let Some(Messages { file, bytes }) = &messages {
+        standing.sender.send_file(file, *bytes).await?;
+    }
     while let Some(request) = content.recv().await {
         if let Err(error) = standing.sender.send(&request, &[]).await {
             failed = Some(error);

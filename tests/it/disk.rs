@@ -522,3 +522,41 @@ fn a_snapshot_that_nobody_used_for_a_week_goes_with_the_next_sweep() {
     assert!(!snapshot.parent().unwrap().exists());
     project.is_seen();
 }
+
+#[test]
+fn under_strict_what_is_kept_of_a_workspace_is_sent_as_it_is_now() {
+    let (tree, aegis) = (tempfile::tempdir().unwrap(), Aegis::new());
+    for number in 0..1200 {
+        let place = tree.path().join(format!("d{}", number % 30));
+        std::fs::create_dir_all(&place).unwrap();
+        std::fs::write(place.join(format!("f{number}")), format!("content {number}")).unwrap();
+    }
+    let path = tree.path().to_str().unwrap();
+    let seen = || {
+        let here = std::process::Command::new("python3").args(["-c", LISTING]).current_dir(path).output();
+        let script = format!("python3 - <<'PY'{LISTING}PY");
+        let ended = aegis.call(&["run", "-w", path, "--", "bash", "-c", &script]);
+        ended.code(0);
+        assert_eq!(ended.stdout, String::from_utf8_lossy(&here.unwrap().stdout));
+    };
+    let kept = || {
+        let trees = std::fs::read_dir(aegis.state().join("trees")).unwrap();
+        inode(&trees.flatten().map(|it| it.path().join("messages")).find(|it| it.exists()).unwrap())
+    };
+    seen();
+    std::thread::sleep(Duration::from_secs(4));
+    seen();
+    let made = kept();
+    std::fs::write(tree.path().join("d1/f1"), "edited").unwrap();
+    std::fs::remove_file(tree.path().join("d2/f2")).unwrap();
+    std::fs::rename(tree.path().join("d3"), tree.path().join("moved")).unwrap();
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o555);
+    std::fs::set_permissions(tree.path().join("d4"), closed).unwrap();
+    seen();
+    assert_eq!(kept(), made, "it was packed anew");
+    // What a rule leaves out now is not sent, not even to be taken back.
+    std::fs::write(tree.path().join(".aegisignore"), "d5/\n").unwrap();
+    let ended = aegis.call(&["run", "-w", path, "--", "ls"]);
+    ended.code(0);
+    assert!(!ended.stdout.contains("d5\n") && kept() != made, "{ended:#?}");
+}

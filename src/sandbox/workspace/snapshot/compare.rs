@@ -33,6 +33,8 @@ pub struct Changes {
 pub(in crate::sandbox::workspace) struct GonePath {
     pub path: Vec<u8>,
     pub directory: bool,
+    /// Whether its content was ours.
+    pub text: bool,
 }
 
 /// What comes of one directory of a plan.
@@ -84,7 +86,8 @@ pub(super) fn compare(manifest: &Manifest, plan: &Plan) -> Changes {
     }
     for (packed, _) in manifest.entries.iter().zip(&kept).rev().filter(|(_, kept)| !**kept) {
         let directory = matches!(packed.kind, Kind::Directory(_));
-        changes.gone.push(GonePath { path: packed.path.to_vec(), directory });
+        let text = packed.kind == Kind::Text;
+        changes.gone.push(GonePath { path: packed.path.to_vec(), directory, text });
         changes.count += 1;
     }
     touch(&mut changes, manifest, plan, &known_directories);

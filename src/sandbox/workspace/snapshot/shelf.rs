@@ -8,9 +8,8 @@ use std::time::SystemTime;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use sha2::{Digest, Sha256};
 
-use crate::sandbox::workspace::Plan;
 use crate::sandbox::workspace::snapshot::manifest::{BYTES_MAX, Manifest};
-use crate::sandbox::workspace::snapshot::{Base, PackError, io_error, pack};
+use crate::sandbox::workspace::snapshot::{Base, PackError, io_error};
 use crate::sandbox::{removal, slot};
 
 /// Snapshots that are kept.
@@ -23,7 +22,8 @@ const KEY_BYTES: usize = 8;
 /// A snapshot's directory that this process holds.
 pub struct Place {
     directory: PathBuf,
-    uid: u32,
+    /// The user that a tree in it belongs to.
+    pub uid: u32,
     lock: OwnedFd,
 }
 
@@ -72,25 +72,43 @@ impl Place {
         Manifest::decode(&bytes)
     }
 
-    /// Packs the tree anew. Until the manifest is there, the tree does not count.
-    pub fn pack(&self, plan: &Plan, manifest: &Manifest) -> Result<(), PackError> {
-        let tree = self.directory.join("tree");
+    /// Lays down anew what the manifest says. Until the manifest is there, it does not count.
+    pub fn lay(
+        &self,
+        manifest: &Manifest,
+        make: impl FnOnce(&Self) -> Result<(), PackError>,
+    ) -> Result<(), PackError> {
         let (name, fresh) = (self.directory.join("manifest"), self.directory.join("manifest.new"));
         match std::fs::remove_file(&name) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(PackError::Write(error)),
             Ok(()) | Err(_) => {}
         }
-        removal::remove_tree(&tree).map_err(PackError::Write)?;
-        pack::pack(plan, &tree, self.uid)?;
+        make(self)?;
         let encoded = manifest.encode().map_err(|it| PackError::Write(io::Error::other(it)))?;
         std::fs::write(&fresh, encoded).map_err(PackError::Write)?;
         std::fs::rename(&fresh, &name).map_err(PackError::Write)
     }
 
+    /// Where a tree comes; the one before it is gone.
+    pub fn tree(&self) -> Result<PathBuf, PackError> {
+        let tree = self.directory.join("tree");
+        removal::remove_tree(&tree).map_err(PackError::Write)?;
+        Ok(tree)
+    }
+
+    /// Where messages lie.
+    pub fn messages(&self) -> PathBuf {
+        self.directory.join("messages")
+    }
+
+    /// Notes that it is used: the time of its lock's file.
+    pub fn used(&self) {
+        let _ = rustix::fs::futimens(&self.lock, &now());
+    }
+
     /// The snapshot, for a sandbox.
     pub fn base(self, bytes: u64) -> Base {
-        // Its last use is this file's time.
-        let _ = rustix::fs::futimens(&self.lock, &now());
+        self.used();
         Base { tree: self.directory.join("tree"), uid: self.uid, bytes, _lock: self.lock }
     }
 }
