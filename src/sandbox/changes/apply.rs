@@ -4,6 +4,7 @@
 mod carry;
 mod judge;
 mod look;
+mod staging;
 
 use std::collections::BTreeSet;
 use std::io;

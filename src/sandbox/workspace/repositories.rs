@@ -434,3 +434,68 @@ fn what_cannot_be_made_shallow_is_told_with_the_reason() {
         "is damaged",
     );
 }
+
+/// Which withheld files of `name` are told as readable through the history.
+#[track_caller]
+fn check_tracked(place: &Place, name: &str, expected: &[(&str, bool)]) {
+    let (summary, _) = place.copy(name);
+    let told: Vec<(String, bool)> = summary
+        .withheld
+        .iter()
+        .map(|it| (String::from_utf8_lossy(&it.path).into_owned(), it.in_history))
+        .collect();
+    let expected: Vec<(String, bool)> = expected.iter().map(|(path, it)| ((*path).to_owned(), *it)).collect();
+    assert_eq!(told, expected);
+}
+
+/// Commits a secret, and leaves another beside it.
+fn add_secrets(repository: &Path) {
+    fs::create_dir_all(repository.join(".aws")).expect("a directory");
+    fs::write(repository.join(".aws/config"), "x").expect("a file");
+    fs::write(repository.join(".env"), "x").expect("a file");
+    git(repository, &["add", "-f", ".env", ".aws"]);
+    git(repository, &["commit", "-qm", "secrets"]);
+    fs::write(repository.join(".npmrc"), "x").expect("a file");
+}
+
+#[test]
+fn what_is_tracked_is_told_in_a_repository_a_worktree_and_a_submodule() {
+    let place = Place::new();
+    let main = repository(&place, "main");
+    add_secrets(&main);
+    let told = [(".aws", true), (".env", true), (".npmrc", false)];
+    check_tracked(&place, "main", &told);
+    fs::remove_dir_all(place.path("copy")).expect("it is gone");
+    git(&main, &["worktree", "add", "-q", "../tree", "-b", "other"]);
+    fs::write(place.path("tree/.npmrc"), "x").expect("a file");
+    check_tracked(&place, "tree", &told);
+
+    let place = Place::new();
+    add_secrets(&repository(&place, "library"));
+    let main = repository(&place, "main");
+    git(&main, &["submodule", "add", "-q", "../library", "deps/library"]);
+    fs::write(main.join("deps/library/.npmrc"), "x").expect("a file");
+    fs::write(main.join(".env"), "x").expect("a file");
+    check_tracked(
+        &place,
+        "main",
+        &[
+            (".env", false),
+            ("deps/library/.aws", true),
+            ("deps/library/.env", true),
+            ("deps/library/.npmrc", false),
+        ],
+    );
+}
+
+#[test]
+fn what_an_index_does_not_tell_is_told_as_the_worse() {
+    let place = Place::new();
+    let main = repository(&place, "main");
+    fs::write(main.join(".env"), "x").expect("a file");
+    git(&main, &["update-index", "--split-index"]);
+    check_tracked(&place, "main", &[(".env", true)]);
+    fs::remove_dir_all(place.path("copy")).expect("it is gone");
+    fs::write(main.join(".git/index"), "DIRC damaged").expect("a file");
+    check_tracked(&place, "main", &[(".env", true)]);
+}

@@ -31,6 +31,10 @@ use aegis_init::wire::PATH_BYTES_MAX;
 const PAGE_BYTES: u64 = 4096;
 /// How far beyond the limit entries are counted, so that the message can say how much is too much.
 const COUNTED_TIMES: u64 = 4;
+/// Bytes of git's configurations and logs in all: they are held in memory.
+const CLEANED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Notes on single files.
+const NOTES_MAX: usize = 10;
 /// Entries that are counted in any case.
 const COUNTED_MIN: u64 = 10_000;
 
@@ -93,6 +97,8 @@ pub(super) struct Walk {
     user: u32,
     /// First names of files that have several.
     first_names: HashMap<(u64, u64), Vec<u8>>,
+    /// Bytes of git's files that are held without logins.
+    cleaned_bytes: u64,
     /// Paths of directories that are made by the plan so far.
     made: HashSet<Vec<u8>>,
 }
@@ -104,9 +110,34 @@ struct Pending {
     made: Option<Meta>,
     ignores: Option<Arc<Ignores>>,
     inside_git: bool,
-    /// How much of `to` is the git directory that it lies in, if it lies in one.
-    git_length: Option<usize>,
+    /// The git directory that it is or lies in, if any.
+    git: Option<GitDirectory>,
     around: Around,
+}
+
+/// A git directory: how much of a path is it, and whether it is one only by what lies in it.
+#[derive(Debug, Clone, Copy)]
+struct GitDirectory {
+    length: usize,
+    is_bare: bool,
+}
+
+/// A directory that is visited, with what is known of it.
+struct Here<'a, H> {
+    directory: BorrowedFd<'a>,
+    at: &'a Pending,
+    ignores: Option<&'a Ignores>,
+    git: Option<GitDirectory>,
+    has: &'a H,
+}
+
+/// One entry of it.
+struct Entry<'a> {
+    name: &'a [u8],
+    to: &'a [u8],
+    from: &'a [u8],
+    stat: &'a Stat,
+    is_dir: bool,
 }
 
 impl Walk {
@@ -129,6 +160,7 @@ impl Walk {
             count: Count::Whole,
             user: rustix::process::geteuid().as_raw(),
             first_names: HashMap::new(),
+            cleaned_bytes: 0,
             made: HashSet::new(),
         }
     }
@@ -140,11 +172,11 @@ impl Walk {
         let source = self.plan.sources.len() - 1;
         let made = (!to.is_empty()).then(|| Meta::of(&stat));
         let inside_git = matches!(select, Select::Git { .. });
-        let git_length = inside_git.then_some(to.len());
+        let git = inside_git.then_some(GitDirectory { length: to.len(), is_bare: false });
         let around = Around::Open;
         let from = Vec::new();
         let mut pending =
-            vec![Pending { from, to: to.to_vec(), made, ignores: None, inside_git, git_length, around }];
+            vec![Pending { from, to: to.to_vec(), made, ignores: None, inside_git, git, around }];
         while let Some(next) = pending.pop() {
             let deeper = self.visit(source, next, select)?;
             if self.count == Count::Broken {
@@ -172,6 +204,40 @@ impl Walk {
         self.plan.directories.push(directory);
     }
 
+    /// What is done with an entry that is taken, and what is around those below it; `None` if it stays outside.
+    fn passes<H: Fn(&[u8]) -> bool>(
+        &mut self,
+        here: &Here<'_, H>,
+        entry: &Entry<'_>,
+        select: &Select<'_>,
+    ) -> Option<(Part, Around)> {
+        let part = self.part(here.git, entry);
+        if let Select::Git { takes, .. } = select {
+            let taken = part != Part::Outside && takes(entry.from, entry.is_dir);
+            return taken.then_some((part, Around::Open));
+        }
+        let excluded = self.excluded.as_deref();
+        let taken = excluded.is_none_or(|it| it.say(entry.to, entry.is_dir, here.at.inside_git) != Said::Out)
+            && self.takes_git(&here.at.to, entry.name)
+            && part != Part::Outside
+            && takes(here.ignores, here.at, entry.name, entry.is_dir, here.has);
+        if !taken {
+            self.plan.summary.excluded += 1;
+            self.gate.ignored(entry.to, entry.name, entry.stat);
+            return None;
+        }
+        // What git made has names of its own; a directory that only looks like git's is the project's.
+        if here.git.is_some_and(|it| !it.is_bare) {
+            return Some((part, Around::Open));
+        }
+        let place = (here.at.to.as_slice(), entry.name);
+        match self.gate.judge(here.directory, place, entry.stat, here.at.around, here.has) {
+            Pass::Goes => Some((part, here.at.around)),
+            Pass::Opens(reason) => Some((part, Around::Withheld(reason))),
+            Pass::Stays => None,
+        }
+    }
+
     /// Whether something named `.git` is taken: of a shallow copy only the root's own.
     fn takes_git(&self, parent: &[u8], name: &[u8]) -> bool {
         name != b".git"
@@ -182,13 +248,18 @@ impl Walk {
             }
     }
 
-    /// What is done with an entry of a git directory, `relative` to it.
-    fn part(&self, to: &[u8], relative: &[u8], is_dir: bool) -> Part {
-        let in_root = to.starts_with(b".git/");
+    /// What is done with an entry for the sake of the git directory that it lies in.
+    fn part(&self, git: Option<GitDirectory>, entry: &Entry<'_>) -> Part {
+        let Some(GitDirectory { length, is_bare }) = git else { return Part::Whole };
+        let relative = entry.to.get(length + usize::from(length > 0)..).unwrap_or_default();
+        if is_bare {
+            return parts::part_of_bare(relative, entry.is_dir);
+        }
+        let in_root = entry.to.starts_with(b".git/");
         if self.git == GitHistory::Shallow && in_root && !parts::needed_by_head(relative) {
             return Part::Outside;
         }
-        parts::part(relative, is_dir)
+        parts::part(relative, entry.is_dir)
     }
 
     /// What is too much, if anything.
@@ -221,11 +292,7 @@ impl Walk {
             at.ignores.clone()
         };
 
-        let git_length = if parts::is_git_directory(has) || is_named_git(&at.to) {
-            Some(at.to.len())
-        } else {
-            at.git_length
-        };
+        let git = git_directory(&at, has);
         let mut items = Vec::new();
         let mut deeper = Vec::new();
         let mut own = Weight::default();
@@ -239,38 +306,10 @@ impl Walk {
             let to = beneath::join(&at.to, name);
             let from = beneath::join(&at.from, name);
             let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            let part = match git_length {
-                Some(length) => {
-                    self.part(&to, to.get(length + usize::from(length > 0)..).unwrap_or_default(), is_dir)
-                }
-                None => Part::Whole,
-            };
-            let mut around = at.around;
-            let taken = match select {
-                Select::Git { takes, .. } => part != Part::Outside && takes(&from, is_dir),
-                Select::Project => {
-                    let excluded = self.excluded.as_deref();
-                    let taken = excluded.is_none_or(|it| it.say(&to, is_dir, at.inside_git) != Said::Out)
-                        && self.takes_git(&at.to, name)
-                        && part != Part::Outside
-                        && takes(ignores.as_deref(), &at, name, is_dir, &has);
-                    self.plan.summary.excluded += u64::from(!taken);
-                    if !taken {
-                        self.gate.ignored(&to, name, &stat);
-                    }
-                    taken
-                }
-            };
-            if !taken {
-                continue;
-            }
-            if git_length.is_none() {
-                match self.gate.judge(directory.as_fd(), (&at.to, name), &stat, at.around, has) {
-                    Pass::Goes => {}
-                    Pass::Stays => continue,
-                    Pass::Opens(reason) => around = Around::Withheld(reason),
-                }
-            }
+            let entry = Entry { name, to: &to, from: &from, stat: &stat, is_dir };
+            let here =
+                Here { directory: directory.as_fd(), at: &at, ignores: ignores.as_deref(), git, has: &has };
+            let Some((part, around)) = self.passes(&here, &entry, select) else { continue };
             if to.len() > PATH_BYTES_MAX {
                 return Err(WorkspaceError::PathTooLong { start: escape(&to).chars().take(80).collect() });
             }
@@ -279,7 +318,7 @@ impl Walk {
                 let inside_git = at.inside_git || name == b".git";
                 let made = Some(Meta::of(&stat));
                 let ignores = ignores.clone();
-                deeper.push(Pending { from, to, made, ignores, inside_git, git_length, around });
+                deeper.push(Pending { from, to, made, ignores, inside_git, git, around });
                 continue;
             }
             let Some(what) = self.item(directory.as_fd(), name, &to, &stat, (select, part), &mut own)? else {
@@ -340,25 +379,12 @@ impl Walk {
             }
         }
         self.require_readable(directory, name, to, stat)?;
-        let added = match select {
-            Select::Git { added, .. } => added.get(to).map(Vec::as_slice),
-            Select::Project => None,
-        };
-        match clean::clean(directory, name, part, added).map_err(|cause| refused(to, cause))? {
-            Clean::AsItIs => {}
-            Clean::Text(meta, content) => {
-                let size = content.len() as u64;
-                self.plan.summary.files += 1;
-                self.plan.summary.bytes += size;
-                own.files += 1;
-                own.bytes += size.div_ceil(PAGE_BYTES) * PAGE_BYTES;
-                return Ok(Some(What::Text(Box::new((meta, content)))));
-            }
-            Clean::Unclear(why) => {
-                self.plan.summary.excluded += 1;
-                self.plan.summary.notes.push(format!("`{}` stays outside: {why}", escape(to)));
-                return Ok(None);
-            }
+        if part != Part::Whole {
+            let added = match select {
+                Select::Git { added, .. } => added.get(to).map(Vec::as_slice),
+                Select::Project => None,
+            };
+            return self.cleaned(directory, (name, to), (part, added.unwrap_or_default()), own);
         }
         self.plan.summary.files += 1;
         own.files += 1;
@@ -373,6 +399,36 @@ impl Walk {
         self.plan.summary.bytes += size;
         own.bytes = own.bytes.saturating_add(size.div_ceil(PAGE_BYTES).saturating_mul(PAGE_BYTES));
         Ok(Some(What::File))
+    }
+
+    /// A file of git's without logins, held in memory: what is sent is what was looked at.
+    fn cleaned(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        (name, to): (&[u8], &[u8]),
+        (part, added): (Part, &[u8]),
+        own: &mut Weight,
+    ) -> Result<Option<What>, WorkspaceError> {
+        let room = CLEANED_BYTES_MAX.saturating_sub(self.cleaned_bytes);
+        match clean::clean(directory, name, part, room).map_err(|cause| refused(to, cause))? {
+            Clean::Text(meta, mut content) => {
+                content.extend_from_slice(added);
+                let size = content.len() as u64;
+                self.cleaned_bytes += size;
+                self.plan.summary.files += 1;
+                self.plan.summary.bytes += size;
+                own.files += 1;
+                own.bytes += size.div_ceil(PAGE_BYTES) * PAGE_BYTES;
+                Ok(Some(What::Text(Box::new((meta, content)))))
+            }
+            Clean::Unclear(why) => {
+                self.plan.summary.excluded += 1;
+                if self.plan.summary.notes.len() < NOTES_MAX {
+                    self.plan.summary.notes.push(format!("`{}` stays outside: {why}", escape(to)));
+                }
+                Ok(None)
+            }
+        }
     }
 
     /// Refuses a file that could not be sent. Its owner's bit answers for most files without a call.
@@ -426,8 +482,13 @@ fn takes(
     }
 }
 
-fn is_named_git(path: &[u8]) -> bool {
-    path == b".git" || path.ends_with(b"/.git")
+/// The git directory that a directory is, or else the one that it lies in.
+fn git_directory(at: &Pending, has: impl Fn(&[u8]) -> bool) -> Option<GitDirectory> {
+    let is_named = at.to == b".git" || at.to.ends_with(b"/.git");
+    if is_named || parts::is_git_directory(has) {
+        return Some(GitDirectory { length: at.to.len(), is_bare: !is_named && !at.inside_git });
+    }
+    at.git
 }
 
 /// A call on something that was there a moment ago failed.

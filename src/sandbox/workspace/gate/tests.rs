@@ -69,6 +69,19 @@ fn every_name_of_a_withheld_file_stays_outside_whichever_comes_first() {
 }
 
 #[test]
+fn a_directory_that_only_looks_like_a_repository_hides_nothing() {
+    let prepare = |place: &Place| {
+        for file in ["HEAD", "objects/x", "refs/x", "main.rs", "a/HEAD", "a/objects/x", "a/refs/x"] {
+            let path = place.path("project").join(file);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
+            fs::write(path, "x").expect("written");
+        }
+    };
+    check(&[".env", "refs/.env", "a/objects/id_rsa"], prepare, &[".env", "a/objects/id_rsa", "refs/.env"]);
+    assert_eq!(sent(&[], &[], prepare).0.files, 7);
+}
+
+#[test]
 fn no_pattern_takes_a_withheld_file_in() {
     let prepare = |place: &Place| {
         fs::write(place.path("project/.aegisignore"), "!*\n!**/.env\n!/.ssh/**\n").expect("written");
@@ -127,4 +140,25 @@ fn only_so_many_are_named_and_all_are_counted() {
     let files: Vec<&str> = names.iter().map(String::as_str).collect();
     let (summary, leaked) = sent(&files, &[], nothing);
     assert_eq!((summary.withheld.len(), summary.withheld_count, leaked), (1000, 1200, false));
+}
+
+#[test]
+fn what_cannot_be_looked_through_stays_outside_and_the_notes_are_few() {
+    let prepare = |place: &Place| {
+        let git = place.path("project/.git");
+        fs::create_dir_all(git.join("logs/refs")).expect("directories");
+        fs::write(git.join("config"), format!("[a]\nb = {CANARY}\n= ?\n")).expect("written");
+        for number in 0..20 {
+            let log = fs::File::create(git.join(format!("logs/refs/{number}"))).expect("a file");
+            log.set_len(5 << 20).expect("it is long");
+        }
+    };
+    let (summary, leaked) = sent(&["README"], &[], prepare);
+    assert_eq!((summary.files, summary.excluded, summary.notes.len(), leaked), (1, 21, 10, true));
+    assert_eq!(
+        summary.notes[0],
+        "`.git/config` stays outside: line 3 is no configuration that git could read"
+    );
+    assert!(summary.notes[1].contains("it is longer than 4194304 bytes"), "{}", summary.notes[1]);
+    assert!(!sent(&[], &[], prepare).1, "nothing of the configuration was sent");
 }

@@ -67,6 +67,17 @@ pub fn part(path: &[u8], is_dir: bool) -> Part {
     }
 }
 
+/// The same in a directory that is a repository by what lies in it, as a bare one: it may as well be a project's own, so
+/// that what git does not know is the project's.
+pub fn part_of_bare(path: &[u8], is_dir: bool) -> Part {
+    match path.split(|it| *it == b'/').next().unwrap_or_default() {
+        b"hooks" | b"FETCH_HEAD" | b"branches" | b"remotes" | b"credentials" => Part::Outside,
+        first if first.starts_with(b"config.") && first != b"config.worktree" => Part::Outside,
+        b"config" | b"config.worktree" | b"logs" | b"lfs" => part(path, is_dir),
+        _ => Part::Whole,
+    }
+}
+
 /// What of a git directory a shallow copy has from the disk; its objects and references are made anew.
 pub fn needed_by_head(path: &[u8]) -> bool {
     let first = path.split(|it| *it == b'/').next().unwrap_or_default();
@@ -120,6 +131,17 @@ mod tests {
             Part::Outside,
         );
         check(&["modules/stray", "worktrees/stray", "lfs/cache"], false, Part::Outside);
+    }
+
+    #[test]
+    fn what_only_looks_like_a_repository_keeps_its_own_files() {
+        for path in ["src", "main.rs", "objects/x", "HEAD"] {
+            assert_eq!(part_of_bare(path.as_bytes(), false), Part::Whole, "{path}");
+        }
+        for path in ["hooks", "FETCH_HEAD", "credentials", "config.bak", "lfs/cache"] {
+            assert_eq!(part_of_bare(path.as_bytes(), false), Part::Outside, "{path}");
+        }
+        assert_eq!(part_of_bare(b"config", false), Part::Config);
     }
 
     #[test]
