@@ -64,7 +64,7 @@ bench: ## Measure against the engine by hand
 # The links are held by a test, so that CI holds them without the program that builds the site.
 docs: ## Build the pages into one static site, target/docs
 	$(BOOTSTRAP) build docs
-	$(CARGO) test --release --locked --test it -- --quiet book::
+	$(CARGO) test $(PROFILE) --test it -- --quiet book::
 	PATH="$$PATH:$${CARGO_HOME:-$$HOME/.cargo}/bin" mdbook build docs --dest-dir '$(abspath $(or $(CARGO_TARGET_DIR),target))/docs'
 
 # SECURITY.md lists these scans, and a test compares the two lists.
