@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use serde_json::Value;
 
-use crate::record::{End, Event, Run};
+use crate::record::{ChangeCounts, End, Event, Run};
 use crate::report::amount;
 use crate::report::summary::{command, shown};
 use crate::report::why::{self, Ended};
@@ -94,6 +94,7 @@ fn ended(page: &mut Page, run: &Run, end: &End) {
         page.field(phase.name(), &amount::microseconds(*us));
     }
     artifacts(page, end);
+    changes(page, end);
     if let Some(ended) = Ended::of(run) {
         page.title("why");
         let explanation = why::why(&ended);
@@ -130,6 +131,20 @@ fn artifacts(page: &mut Page, end: &End) {
         lines.push(format!("{} left out: {}", escape(&it.path), shown(&it.reason)));
     }
     page.lines(&lines);
+}
+
+fn changes(page: &mut Page, end: &End) {
+    let Some(changes) = &end.changes else { return };
+    page.title("changes");
+    if let Some(failure) = &changes.failure {
+        return page.field("not kept", &shown(failure));
+    }
+    let ChangeCounts { added, modified, deleted, skipped, left_out, complete, .. } = changes;
+    page.field("workspace", &format!("{added} added, {modified} modified, {deleted} deleted"));
+    page.field("left out", &format!("{left_out} in caches and ignored paths, {skipped} that cannot be kept"));
+    if !complete {
+        page.field("complete", "no: a limit was reached");
+    }
 }
 
 #[derive(Default)]
@@ -306,6 +321,12 @@ mod tests {
     fn what_did_not_come_out_is_told() {
         check(|_| {}, "  report/fifo left out: not a file");
         check(|_| {}, "  nothing/* matched nothing");
+    }
+
+    #[test]
+    fn what_changed_in_the_workspace_is_counted() {
+        check(|_| {}, "  workspace      2 added, 1 modified, 0 deleted");
+        check(|_| {}, "  left out       7 in caches and ignored paths, 1 that cannot be kept");
     }
 
     #[test]
