@@ -22,7 +22,7 @@ PROFILE := --release --locked --workspace
 TEST_IMAGES := base minimal
 export AEGIS_TEST_REQUIRE ?= docker,registry
 
-.PHONY: help run build test test-long bench lint lint-tools lint-fmt lint-clippy lint-deny lint-doc lint-shell check install clean
+.PHONY: help run build test test-long test-projects bench docs lint lint-tools lint-fmt lint-clippy lint-deny lint-doc lint-shell check install clean
 
 help: ## This list
 	grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -49,11 +49,23 @@ test-long: ## Every test with its full counts
 	packaging/image.sh $(AEGIS) $(TEST_IMAGES) go node rust
 	AEGIS_TEST_FORM=long $(MEMBER) $(CARGO) nextest run $(PROFILE) --profile long
 
+test-projects: ## Five real projects run their own test suites in docker run and in a sandbox
+	$(BOOTSTRAP) build engine image-base image-node image-rust
+	$(CARGO) build --release --locked
+	packaging/image.sh $(AEGIS) base node rust
+	tests/projects/compare.sh $(AEGIS)
+
 bench: ## Measure against the engine by hand
 	$(BOOTSTRAP) build engine $(TEST_IMAGES:%=image-%) test
 	$(CARGO) build --release --locked
 	packaging/image.sh $(AEGIS) $(TEST_IMAGES)
 	$(MEMBER) $(CARGO) bench --locked --bench '*'
+
+# The links are held by a test, so that CI holds them without the program that builds the site.
+docs: ## Build the pages into one static site, target/docs
+	$(BOOTSTRAP) build docs
+	$(CARGO) test $(PROFILE) --test it -- --quiet book::
+	PATH="$$PATH:$${CARGO_HOME:-$$HOME/.cargo}/bin" mdbook build docs --dest-dir '$(abspath $(or $(CARGO_TARGET_DIR),target))/docs'
 
 # SECURITY.md lists these scans, and a test compares the two lists.
 lint: lint-fmt lint-clippy lint-deny lint-doc lint-shell ## Every scan of SECURITY.md
@@ -76,7 +88,7 @@ lint-doc: lint-tools
 
 lint-shell:
 	if ! command -v shellcheck >/dev/null; then echo 'shellcheck is not here: shell scripts are not checked' >&2; exit 0; fi
-	shellcheck packaging/*.sh images/build.sh .ci/run
+	shellcheck packaging/*.sh images/build.sh tests/projects/compare.sh .ci/run
 
 check: lint test ## lint and test
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Gets a Debian or Ubuntu machine ready for what is named: `bootstrap.sh [build] [engine] [image-NAME]... [test] [lint]`.
+# Gets a Debian or Ubuntu machine ready for what is named: `bootstrap.sh [build] [engine] [image-NAME]... [test] [lint] [docs]`.
 # It looks first, says what is missing and how it will be had, asks on a terminal, and then does it. Where nothing is
 # missing it does nothing; an engine that answers is left alone.
 set -euo pipefail
@@ -8,6 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly NEXTEST=0.9.143
 readonly DENY=0.20.2
+readonly MDBOOK=0.5.4
 pinned=$(packaging/cargo.sh --pinned)
 
 packages=()   # from the distribution
@@ -66,6 +67,10 @@ need_test() {
     has python3 || packages+=(python3)
     has git || packages+=(git)
     has cargo-nextest || [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo-nextest" ] || tools+=("cargo-nextest@$NEXTEST")
+}
+
+need_docs() {
+    has mdbook || [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/mdbook" ] || tools+=("mdbook@$MDBOOK")
 }
 
 components_are_here() { packaging/cargo.sh fmt --version && packaging/cargo.sh clippy --version; } >/dev/null 2>&1
@@ -142,7 +147,13 @@ install_components() {
 
 install_tools() {
     local tool
-    for tool in "${tools[@]}"; do packaging/cargo.sh install --locked "$tool" >&2; done
+    for tool in "${tools[@]}"; do
+        case $tool in
+            # Its server and its search are not used, and are most of it.
+            mdbook@*) packaging/cargo.sh install --locked --no-default-features "$tool" >&2 ;;
+            *) packaging/cargo.sh install --locked "$tool" >&2 ;;
+        esac
+    done
 }
 
 main() {

@@ -12,6 +12,7 @@ pub mod failure;
 pub mod flags;
 pub mod gc;
 pub mod generate;
+pub mod habits;
 pub mod image;
 pub mod init;
 pub mod logs;
@@ -129,6 +130,9 @@ fn misunderstood(error: &clap::Error) {
         return;
     }
     let _ = error.print();
+    if let Some(hint) = habits::hint(error) {
+        talk::hint(hint);
+    }
 }
 
 /// The command line as clap knows it: for completions and man pages.

@@ -10,7 +10,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly here
-readonly ALL=(tornado tar-fs tempfile sed mksh)
+readonly ALL=(tornado qs tempfile sed mksh)
 readonly SECONDS_MAX=2400
 readonly ROUNDS_MAX=3
 
@@ -35,17 +35,15 @@ fetch_tornado() {
         --python-version 3.11 --target "$1" tornado==6.4.2
 }
 
-# Directories as tar streams and back: modes, times, links, sockets, owners. Its runner comes as an installed dependency.
-fetch_tar-fs() {
+# Query strings to objects and back: many small assertions. Its runner comes as an installed dependency.
+fetch_qs() {
     need npm
-    (cd "$1" && npm pack --silent tar-fs@2.1.1 >/dev/null && tar --strip-components=1 -xf tar-fs-2.1.1.tgz && rm tar-fs-2.1.1.tgz)
-    # A registry keeps neither links nor this name. The tests make the link to it anew.
-    mkdir -p "$1/test/fixtures/c"
-    : >"$1/test/fixtures/c/.gitignore"
-    local pinned=(chownr@1.1.4 mkdirp-classic@0.5.3 pump@3.0.0 rimraf@2.7.1 tape@4.17.0 tar-stream@2.2.0)
-    # The style checker of its developers is not installed.
+    (cd "$1" && npm pack --silent qs@6.11.2 >/dev/null && tar --strip-components=1 -xf qs-6.11.2.tgz && rm qs-6.11.2.tgz)
+    local pinned=(for-each@0.3.3 has-override-mistake@1.0.1 has-property-descriptors@1.0.2 has-symbols@1.0.3 iconv-lite@0.5.2
+        mock-property@1.0.3 object-inspect@1.12.3 qs-iconv@1.0.4 safer-buffer@2.1.2 side-channel@1.0.4 tape@5.7.5)
+    # The other tools of its developers (linters, publishing) are not installed.
     (cd "$1" && npm pkg delete devDependencies &&
-        npm install --silent --ignore-scripts --no-audit --no-fund --no-package-lock "${pinned[@]}" >/dev/null)
+        npm install --loglevel=error --ignore-scripts --no-audit --no-fund --no-package-lock "${pinned[@]}" >/dev/null)
 }
 
 # Temporary files: unnamed ones, links below /proc, races of names. Its dependencies are vendored.
@@ -112,7 +110,7 @@ about() {
     case $1 in
         tornado) image=aegis/base form=unittest
             command='python3 -m tornado.test.runtests --verbose' ;;
-        tar-fs) image=aegis/node form=tap
+        qs) image=aegis/node form=tap
             command='node_modules/.bin/tape test/*.js' ;;
         tempfile) image=aegis/rust form=cargo
             command='CARGO_HOME=/tmp/cargo cargo test --offline --no-fail-fast' ;;
