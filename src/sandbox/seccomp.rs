@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use aegis_init::wire::ProbeResult;
 use sha2::{Digest, Sha256};
 
-use crate::policy::{Egress, Policy};
+use crate::policy::{Egress, Policy, WorkspaceMedium};
 use crate::sandbox::attestation::Difference;
 use crate::sandbox::seccomp::conditions::Rule;
 use crate::sandbox::seccomp::groups::{EPERM, GroupTreatment};
@@ -26,6 +26,8 @@ pub struct Profile {
     pub ptrace: bool,
     /// Whether a netlink socket may ask for the (loopback-only) interfaces and routes.
     pub netlink_route: bool,
+    /// Whether space may be taken without being written.
+    pub preallocation: bool,
 }
 
 impl Profile {
@@ -34,7 +36,8 @@ impl Profile {
         let netlink_route = match policy.network.egress {
             Egress::None => true,
         };
-        Self { ptrace: policy.process.ptrace, netlink_route }
+        let preallocation = policy.filesystem.workspace != WorkspaceMedium::Disk;
+        Self { ptrace: policy.process.ptrace, netlink_route, preallocation }
     }
 }
 

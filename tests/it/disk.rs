@@ -120,6 +120,14 @@ fn fs_13_huge_sparse_files_are_refused_or_cost_nothing() {
 }
 
 #[test]
+fn fs_13_no_space_of_the_disk_is_taken_without_being_written() {
+    let script = "for n in 1 2 3 4; do fallocate -l 1G f$n; echo tried $?; done 2>&1
+        [ $(du -sk . | cut -f1) -gt 64 ] && echo BREACH $(du -sk .)
+        python3 -c 'import os; f = os.open(\"g\", os.O_CREAT | os.O_RDWR); os.posix_fallocate(f, 0, 65536)'; stat -c '%n %s' g";
+    check_script_with(&CI, 4, script).prints("Operation not supported").prints("g 65536");
+}
+
+#[test]
 fn fs_15_no_directory_of_aegis_or_of_a_user_is_among_the_mounts() {
     let aegis = Aegis::new();
     let script = "grep -oE '(upperdir|lowerdir)=[^,: ]*' /proc/self/mountinfo | grep -q aegis && echo BREACH

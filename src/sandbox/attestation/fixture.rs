@@ -26,7 +26,7 @@ pub(super) struct Fixture {
 impl Fixture {
     /// As recorded: first layout of control groups.
     pub fn recorded() -> Self {
-        let filter = Filter::new(Profile { ptrace: false, netlink_route: true });
+        let filter = Filter::new(Profile { ptrace: false, netlink_route: true, preallocation: true });
         let inside = inside(&sections("inside-cgroup-v1.txt"), &filter);
         let outside = outside(&sections("outside-cgroup-v1.txt"));
         let existing_paths = text("existing-paths.txt").lines().map(str::to_owned).collect();

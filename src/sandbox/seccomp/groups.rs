@@ -10,6 +10,8 @@ pub const EPERM: i32 = 1;
 pub const EACCES: i32 = 13;
 /// The kernel has no such call: programs fall back to an older one.
 pub const ENOSYS: i32 = 38;
+/// The file system does not do it: programs do it another way.
+pub const EOPNOTSUPP: i32 = 95;
 
 /// Calls that are treated alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +45,8 @@ impl Group {
 /// The groups of a profile, allowed first.
 pub fn groups(profile: Profile) -> Vec<Group> {
     let tracing = if profile.ptrace { TRACING_OPEN } else { TRACING_CLOSED };
-    [ALLOWED, DENIED, &[tracing]].concat()
+    let preallocation = if profile.preallocation { PREALLOCATION_OPEN } else { PREALLOCATION_CLOSED };
+    [ALLOWED, DENIED, &[tracing, preallocation]].concat()
 }
 
 const fn allow(name: &'static str, reason: &'static str, calls: &'static str) -> Group {
@@ -69,6 +72,22 @@ const TRACING_OPEN: Group = allow(
     TRACING_CALLS,
 );
 
+const PREALLOCATION_CALLS: &str = "fallocate";
+
+const PREALLOCATION_OPEN: Group = allow(
+    "preallocation",
+    "every writable place is in memory, with a size that the kernel holds",
+    PREALLOCATION_CALLS,
+);
+
+const PREALLOCATION_CLOSED: Group = deny(
+    EOPNOTSUPP,
+    "preallocation",
+    "takes the space of a disk at once, and what bounds a workspace there looks only now and then; programs that are told \
+     that a file system lacks it write instead",
+    PREALLOCATION_CALLS,
+);
+
 /// Calls that programs need and that reach nothing outside the sandbox.
 const ALLOWED: &[Group] = &[
     allow(
@@ -76,7 +95,7 @@ const ALLOWED: &[Group] = &[
         "work on descriptors that the task already has",
         "read write pread64 pwrite64 readv writev preadv pwritev preadv2 pwritev2 lseek sendfile copy_file_range
          splice tee vmsplice close close_range dup dup2 dup3 fcntl flock fsync fdatasync sync syncfs
-         sync_file_range fallocate ftruncate readahead fadvise64 pipe pipe2 cachestat",
+         sync_file_range ftruncate readahead fadvise64 pipe pipe2 cachestat",
     ),
     allow(
         "files",
@@ -279,10 +298,10 @@ mod tests {
     use crate::sandbox::seccomp::{conditions, numbers};
 
     const PROFILES: [Profile; 4] = [
-        Profile { ptrace: false, netlink_route: false },
-        Profile { ptrace: false, netlink_route: true },
-        Profile { ptrace: true, netlink_route: false },
-        Profile { ptrace: true, netlink_route: true },
+        Profile { ptrace: false, netlink_route: false, preallocation: true },
+        Profile { ptrace: false, netlink_route: true, preallocation: true },
+        Profile { ptrace: true, netlink_route: false, preallocation: true },
+        Profile { ptrace: true, netlink_route: true, preallocation: false },
     ];
 
     fn times_named(profile: Profile) -> BTreeMap<&'static str, usize> {
@@ -315,7 +334,7 @@ mod tests {
             set_mempolicy_home_node add_key request_key keyctl userfaultfd kexec_load kexec_file_load swapon swapoff
             pivot_root move_pages migrate_pages nfsservctl uselib ustat sysfs _sysctl create_module query_module
             get_kernel_syms io_uring_setup io_uring_enter io_uring_register statmount listmount open_tree_attr";
-        for group in groups(Profile { ptrace: true, netlink_route: true }) {
+        for group in groups(Profile { ptrace: true, netlink_route: true, preallocation: false }) {
             let open = group.calls().any(|call| kept.split_whitespace().any(|it| it == call));
             assert!(!open || matches!(group.treatment, GroupTreatment::Deny(_)), "`{}`", group.name);
         }

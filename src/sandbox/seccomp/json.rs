@@ -46,7 +46,7 @@ mod tests {
 
     use crate::sandbox::seccomp::{Filter, Profile, Verdict, numbers};
 
-    const STRICT: Profile = Profile { ptrace: false, netlink_route: true };
+    const STRICT: Profile = Profile { ptrace: false, netlink_route: true, preallocation: true };
 
     fn document() -> Value {
         serde_json::from_str(Filter::new(STRICT).document()).expect("it is JSON")

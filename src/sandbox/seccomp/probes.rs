@@ -182,7 +182,7 @@ mod tests {
     use crate::sandbox::seccomp::Profile;
 
     fn strict() -> Filter {
-        Filter::new(Profile { ptrace: false, netlink_route: true })
+        Filter::new(Profile { ptrace: false, netlink_route: true, preallocation: true })
     }
 
     fn filtered(probes: &[PlannedProbe]) -> Vec<ProbeResult> {
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn nothing_is_tried_that_the_profile_allows() {
-        let filter = Filter::new(Profile { ptrace: true, netlink_route: true });
+        let filter = Filter::new(Profile { ptrace: true, netlink_route: true, preallocation: false });
         for it in filter.probes().iter().filter(|it| !it.probe.deadly) {
             assert_ne!(filter.decide(it.probe.number, it.probe.args), Verdict::Allow, "{}", it.label);
         }
