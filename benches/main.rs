@@ -6,6 +6,7 @@
 mod cold;
 mod streaming;
 mod support;
+mod workspace;
 
 use std::process::ExitCode;
 
@@ -14,7 +15,8 @@ use crate::support::table::Verdict;
 
 type Subject = fn(&Instance) -> anyhow::Result<Verdict>;
 
-const SUBJECTS: [(&str, Subject); 2] = [("cold", cold::measure), ("streaming", streaming::measure)];
+const SUBJECTS: [(&str, Subject); 3] =
+    [("cold", cold::measure), ("streaming", streaming::measure), ("workspace", workspace::measure)];
 
 fn main() -> anyhow::Result<ExitCode> {
     // cargo itself adds `--bench`.

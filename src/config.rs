@@ -5,6 +5,7 @@ pub mod runtime_dir;
 pub mod state_dir;
 pub mod surroundings;
 pub mod trust;
+pub mod work_dir;
 
 use std::path::PathBuf;
 
@@ -37,5 +38,17 @@ impl Directories {
         let runtime = runtime_dir::choose(surroundings, &instance)?;
         runtime_dir::ensure(&runtime, surroundings)?;
         Ok(Self { state, runtime, instance })
+    }
+
+    /// Where workspaces on disk lie; it need not be there.
+    pub fn work(&self) -> Result<PathBuf, DirectoryError> {
+        work_dir::choose(&Surroundings::of_this_process(), &self.instance)
+    }
+
+    /// The same, made if it was not there.
+    pub fn ensure_work(&self) -> Result<PathBuf, DirectoryError> {
+        let work = self.work()?;
+        work_dir::ensure(&work, &Surroundings::of_this_process())?;
+        Ok(work)
     }
 }

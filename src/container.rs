@@ -39,6 +39,8 @@ pub struct ContainerSpec {
     pub tmpfs: Vec<Tmpfs>,
     /// Host paths, bound read-only.
     pub binds: Vec<Bind>,
+    /// The workspace, where it is on disk.
+    pub workspace: Option<WorkspaceVolume>,
     /// The seccomp profile as JSON.
     pub seccomp: String,
     /// Paths that show nothing.
@@ -81,6 +83,20 @@ pub struct Bind {
     pub source: PathBuf,
     /// Inside, absolute.
     pub target: String,
+}
+
+/// A workspace on disk: an overlay of directories that were made for this one sandbox, nosuid and nodev. What the task
+/// writes goes to `upper`; `lower` is never written. This is the only way in which a directory of the host can be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkspaceVolume {
+    /// Mount point, absolute.
+    pub point: String,
+    /// What is there at the start, read-only.
+    pub lower: PathBuf,
+    /// What is written.
+    pub upper: PathBuf,
+    /// The kernel's own, on the same file system as `upper`.
+    pub work: PathBuf,
 }
 
 /// What the engine says of itself, as far as a sandbox depends on it.

@@ -5,6 +5,7 @@
 pub mod attempt;
 mod changes_out;
 pub mod control;
+pub mod disk;
 pub mod meter;
 mod outputs_out;
 pub mod request;

@@ -68,12 +68,17 @@ impl ByHand {
 
     /// `docker run --rm` with the flags that say the same.
     pub fn docker_run(&self) -> anyhow::Result<Command> {
+        self.docker_run_with(&[])
+    }
+
+    /// The same with further flags.
+    pub fn docker_run_with(&self, further: &[String]) -> anyhow::Result<Command> {
         let host = self.body.host_config.as_ref().context("the request has no host part")?;
         let program = self.body.entrypoint.as_deref().unwrap_or_default();
         let (first, rest) = program.split_first().context("no program")?;
         let mut command = Command::new("docker");
         command.args(["run", "--rm", "--label", LABEL, "--entrypoint", first]);
-        command.args(flags(&self.body, host));
+        command.args(flags(&self.body, host)).args(further);
         command.args(["--security-opt", &format!("seccomp={}", self.seccomp_file.display())]);
         command.arg(self.body.image.as_deref().unwrap_or_default()).args(rest);
         // Its talk is a warning about the resolver, which nothing in a container without a network asks.

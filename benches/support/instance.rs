@@ -78,7 +78,8 @@ impl Drop for Instance {
     fn drop(&mut self) {
         if let Ok(instance) = std::fs::read_to_string(self.state().join("instance")) {
             let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(|it| Path::new(&it).join("aegis"));
-            for base in [Some(PathBuf::from("/run/aegis")), runtime].into_iter().flatten() {
+            let ours = ["/run/aegis", "/var/lib/sandbox-work"].map(|it| Some(PathBuf::from(it)));
+            for base in ours.into_iter().chain([runtime]).flatten() {
                 let _ = std::fs::remove_dir_all(base.join(instance.trim()));
             }
         }

@@ -44,6 +44,11 @@ impl Beneath {
         Ok(self.last())
     }
 
+    /// Walks from the root again next time: what a name led to may be another directory by then.
+    pub fn forget(&mut self) {
+        self.open.clear();
+    }
+
     fn last(&self) -> BorrowedFd<'_> {
         self.open.last().map_or(self.root.as_fd(), |(_, directory)| directory.as_fd())
     }

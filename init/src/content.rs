@@ -2,18 +2,21 @@
 //!
 //! The first failure is kept, what follows it is passed over, and the host is told at the end.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, UtimensatFlags, fchmod, fstat, fstatat, futimens, mkdirat, utimensat};
+use nix::sys::stat::{
+    FchmodatFlags, Mode, UtimensatFlags, fchmod, fchmodat, fstat, fstatat, futimens, mkdirat, utimensat,
+};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{linkat, symlinkat};
+use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 use serde_bytes::ByteBuf;
 
-use aegis_init::wire::{Entry, EntryKind, Reply};
+use aegis_init::wire::{Entry, EntryKind, Gone, Reply};
 
 use crate::beneath::{Beneath, split};
 use crate::stamps::{Given, Stamps};
@@ -33,6 +36,9 @@ pub struct Content {
     stamps: Stamps,
     directories: Vec<Directory>,
     directory_bytes: usize,
+    /// Directories that went or came again, and how many were to be finished by then: what was said of one of that name
+    /// among them does not hold any more.
+    superseded: HashMap<ByteBuf, usize>,
     open: Option<OpenFile>,
     entries: u64,
     bytes: u64,
@@ -71,6 +77,7 @@ impl Content {
             stamps,
             directories: Vec::new(),
             directory_bytes: 0,
+            superseded: HashMap::new(),
             open: None,
             entries: 0,
             bytes: 0,
@@ -94,6 +101,37 @@ impl Content {
                 Err(errno) => self.fail(&entry.path, errno),
             }
         }
+    }
+
+    /// Removes entries, children before parents.
+    pub fn remove(&mut self, gone: &[Gone]) {
+        for it in gone {
+            if self.failed.is_some() {
+                return;
+            }
+            if let Err(errno) = self.remove_one(it) {
+                self.fail(&it.path, errno);
+            }
+        }
+        // A directory of that name may come anew, and is another one.
+        if let Some(places) = &mut self.places {
+            places.of_entry.forget();
+            places.of_target.forget();
+        }
+    }
+
+    fn remove_one(&mut self, gone: &Gone) -> nix::Result<()> {
+        let places = self.places.as_mut().ok_or(Errno::ENOENT)?;
+        if self.open.is_some() {
+            return Err(Errno::EPROTO);
+        }
+        let (parent, name) = split(&gone.path)?;
+        let flags = if gone.directory { UnlinkatFlags::RemoveDir } else { UnlinkatFlags::NoRemoveDir };
+        unlinkat(places.of_entry.directory(parent)?, name, flags)?;
+        if gone.directory && !self.directories.is_empty() {
+            self.superseded.insert(gone.path.clone(), self.directories.len());
+        }
+        Ok(())
     }
 
     /// Continues the last file.
@@ -123,9 +161,12 @@ impl Content {
         {
             self.fail(&open.path, Errno::EPROTO);
         }
-        for directory in std::mem::take(&mut self.directories).iter().rev() {
+        for (index, directory) in std::mem::take(&mut self.directories).iter().enumerate().rev() {
             if self.failed.is_some() {
                 break;
+            }
+            if self.superseded.get(&directory.path).is_some_and(|at| index < *at) {
+                continue;
             }
             if let Err(errno) = self.finish(directory) {
                 self.fail(&directory.path, errno);
@@ -158,8 +199,15 @@ impl Content {
                 }
                 let mode = Mode::from_bits_truncate(entry.mode | DIRECTORY_MODE_MIN);
                 match mkdirat(directory, name, mode) {
-                    // A directory that is there already gets its mode and time at the end; anything else fails there.
-                    Ok(()) | Err(Errno::EEXIST) => {}
+                    Ok(()) => {}
+                    // A directory that is there already gets its mode and time at the end, and is open until then;
+                    // anything else fails there.
+                    Err(Errno::EEXIST) => {
+                        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                        openat(directory, name, flags, Mode::empty())?;
+                        fchmodat(directory, name, mode, FchmodatFlags::FollowSymlink)?;
+                        self.superseded.insert(entry.path.clone(), self.directories.len());
+                    }
                     Err(errno) => return Err(errno),
                 }
                 self.stamps.add(&entry.path, Given::directory(entry.mode));

@@ -108,6 +108,10 @@ impl Sandbox {
                 self.content().put(&entries);
                 Ok(())
             }
+            Request::Remove(gone) => {
+                self.content().remove(&gone);
+                Ok(())
+            }
             Request::PutChunk(data) => {
                 self.content().chunk(&data);
                 Ok(())

@@ -37,6 +37,9 @@ pub enum Request {
     Put(Vec<Entry>),
     /// The next bytes of the last file of the last [`Request::Put`].
     PutChunk(ByteBuf),
+    /// Workspace content that was there and is there no more, children before parents; a failure is kept as one of
+    /// [`Request::Put`] is.
+    Remove(Vec<Gone>),
     /// Ends the content: directories get their modes and times. Answered by [`Reply::PutDone`].
     PutEnd,
     /// Start a command. With [`Stdio::Pipes`] the message carries three descriptors: the child's
@@ -240,6 +243,15 @@ pub enum EntryKind {
     Symlink(ByteBuf),
     /// Another name of an earlier file of the same transfer.
     Hardlink(ByteBuf),
+}
+
+/// A path that goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gone {
+    /// As in [`Entry::path`].
+    pub path: ByteBuf,
+    /// Whether it is a directory, empty by now.
+    pub directory: bool,
 }
 
 /// One command.

@@ -6,9 +6,9 @@ use crate::app::prepare::{Prepared, plan_workspace, prepare_leniently};
 use crate::app::{AppError, RunOrder, host, run};
 use crate::config::Directories;
 use crate::config::trust::TrustStore;
-use crate::container::Engine;
+use crate::container::{Engine, WorkspaceVolume};
 use crate::docker::create;
-use crate::policy::{Resolved, admit, canonical, judge};
+use crate::policy::{Resolved, WorkspaceMedium, admit, canonical, judge};
 use crate::record::WorkspaceRecord;
 use crate::report::{self, result};
 use crate::sandbox::attestation::outside;
@@ -97,6 +97,14 @@ async fn request(prepared: &Prepared, directories: &Directories) -> Result<Value
     let filter = Filter::new(Profile::of(admitted.policy()));
     let (masked, read_only) = (masks::masked_paths(outside::cpus()), masks::readonly_paths());
     let uid = if enforceable::maps_users(&facts) { enforceable::MAPPED_UID } else { slot::UID_FIRST };
+    let layers = directories.work()?.join("runs/0.0");
+    let volume = WorkspaceVolume {
+        point: container_spec::WORKSPACE.to_owned(),
+        lower: layers.join("lower"),
+        upper: layers.join("upper"),
+        work: layers.join("work"),
+    };
+    let on_disk = admitted.policy().filesystem.workspace == WorkspaceMedium::Disk;
     let shape = Shape {
         policy: admitted.policy(),
         policy_digest: admitted.digest(),
@@ -105,6 +113,7 @@ async fn request(prepared: &Prepared, directories: &Directories) -> Result<Value
         slot: 0,
         uid,
         slot_directory: &directories.runtime.join("slots/0/in"),
+        workspace: on_disk.then_some(&volume),
         runtime: admitted.runtime(),
         seccomp: filter.document(),
         masked_paths: &masked.iter().map(String::as_str).collect::<Vec<_>>(),

@@ -31,6 +31,8 @@ pub struct Prepared {
     pub resolved: Resolved,
     /// What is copied in, already walked and measured.
     pub workspace: Option<Plan>,
+    /// When that was begun, seconds since the epoch.
+    pub seen_s: i64,
     /// The engine's runtime, by name.
     pub runtime: String,
     /// What the project's file leaves out of the copy.
@@ -48,6 +50,7 @@ pub fn prepare(order: &RunOrder, host: &HostAmounts, trusted: &TrustStore) -> Re
     if !denials.is_empty() {
         return Err(AppError::Denied(denials));
     }
+    prepared.seen_s = jiff::Timestamp::now().as_second();
     prepared.workspace = plan_workspace(&prepared)?;
     Ok(prepared)
 }
@@ -106,7 +109,7 @@ pub fn prepare_leniently(
         outputs,
     };
     let excluded = project.and_then(|it| it.file).map(|it| it.said.exclude).unwrap_or_default();
-    Ok(Prepared { task, resolved, workspace: None, runtime, excluded, settled, remark })
+    Ok(Prepared { task, resolved, workspace: None, seen_s: 0, runtime, excluded, settled, remark })
 }
 
 /// A policy that the user names takes the place of the whole `[policy]` of the project's file.

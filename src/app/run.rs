@@ -15,7 +15,7 @@ use crate::container::{Engine, EngineFacts, ImageFacts};
 use crate::docker::{DockerEngine, address, credentials};
 use crate::executor::starting::Place;
 use crate::executor::{Attempt, ChangesOut, Control, Sinks, control, run_attempt};
-use crate::policy::{Admitted, Pull, admit};
+use crate::policy::{Admitted, Pull, WorkspaceMedium, admit};
 use crate::record::{
     Found, Image, Limits, NewRun, Owner, Phase, PolicyRecord, Record, Run, TaskRecord, WorkspaceRecord,
 };
@@ -26,6 +26,7 @@ use crate::sandbox::enforceable;
 use crate::sandbox::init_binary;
 use crate::sandbox::outputs::{Destination, Extractor, OutputLimits, Wanted};
 use crate::sandbox::workspace::Base;
+use crate::sandbox::workspace::snapshot::{self, Ground};
 use crate::store::{OwnerLock, Store};
 use crate::task::run_id::RunSelector;
 use crate::task::{OutputRequest, RunId, WorkspaceSource};
@@ -111,8 +112,24 @@ pub async fn run(
 
     // Everything that can fail on this host comes before the run is accepted: from then on it has an outcome.
     let id = RunId::generate();
+    let work_directory = work_directory(&admitted, directories)?;
     let outputs = outputs(order, &prepared.task.outputs, id, &admitted)?;
     let changes = changes_out(order, id, &prepared, &admitted, directories)?;
+    let mut prepared = prepared;
+    // What a task changed is told by what init itself put: a run whose changes are kept gets a whole copy.
+    let (base, messages, delta) = if changes.is_some() {
+        (None, None, None)
+    } else {
+        let ground = tokio::select! {
+            ground = ground(work_directory.as_deref(), &mut prepared, directories, &facts) => ground?,
+            by = control::cancelled(&mut caller.control) => return Err(AppError::Cancelled(by)),
+        };
+        match ground {
+            Ground::Empty => (None, None, None),
+            Ground::Snapshot(base, delta) => (Some(base), None, Some(delta)),
+            Ground::Messages(messages, delta) => (None, Some(messages), Some(delta)),
+        }
+    };
     let sinks = (caller.sinks)(id, directories)?;
     let door = Door::open(&directories.runtime, id, caller.wishes).map_err(|source| AppError::Use {
         what: "the runtime directory",
@@ -132,6 +149,8 @@ pub async fn run(
         Ok((fence, store.start(fence, &kept, now_ms()).await?))
     };
     let place = Place {
+        work_directory,
+        base,
         runtime_directory: directories.runtime.clone(),
         instance: directories.instance.clone(),
         nofile_max: host.nofile,
@@ -144,6 +163,8 @@ pub async fn run(
         admitted: &admitted,
         image: &image,
         workspace: prepared.workspace,
+        delta,
+        messages,
         sinks,
         stdio: order.terminal.map_or(Stdio::Pipes, |(rows, columns)| Stdio::Terminal { rows, columns }),
         grace_ms: order.grace_ms,
@@ -162,6 +183,52 @@ pub async fn run(
         Found::Run(run) => Ok(Finished { run: *run }),
         Found::Nothing | Found::Ambiguous(_) => Err(AppError::Superseded(id)),
     }
+}
+
+/// Where a workspace on disk lies, if policy has it there. The layers belong to the sandbox's user, and only root gives
+/// something to another user.
+fn work_directory(admitted: &Admitted, directories: &Directories) -> Result<Option<PathBuf>, AppError> {
+    if admitted.policy().filesystem.workspace != WorkspaceMedium::Disk {
+        return Ok(None);
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err(AppError::Unenforceable(vec![
+            "workspace: on disk it can be had by root only, which gives its directories to the sandbox's user; run as root, \
+             or under `strict`"
+                .to_owned(),
+        ]));
+    }
+    Ok(Some(directories.ensure_work()?))
+}
+
+/// What a workspace begins with. Where the engine maps user ids, a tree of ours cannot be given to the sandbox's.
+async fn ground(
+    work: Option<&Path>,
+    prepared: &mut Prepared,
+    directories: &Directories,
+    facts: &EngineFacts,
+) -> Result<Ground, AppError> {
+    let WorkspaceSource::Directory(root) = &prepared.task.workspace else { return Ok(Ground::Empty) };
+    if work.is_some() && enforceable::maps_users(facts) {
+        return Ok(Ground::Empty);
+    }
+    let Some(plan) = prepared.workspace.take() else { return Ok(Ground::Empty) };
+    let (work, root, seen_s) = (work.map(Path::to_owned), root.clone(), prepared.seen_s);
+    let state = directories.state.clone();
+    let chosen = tokio::task::spawn_blocking(move || {
+        let ground = match work {
+            Some(work) => snapshot::ground(&work, &root, &plan, seen_s),
+            None => snapshot::replay(&state, &root, &plan, seen_s),
+        };
+        (ground, plan)
+    });
+    let (ground, plan) = chosen.await.map_err(|it| AppError::Read {
+        what: "the workspace",
+        path: PathBuf::new(),
+        source: std::io::Error::other(it),
+    })?;
+    prepared.workspace = Some(plan);
+    Ok(ground?)
 }
 
 /// Connects to the engine that the environment names.

@@ -16,7 +16,8 @@ use crate::docker::DockerEngine;
 use crate::record::{End, Record, Transition};
 use crate::sandbox::changes::kept::Kept;
 use crate::sandbox::container_spec::{LABEL_INSTANCE, LABEL_SLOT};
-use crate::sandbox::slot;
+use crate::sandbox::workspace::snapshot;
+use crate::sandbox::{layers, removal, slot};
 use crate::store::{Logs, Store, owner};
 use crate::task::outcome::LostReason;
 use crate::task::{Outcome, RunId};
@@ -40,6 +41,10 @@ pub struct Swept {
     pub containers: Vec<String>,
     /// Slot directories of dead owners, by number.
     pub slots: Vec<u32>,
+    /// Workspaces on disk of dead owners, by name.
+    pub workspaces: Vec<String>,
+    /// Snapshots of workspaces that nobody used for long, by name.
+    pub snapshots: Vec<String>,
     /// Sockets of dead owners, by name.
     pub sockets: Vec<String>,
     /// Runs that had no outcome and no owner: now `lost`.
@@ -83,6 +88,7 @@ pub async fn sweep(
 ) -> Result<Swept, AppError> {
     let mut swept = Swept::default();
     sandboxes(engine, directories, mode, &mut swept).await?;
+    snapshots(directories, retention, mode, &mut swept)?;
     sockets(&directories.runtime.join("runs"), mode, &mut swept);
     runs(store, directories, retention, mode, &mut swept).await?;
     logs::sweep(store, directories, retention, mode, &mut swept).await?;
@@ -125,6 +131,43 @@ async fn sandboxes<E: Engine>(
             engine.destroy(&container.id).await?;
         }
         swept.containers.push(container.id.clone());
+    }
+    workspaces(directories, mode, swept)
+}
+
+/// Workspaces on disk, after the containers that wrote them.
+fn workspaces(directories: &Directories, mode: Mode, swept: &mut Swept) -> Result<(), AppError> {
+    // Where no work directory can be had there is none.
+    let Ok(work) = directories.work() else { return Ok(()) };
+    let failed = |source| AppError::Use { what: "the workspaces below", path: work.clone(), source };
+    for path in layers::dead_layers(&work, &directories.runtime).map_err(failed)? {
+        if mode == Mode::Remove {
+            removal::remove_tree(&path).map_err(failed)?;
+        }
+        swept.workspaces.extend(path.file_name().map(|it| it.to_string_lossy().into_owned()));
+    }
+    Ok(())
+}
+
+/// Snapshots of workspaces that nobody used for long. What is in use is held and not seen here.
+fn snapshots(
+    directories: &Directories,
+    retention: &Retention,
+    mode: Mode,
+    swept: &mut Swept,
+) -> Result<(), AppError> {
+    for place in directories.work().ok().iter().chain([&directories.state]) {
+        let failed = |source| AppError::Use { what: "the snapshots below", path: place.clone(), source };
+        for kept in snapshot::kept(place).map_err(failed)? {
+            let unused = kept.used.elapsed().unwrap_or_default();
+            if unused < retention.snapshot_age_max {
+                continue;
+            }
+            swept.snapshots.push(kept.name());
+            if mode == Mode::Remove {
+                kept.remove().map_err(failed)?;
+            }
+        }
     }
     Ok(())
 }

@@ -49,6 +49,8 @@ fn lines(swept: &Swept, mode: Mode) -> String {
     let mut lines = Vec::new();
     lines.extend(swept.containers.iter().map(|it| format!("{removed} container {it}")));
     lines.extend(swept.slots.iter().map(|it| format!("{removed} slot {it}")));
+    lines.extend(swept.workspaces.iter().map(|it| format!("{removed} workspace {it}")));
+    lines.extend(swept.snapshots.iter().map(|it| format!("{removed} snapshot {it}")));
     lines.extend(swept.sockets.iter().map(|it| format!("{removed} socket {it}")));
     lines.extend(
         swept.runs_ended.iter().map(|it| format!("{ended} run {} as lost: its owner is gone", it.short())),
@@ -67,6 +69,8 @@ fn json(swept: &Swept, mode: Mode) -> String {
         "dry_run": mode == Mode::List,
         "containers": swept.containers,
         "slots": swept.slots,
+        "workspaces": swept.workspaces,
+        "snapshots": swept.snapshots,
         "sockets": swept.sockets,
         "runs_ended": ids(&swept.runs_ended),
         "runs_forgotten": ids(&swept.runs_forgotten),

@@ -1,5 +1,7 @@
 //! How long things are kept once a run has ended, and how much of them. `aegis gc` holds to it.
 
+use std::time::Duration;
+
 /// Milliseconds of a day.
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -14,12 +16,21 @@ pub struct Retention {
     pub changes_bytes_max: u64,
     /// Bytes of images that only Aegis uses; the least recently used go first.
     pub image_bytes_max: u64,
+    /// How long a snapshot of a workspace may lie unused.
+    pub snapshot_age_max: Duration,
 }
 
 impl Retention {
-    /// What holds where nobody said otherwise: 30 days, 10 GiB of logs and of changes each, 20 GiB of images.
+    /// What holds where nobody said otherwise: 30 days, 10 GiB of logs and of changes each, 20 GiB of images, a week for
+    /// snapshots.
     pub const fn standard() -> Self {
-        Self { days: 30, log_bytes_max: 10 << 30, changes_bytes_max: 10 << 30, image_bytes_max: 20 << 30 }
+        Self {
+            days: 30,
+            log_bytes_max: 10 << 30,
+            changes_bytes_max: 10 << 30,
+            image_bytes_max: 20 << 30,
+            snapshot_age_max: Duration::from_secs(7 * 24 * 60 * 60),
+        }
     }
 
     /// Runs that ended before this time are past their retention.

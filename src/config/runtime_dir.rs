@@ -87,6 +87,7 @@ mod tests {
             state_dir: None,
             xdg_state_home: None,
             xdg_runtime_dir: runtime.map(PathBuf::from),
+            work_dir: None,
             home: Some(PathBuf::from("/home/alice")),
             run: PathBuf::from("/run/aegis"),
         }

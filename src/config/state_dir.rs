@@ -86,6 +86,20 @@ pub enum DirectoryError {
         /// The user.
         uid: u32,
     },
+    /// A work directory that the sandboxes would tell about.
+    #[error("`{}` lies below `{}`, and sandboxes can read that path: set AEGIS_WORK_DIR to a directory such as `/var/lib/sandbox-work`", path.display(), below.display())]
+    TellingWork {
+        /// The directory.
+        path: PathBuf,
+        /// What it lies below.
+        below: PathBuf,
+    },
+    /// A work directory that cannot be said to the engine.
+    #[error("`{}` is no plain path: set AEGIS_WORK_DIR to an absolute path of letters, digits, `.`, `_` and `-`", path.display())]
+    NotPlain {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A socket would not fit.
     #[error("`{}` is {bytes} bytes long, and a socket below it may have {bytes_max}: set XDG_RUNTIME_DIR to a shorter path", path.display())]
     TooLong {
@@ -239,6 +253,7 @@ mod tests {
             state_dir: None,
             xdg_state_home: None,
             xdg_runtime_dir: None,
+            work_dir: None,
             home: Some(PathBuf::from("/home/alice")),
             run: PathBuf::from("/run/aegis"),
         }

@@ -21,6 +21,8 @@ pub struct Surroundings {
     pub xdg_state_home: Option<PathBuf>,
     /// `$XDG_RUNTIME_DIR`.
     pub xdg_runtime_dir: Option<PathBuf>,
+    /// `$AEGIS_WORK_DIR`.
+    pub work_dir: Option<PathBuf>,
     /// `$HOME`.
     pub home: Option<PathBuf>,
     /// Where the system's services keep what a restart may lose.
@@ -46,6 +48,7 @@ impl Surroundings {
             state_dir: variable("AEGIS_STATE_DIR"),
             xdg_state_home: variable("XDG_STATE_HOME"),
             xdg_runtime_dir: variable("XDG_RUNTIME_DIR"),
+            work_dir: variable("AEGIS_WORK_DIR"),
             home: variable("HOME"),
             run: PathBuf::from("/run/aegis"),
         }

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount,
-    MountBindOptions, MountBindOptionsPropagationEnum, MountType, ResourcesUlimits, RestartPolicy,
-    RestartPolicyNameEnum,
+    MountBindOptions, MountBindOptionsPropagationEnum, MountType, MountVolumeOptions,
+    MountVolumeOptionsDriverConfig, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 use serde_json::Value;
 
-use crate::container::{ContainerSpec, Tmpfs};
+use crate::container::{ContainerSpec, Tmpfs, WorkspaceVolume};
 
 /// Nanoseconds of CPU time per second in a thousandth of a CPU.
 const NANO_CPUS_PER_MILLI: u64 = 1_000_000;
@@ -61,7 +61,9 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         group_add: Some(Vec::new()),
         cap_add: Some(Vec::new()),
         cap_drop: Some(vec!["ALL".to_owned()]),
-        mounts: Some(spec.binds.iter().map(bind).collect()),
+        mounts: Some(
+            spec.binds.iter().map(bind).chain(spec.workspace.iter().map(|it| volume(it, spec))).collect(),
+        ),
         tmpfs: Some(spec.tmpfs.iter().map(|it| (it.point.clone(), tmpfs_options(it, spec))).collect()),
         log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: Some(HashMap::new()) }),
         network_mode: Some("none".to_owned()),
@@ -118,6 +120,33 @@ fn bind(bind: &crate::container::Bind) -> Mount {
         bind_options: Some(MountBindOptions {
             propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
             ..MountBindOptions::default()
+        }),
+        ..Mount::default()
+    }
+}
+
+/// A volume without a name: the engine mounts it with the container and removes it with the container. The sandbox starts
+/// from nothing and nothing of it is kept, so what is written need not be made durable.
+fn volume(volume: &WorkspaceVolume, spec: &ContainerSpec) -> Mount {
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},nosuid,nodev,redirect_dir=on,index=on,metacopy=off,volatile",
+        volume.lower.display(),
+        volume.upper.display(),
+        volume.work.display()
+    );
+    let options = [("type", "overlay"), ("device", "overlay"), ("o", options.as_str())];
+    Mount {
+        target: Some(volume.point.clone()),
+        typ: Some(MountType::VOLUME),
+        volume_options: Some(MountVolumeOptions {
+            // The image's own files are not copied in.
+            no_copy: Some(true),
+            labels: Some(spec.labels.clone().into_iter().collect()),
+            driver_config: Some(MountVolumeOptionsDriverConfig {
+                name: Some("local".to_owned()),
+                options: Some(options.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
+            }),
+            ..MountVolumeOptions::default()
         }),
         ..Mount::default()
     }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use crate::container::{Engine, ImageFacts};
 use crate::executor::changes_out::{ChangesOut, changes_out};
 use crate::executor::control::{self, Control};
+use crate::executor::disk::{Seen, Watch, Watched};
 use crate::executor::meter::Meter;
 use crate::executor::outputs_out::{COLLECT_TIME_MAX, collect, keep_collected};
 use crate::executor::request::{self, MAIN};
@@ -18,13 +19,18 @@ use crate::executor::starting::{self, NotStanding, Place, Standing, Timings, now
 use crate::executor::streams::{self, HostEnds, Kept, Pumps, Sinks};
 use crate::executor::unreleased::{Unreleased, io_failed, told, unexpected};
 use crate::executor::verdict::{self, Ended};
-use crate::executor::workspace_in::send_workspace;
+use crate::executor::workspace_in::{self, Content, send_workspace};
 use crate::policy::Admitted;
 use crate::record::{End, Fence, OutputCounts, Phase, Record, RecordError, Transition};
 use crate::sandbox::channel::{ChannelError, Receiver};
-use crate::sandbox::container_spec::WORKSPACE;
+use crate::sandbox::container_spec::{INODES_LARGE, WORKSPACE};
+use crate::sandbox::disk_use::Amounts;
+use crate::sandbox::layers::Layers;
 use crate::sandbox::outputs::Extractor;
-use crate::sandbox::workspace;
+use crate::sandbox::workspace::{
+    self,
+    snapshot::{Changes, Messages},
+};
 use crate::task::outcome::LostReason;
 use crate::task::{Outcome, TaskSpec, TimeLimit};
 
@@ -45,6 +51,10 @@ pub struct Attempt<'a> {
     pub image: &'a ImageFacts,
     /// What is copied in.
     pub workspace: Option<workspace::Plan>,
+    /// What of it is sent, where a snapshot lies below; else all of it.
+    pub delta: Option<Changes>,
+    /// Messages of an earlier run, sent before these.
+    pub messages: Option<Messages>,
     /// Where the streams lead to.
     pub sinks: Sinks,
     /// Pipes or a terminal.
@@ -75,6 +85,11 @@ pub async fn run_attempt<E: Engine, R: Record>(
     let mut timings = Timings::since(attempt.begun);
     timings.ended(Phase::Admission);
     (attempt.progress)(Phase::Start);
+    // Reading and the engine's work go on at the same time; nothing is sent before the sandbox is proven.
+    let content = attempt.workspace.take().map(|plan| {
+        let delta = attempt.delta.take();
+        workspace_in::read(plan, delta, attempt.messages.take())
+    });
     let create = starting::create(engine, attempt.place, attempt.admitted, attempt.image);
     let (accepted, created) = tokio::join!(accepted, create);
     timings.ended(Phase::Create);
@@ -97,7 +112,8 @@ pub async fn run_attempt<E: Engine, R: Record>(
     };
     let (mut end, attestation) = match standing {
         Ok(mut standing) => {
-            let end = in_sandbox(engine, record, fence, &mut attempt, &mut standing, &mut timings).await?;
+            let sandbox = (&mut standing, content);
+            let end = in_sandbox(engine, record, fence, &mut attempt, sandbox, &mut timings).await?;
             (end, None)
         }
         Err(NotStanding::Ended { outcome, attestation }) => (End::bare(outcome), attestation),
@@ -118,12 +134,12 @@ async fn in_sandbox<E: Engine, R: Record>(
     record: &R,
     fence: Fence,
     attempt: &mut Attempt<'_>,
-    standing: &mut Standing,
+    (standing, content): (&mut Standing, Option<Content>),
     timings: &mut Timings,
 ) -> Result<End, RecordError> {
     let meter = Arc::new(Meter::new(attempt.admitted.policy().resources.output_bytes));
     let tap = attempt.sinks.tap.clone();
-    let mut end = match released(record, fence, attempt, standing, timings, &meter).await {
+    let mut end = match released(record, fence, attempt, (standing, content), timings, &meter).await {
         Ok(released) => {
             run_to_end(engine, record, fence, attempt, standing, released, timings, &meter).await?
         }
@@ -160,14 +176,14 @@ async fn released<R: Record>(
     record: &R,
     fence: Fence,
     attempt: &mut Attempt<'_>,
-    standing: &mut Standing,
+    (standing, content): (&mut Standing, Option<Content>),
     timings: &mut Timings,
     meter: &Arc<Meter>,
 ) -> Result<Released, Unreleased> {
-    if let Some(plan) = attempt.workspace.take() {
+    if let Some(content) = content {
         (attempt.progress)(Phase::Workspace);
         tokio::select! {
-            sent = send_workspace(plan, standing) => {
+            sent = send_workspace(content, standing) => {
                 let base = sent?;
                 if let Some(changes) = &mut attempt.changes {
                     changes.base = base;
@@ -253,11 +269,14 @@ async fn run_to_end<E: Engine, R: Record>(
     meter: &Arc<Meter>,
 ) -> Result<End, RecordError> {
     (attempt.progress)(Phase::Run);
+    let watch = standing.layers.as_ref().map(|it| watch(it, standing.init, attempt));
+    let gauge = watch.as_ref().map(Watch::gauge);
     let mut session = Session {
         sender: &standing.sender,
         receiver: &mut standing.receiver,
         control: &mut attempt.control,
         meter,
+        disk: gauge.as_deref(),
         environment: &released.environment,
         workdir: attempt.task.workdir.as_deref().unwrap_or(WORKSPACE),
         grace_ms: attempt.grace_ms,
@@ -269,6 +288,10 @@ async fn run_to_end<E: Engine, R: Record>(
     };
     let main = session.run().await;
     let cancelled = session.cancelled;
+    let disk = match watch {
+        Some(watch) => watch.finish().await,
+        None => Seen::default(),
+    };
     timings.ended(Phase::Run);
     let mut end = End::bare(Outcome::Exited(0));
     let exited = match main {
@@ -295,13 +318,25 @@ async fn run_to_end<E: Engine, R: Record>(
         // It may be what passes the limit; a task that was ended for another reason has that one.
         let output_exceeded = exceeded_before || (stopped.is_none() && meter.exceeded());
         let watched = &standing.watched;
-        let ended = Ended { status, stopped, usage: &usage, watched, output_exceeded, cancelled };
+        let disk_limit = disk.passed;
+        let ended = Ended { status, stopped, usage: &usage, watched, output_exceeded, disk_limit, cancelled };
         end.outcome = verdict::verdict(&ended);
         end.full_mounts = verdict::full_mounts(&ended).collect();
-        end.usage = Some(usage.into());
+        let mut usage: crate::record::Usage = usage.into();
+        usage.written_bytes_peak = usage.written_bytes_peak.saturating_add(disk.bytes_peak);
+        end.usage = Some(usage);
     }
     timings.ended(Phase::Removal);
     Ok(end)
+}
+
+/// The watchdog of a workspace on disk.
+fn watch(layers: &Layers, init: Option<i32>, attempt: &Attempt<'_>) -> Watch {
+    let files = &attempt.admitted.policy().filesystem;
+    let limit =
+        Amounts { bytes: files.workspace_bytes, entries: files.workspace_files.saturating_add(INODES_LARGE) };
+    let below_bytes = attempt.place.base.as_ref().map_or(0, |it| it.bytes);
+    Watch::start(Watched { upper: layers.upper(), init, below_bytes, limit })
 }
 
 /// Collects what was declared and ends the sandbox. Gives the last usage, where init still told it.

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::executor::control::{Control, ExecEvent, ExecOrder, ExecStdio};
+use crate::executor::disk::Gauge;
 use crate::executor::meter::Meter;
 use crate::executor::request::MAIN;
 use crate::sandbox::channel::{ChannelError, Received, Receiver, Sender};
@@ -53,6 +54,8 @@ pub struct Session<'a> {
     pub control: &'a mut mpsc::Receiver<Control>,
     /// Bytes shown, and the limit.
     pub meter: &'a Arc<Meter>,
+    /// What tells that a workspace on disk is too large.
+    pub disk: Option<&'a Gauge>,
     /// The environment of the task's command, the ground of further ones.
     pub environment: &'a [String],
     /// The task's working directory.
@@ -99,6 +102,7 @@ impl Session<'_> {
                 received = self.receiver.receive() => Event::Message(received),
                 wish = self.control.recv(), if control_open => Event::Control(wish),
                 () = meter.passed.notified() => Event::LimitPassed,
+                () = disk_passed(self.disk) => Event::LimitPassed,
                 () = meter.interrupted.notified() => Event::Interrupted,
                 () = tokio::time::sleep_until(overdue) => Event::Overdue,
             };
@@ -252,6 +256,14 @@ impl Session<'_> {
             variables.push(format!("{name}={value}"));
         }
         variables.into_iter().map(|it| ByteBuf::from(it.into_bytes())).collect()
+    }
+}
+
+/// Waits for the watchdog of a workspace on disk; for ever where there is none.
+async fn disk_passed(disk: Option<&Gauge>) {
+    match disk {
+        Some(gauge) => gauge.passed.notified().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -7,17 +7,20 @@ use aegis_init::wire::{self, Reply, Request};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::container::{ContainerSpec, Engine, EngineError, ImageFacts};
-use crate::policy::Admitted;
+use crate::container::{ContainerSpec, Engine, EngineError, ImageFacts, WorkspaceVolume};
+use crate::executor::disk::has_room;
+use crate::policy::{Admitted, WorkspaceMedium};
 use crate::record::{Fence, Phase, Record, RecordError, Transition};
 use crate::sandbox::attestation::json::AttestationReport;
 use crate::sandbox::attestation::outside::{self, OutsideView};
 use crate::sandbox::attestation::{self, Difference, Expectation};
 use crate::sandbox::channel::{self, ChannelError, Receiver, Sender};
 use crate::sandbox::container_spec::{self, Shape};
+use crate::sandbox::layers::Layers;
 use crate::sandbox::masks;
 use crate::sandbox::seccomp::{Filter, Profile};
 use crate::sandbox::slot::{Slot, SlotError};
+use crate::sandbox::workspace::snapshot::Base;
 use crate::task::Outcome;
 use crate::task::outcome::{LostReason, StartFailure};
 
@@ -29,10 +32,14 @@ const REPORT_TIME_MAX: Duration = Duration::from_secs(10);
 const LIFETIME_SLACK_MS: u64 = 15 * 60 * 1000;
 
 /// Where this host keeps what a sandbox needs.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Place {
     /// The instance's runtime directory, 0700.
     pub runtime_directory: PathBuf,
+    /// What workspaces on disk lie in; `None` where the policy has none there.
+    pub work_directory: Option<PathBuf>,
+    /// The snapshot that lies below the workspace.
+    pub base: Option<Base>,
     /// The instance's id.
     pub instance: String,
     /// Open files that this host grants at the most.
@@ -54,7 +61,11 @@ pub struct Standing {
     pub watched: Vec<String>,
     /// What was compared, as JSON.
     pub attestation: String,
-    // Held as long as the sandbox lives.
+    /// PID 1 as the host counts, where the host sees it.
+    pub init: Option<i32>,
+    /// The workspace's layers, where it is on disk.
+    pub layers: Option<Layers>,
+    // Held as long as the sandbox lives, and after the layers, which its lock guards.
     _slot: Slot,
 }
 
@@ -118,6 +129,7 @@ pub struct Created {
     spec: ContainerSpec,
     filter: Filter,
     container: String,
+    layers: Option<Layers>,
 }
 
 /// Makes a sandbox. Nothing runs in it, so this may go on while the run is still being accepted.
@@ -129,10 +141,12 @@ pub async fn create<E: Engine>(
 ) -> Result<Created, NotStanding> {
     let mut slot = Slot::make(&place.runtime_directory).map_err(|it| unstarted_slot(&it))?;
     let filter = Filter::new(Profile::of(admitted.policy()));
-    let spec = spec_for(place, admitted, image, &slot, &filter)?;
+    let layers = layers(place, admitted, &slot)?;
+    let volume = layers.as_ref().map(Layers::volume);
+    let spec = spec_for(place, admitted, image, &slot, volume.as_ref(), &filter)?;
     let listener = slot.take_listener().ok_or_else(|| infrastructure("the slot has no socket", &[]))?;
     let container = engine.create(&spec).await.map_err(|it| engine_failed(&it))?;
-    Ok(Created { slot, listener, spec, filter, container })
+    Ok(Created { slot, listener, spec, filter, container, layers })
 }
 
 /// Removes what was made for a run that was not accepted.
@@ -149,7 +163,7 @@ pub async fn prove<E: Engine, R: Record>(
     created: Created,
     timings: &mut Timings,
 ) -> Result<Standing, NotStanding> {
-    let Created { slot, listener, spec, filter, container } = created;
+    let Created { slot, listener, spec, filter, container, layers } = created;
     let bound = crate::record::Slot { number: slot.number, container_id: container.clone() };
     let attest = attest_request(admitted, &spec, &filter);
     let (started, bound) = tokio::join!(
@@ -171,7 +185,33 @@ pub async fn prove<E: Engine, R: Record>(
     }
     let attestation = judged.unwrap_or_default();
     let watched = spec.tmpfs.iter().map(|it| it.point.clone()).collect();
-    Ok(Standing { sender: up.sender, receiver: up.receiver, container, watched, attestation, _slot: slot })
+    let (sender, receiver, init) = (up.sender, up.receiver, up.peer);
+    Ok(Standing { sender, receiver, container, watched, attestation, init, layers, _slot: slot })
+}
+
+/// The user of a sandbox: its slot's own, but for one over a snapshot, which belongs to the snapshot's.
+fn user(place: &Place, slot: &Slot) -> u32 {
+    let own = place.base.as_ref().map_or_else(|| slot.uid(), |it| it.uid);
+    place.mapped_uid.unwrap_or(own)
+}
+
+/// Directories for a workspace on disk, where policy has it there.
+fn layers(place: &Place, admitted: &Admitted, slot: &Slot) -> Result<Option<Layers>, NotStanding> {
+    if admitted.policy().filesystem.workspace != WorkspaceMedium::Disk {
+        return Ok(None);
+    }
+    let Some(work) = &place.work_directory else {
+        return Err(infrastructure("there is no work directory for a workspace on disk", &[]));
+    };
+    has_room(work).map_err(|it| infrastructure(&it, &[]))?;
+    let (uid, lower) = (user(place, slot), place.base.as_ref().map(|it| it.tree.as_path()));
+    match Layers::make(work, slot.number, uid, lower) {
+        Ok(layers) => Ok(Some(layers)),
+        Err(error) => {
+            let message = format!("the layers of the workspace below `{}` cannot be made", work.display());
+            Err(infrastructure(&message, &[error.to_string()]))
+        }
+    }
 }
 
 /// Init's side of a start.
@@ -227,6 +267,7 @@ fn spec_for(
     admitted: &Admitted,
     image: &ImageFacts,
     slot: &Slot,
+    workspace: Option<&WorkspaceVolume>,
     filter: &Filter,
 ) -> Result<ContainerSpec, NotStanding> {
     let inner = slot.inner_directory();
@@ -237,8 +278,9 @@ fn spec_for(
         image,
         instance: &place.instance,
         slot: slot.number,
-        uid: place.mapped_uid.unwrap_or_else(|| slot.uid()),
+        uid: user(place, slot),
         slot_directory: &inner,
+        workspace,
         runtime: admitted.runtime(),
         seccomp: filter.document(),
         masked_paths: &masked.iter().map(String::as_str).collect::<Vec<_>>(),

@@ -12,7 +12,7 @@ const SIGXFSZ: i32 = 25;
 const SHELL_SIGNAL: i32 = 128;
 
 /// What is known when the command has ended.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Ended<'a> {
     /// How its first process ended.
     pub status: ExitStatus,
@@ -24,6 +24,8 @@ pub struct Ended<'a> {
     pub watched: &'a [String],
     /// Whether the host saw the output limit passed.
     pub output_exceeded: bool,
+    /// Which limit of a workspace on disk was seen passed.
+    pub disk_limit: Option<DiskLimit>,
     /// Who asked for the end, where somebody did.
     pub cancelled: Option<Cancellation>,
 }
@@ -32,6 +34,9 @@ pub struct Ended<'a> {
 pub fn verdict(ended: &Ended<'_>) -> Outcome {
     if ended.output_exceeded {
         return Outcome::OutputLimit;
+    }
+    if let Some(limit) = &ended.disk_limit {
+        return Outcome::DiskLimit(limit.clone());
     }
     if ended.stopped == Some(StopCause::Deadline) {
         return Outcome::TimedOut(TimeLimit::Wall);
@@ -75,7 +80,15 @@ mod tests {
     use super::*;
 
     fn ended(status: ExitStatus, usage: &Usage) -> Ended<'_> {
-        Ended { status, stopped: None, usage, watched: &[], output_exceeded: false, cancelled: None }
+        Ended {
+            status,
+            stopped: None,
+            usage,
+            watched: &[],
+            output_exceeded: false,
+            disk_limit: None,
+            cancelled: None,
+        }
     }
 
     #[test]

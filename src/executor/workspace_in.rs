@@ -4,28 +4,54 @@ use std::time::Duration;
 
 use aegis_init::wire::{Reply, Request};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::executor::starting::Standing;
 use crate::executor::unreleased::{Unreleased, infrastructure, io_failed, told, unexpected};
 use crate::sandbox::channel::ChannelError;
-use crate::sandbox::workspace;
+use crate::sandbox::workspace::{
+    self,
+    snapshot::{Changes, Messages},
+};
 use crate::task::escape::escape;
 
 /// Time that writing the workspace inside may take after its last byte was sent.
 const WORKSPACE_TIME_MAX: Duration = Duration::from_secs(120);
-/// Messages of workspace content that wait for init.
-const CONTENT_QUEUE_MAX: usize = 8;
+/// Messages of workspace content that wait for the sandbox, a chunk each at the most: what is read while the engine makes
+/// it need not be read afterwards.
+const CONTENT_QUEUE_MAX: usize = 384;
 
-/// Copies the workspace in: a thread reads files, this task sends them. Gives what was sent.
+/// Content that is being read. Dropped, the reading ends.
+#[derive(Debug)]
+pub(super) struct Content {
+    messages: Option<Messages>,
+    queue: mpsc::Receiver<Request>,
+    reader: JoinHandle<Result<workspace::Sent, workspace::WorkspaceError>>,
+}
+
+/// Begins to read the workspace, or what changed of it. Nothing is sent yet.
+pub(super) fn read(plan: workspace::Plan, changes: Option<Changes>, messages: Option<Messages>) -> Content {
+    let (content, queue) = mpsc::channel::<Request>(CONTENT_QUEUE_MAX);
+    let reader = tokio::task::spawn_blocking(move || {
+        let mut sink = |request| content.blocking_send(request).map_err(|_| workspace::Stopped);
+        match &changes {
+            Some(changes) => workspace::send_changes(&plan, changes, &mut sink),
+            None => workspace::send(&plan, &mut sink),
+        }
+    });
+    Content { messages, queue, reader }
+}
+
+/// Sends what was and is read into a proven sandbox. Gives what was sent.
 pub(super) async fn send_workspace(
-    plan: workspace::Plan,
+    content: Content,
     standing: &mut Standing,
 ) -> Result<workspace::Base, Unreleased> {
-    let (queue, mut content) = mpsc::channel::<Request>(CONTENT_QUEUE_MAX);
-    let reader = tokio::task::spawn_blocking(move || {
-        workspace::send(&plan, &mut |request| queue.blocking_send(request).map_err(|_| workspace::Stopped))
-    });
+    let Content { messages, queue: mut content, reader } = content;
     let mut failed = None;
+    if let Some(Messages { file, bytes }) = &messages {
+        standing.sender.send_file(file, *bytes).await?;
+    }
     while let Some(request) = content.recv().await {
         if let Err(error) = standing.sender.send(&request, &[]).await {
             failed = Some(error);

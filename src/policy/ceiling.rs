@@ -1,7 +1,8 @@
 //! The policy that nothing may exceed.
 //!
 //! Without a file it is the default ceiling of a local user: three quarters of each amount the host has, all of its
-//! CPUs, no egress, no tracing, any image, any runtime by name, any secret that a policy names. An operator's file replaces it key by key: a key that is written
+//! CPUs, no egress, a workspace on disk and tracing (what `ci` asks for), any image, any runtime by name, any secret that a
+//! policy names. An operator's file replaces it key by key: a key that is written
 //! decides, above or below the default, and a key that is absent has the default ceiling's value. So a file of one line
 //! bounds one thing and nothing becomes unbounded by leaving it out.
 
@@ -64,6 +65,17 @@ impl Ceiling {
         Ok(Self { policy, file: Some((document.file, document.settings.into_keys().collect())) })
     }
 
+    /// The same for a workspace on this medium: a size that nobody wrote is a share of what carries the workspace.
+    pub fn for_medium(&self, medium: WorkspaceMedium, host: &HostAmounts) -> Self {
+        let size = Field::Amount(Amount::WorkspaceSize);
+        let written = self.file.as_ref().is_some_and(|(_, written)| written.contains(&size));
+        let mut ceiling = self.clone();
+        if !written && medium.min(self.policy.filesystem.workspace) == WorkspaceMedium::Disk {
+            ceiling.policy.filesystem.workspace_bytes = share(Amount::WorkspaceSize, host.disk_bytes);
+        }
+        ceiling
+    }
+
     /// Who could allow more of a field.
     pub fn authority(&self, field: Field) -> String {
         match &self.file {
@@ -88,7 +100,7 @@ fn default_ceiling(host: &HostAmounts) -> Policy {
     let nofile = in_range(Amount::NofileHard, host.nofile);
     Policy {
         filesystem: Filesystem {
-            workspace: WorkspaceMedium::Memory,
+            workspace: WorkspaceMedium::Disk,
             workspace_bytes: memory(Amount::WorkspaceSize),
             workspace_files: most(Amount::WorkspaceFiles),
             tmp_bytes: memory(Amount::TmpSize),
@@ -97,7 +109,7 @@ fn default_ceiling(host: &HostAmounts) -> Policy {
             shm_bytes: memory(Amount::ShmSize),
             include_secrets: BTreeSet::from([ANY_SECRET.to_owned()]),
         },
-        process: Process { ptrace: false },
+        process: Process { ptrace: true },
         resources: Resources {
             memory_bytes: memory(Amount::Memory),
             cpus_milli: in_range(Amount::Cpus, host.cpus_milli),

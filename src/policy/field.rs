@@ -147,7 +147,7 @@ fn amount_key(amount: Amount) -> Key {
         Amount::WorkspaceSize => (
             "filesystem.workspace_size",
             Some("--workspace-size"),
-            "Size of the workspace, beside the memory limit.",
+            "Size of the workspace; in memory it is counted beside the memory limit.",
         ),
         Amount::WorkspaceFiles => {
             ("filesystem.workspace_files", None, "Entries that a workspace may have on the way in.")
@@ -190,13 +190,14 @@ fn amount_key(amount: Amount) -> Key {
 
 impl WorkspaceMedium {
     /// Every value.
-    pub const ALL: [Self; 2] = [Self::None, Self::Memory];
+    pub const ALL: [Self; 3] = [Self::None, Self::Memory, Self::Disk];
 
     /// Its word in a policy file.
     pub fn word(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Memory => "memory",
+            Self::Disk => "disk",
         }
     }
 }

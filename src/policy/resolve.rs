@@ -39,6 +39,7 @@ pub struct Resolved {
 /// Applies the flags, meets the ceiling, keeps the books.
 pub fn resolve(chosen: &Chosen, overrides: &Overrides, ceiling: &Ceiling, host: &HostAmounts) -> Resolved {
     let mut asked = chosen.policy.clone();
+    let ceiling = &ceiling.for_medium(asked.filesystem.workspace, host);
     let mut flagged = BTreeSet::new();
     let mut denials = Vec::new();
     for setting in overrides.settings() {

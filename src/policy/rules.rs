@@ -51,6 +51,8 @@ pub enum WorkspaceMedium {
     None,
     /// A tmpfs of the sandbox's own.
     Memory,
+    /// Layers on the host's disk that are made for this sandbox: larger, and bounded by a watchdog, not by the kernel.
+    Disk,
 }
 
 /// What the task's processes may do to each other.

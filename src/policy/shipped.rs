@@ -7,7 +7,7 @@ use crate::policy::document::{self, Document, DocumentError, Kind};
 use crate::policy::lattice::bottom;
 
 /// Every shipped policy, strictest first.
-pub const NAMES: [&str; 1] = ["strict"];
+pub const NAMES: [&str; 2] = ["strict", "ci"];
 /// The policy of a task that names none.
 pub const DEFAULT: &str = "strict";
 
@@ -79,6 +79,7 @@ pub fn default_policy() -> Result<Chosen, ChoiceError> {
 pub fn shipped(name: &str) -> Result<Chosen, ChoiceError> {
     let (base, text) = match name {
         "strict" => ("strict", include_str!("../../policies/strict.toml")),
+        "ci" => ("ci", include_str!("../../policies/ci.toml")),
         _ => return Err(ChoiceError::Unknown { name: name.to_owned() }),
     };
     // A shipped file writes every key, which a test holds; what it should forget is granted to nobody.
@@ -140,7 +141,7 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_told_the_nearest_and_the_list() {
-        let list = "(there is `strict`; a file is named by a path with `/` or `.toml`)";
+        let list = "(there is `strict`, `ci`; a file is named by a path with `/` or `.toml`)";
         check("strickt", Err(&format!("there is no policy `strickt`; did you mean `strict`? {list}")));
         check("anything", Err(&format!("there is no policy `anything` {list}")));
         check("", Err(&format!("there is no policy `` {list}")));

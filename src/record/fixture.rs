@@ -161,6 +161,8 @@ pub(crate) fn every_outcome() -> Vec<Outcome> {
         Outcome::OutputLimit,
         Outcome::DiskLimit(DiskLimit::Full { mount: "/tmp".to_owned() }),
         Outcome::DiskLimit(DiskLimit::FileSize),
+        Outcome::DiskLimit(DiskLimit::Size { bytes: 5, entries: 3 }),
+        Outcome::DiskLimit(DiskLimit::HostSpace { left_bytes: 7 }),
         Outcome::Cancelled(Cancellation::Interrupt),
         Outcome::Cancelled(Cancellation::Terminate),
         Outcome::Cancelled(Cancellation::Command),

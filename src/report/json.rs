@@ -194,10 +194,13 @@ pub enum OutcomeJson {
     OutputLimit {},
     /// A writable mount was full, or a file too large.
     DiskLimit {
-        /// `full` or `file_size`.
+        /// `full`, `file_size`, `size` (a workspace on disk) or `host_space`.
         limit: String,
-        /// The mount point, where it was full.
+        /// The mount point, where one was full or too large.
         mount: Option<String>,
+        /// What lay in a workspace on disk when it was seen above its limit: what the watchdog missed is in it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen_bytes: Option<u64>,
     },
     /// Somebody ended it.
     Cancelled {

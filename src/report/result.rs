@@ -182,10 +182,18 @@ pub fn outcome(outcome: &Outcome) -> OutcomeJson {
         Outcome::OutOfMemory => OutcomeJson::OutOfMemory {},
         Outcome::OutputLimit => OutcomeJson::OutputLimit {},
         Outcome::DiskLimit(DiskLimit::Full { mount }) => {
-            OutcomeJson::DiskLimit { limit: "full".to_owned(), mount: Some(mount.clone()) }
+            OutcomeJson::DiskLimit { limit: "full".to_owned(), mount: Some(mount.clone()), seen_bytes: None }
         }
         Outcome::DiskLimit(DiskLimit::FileSize) => {
-            OutcomeJson::DiskLimit { limit: "file_size".to_owned(), mount: None }
+            OutcomeJson::DiskLimit { limit: "file_size".to_owned(), mount: None, seen_bytes: None }
+        }
+        Outcome::DiskLimit(DiskLimit::Size { bytes, .. }) => OutcomeJson::DiskLimit {
+            limit: "size".to_owned(),
+            mount: Some("/workspace".to_owned()),
+            seen_bytes: Some(*bytes),
+        },
+        Outcome::DiskLimit(DiskLimit::HostSpace { .. }) => {
+            OutcomeJson::DiskLimit { limit: "host_space".to_owned(), mount: None, seen_bytes: None }
         }
         Outcome::Cancelled(by) => OutcomeJson::Cancelled { by: by.to_string() },
         Outcome::Refused { differences } => OutcomeJson::Refused { differences: differences.clone() },

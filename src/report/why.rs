@@ -86,6 +86,11 @@ pub fn why(ended: &Ended<'_>) -> Explanation {
         Outcome::OutputLimit => output_limit(ended),
         Outcome::DiskLimit(DiskLimit::Full { mount }) => mount_full(ended, mount),
         Outcome::DiskLimit(DiskLimit::FileSize) => file_size(ended),
+        Outcome::DiskLimit(DiskLimit::Size { bytes, entries }) => too_large(ended, *bytes, *entries),
+        Outcome::DiskLimit(DiskLimit::HostSpace { left_bytes }) => Explanation::line(format!(
+            "the disk of this host had {} left, which stay free: the task was ended; free some space",
+            amount::bytes(*left_bytes)
+        )),
         Outcome::Cancelled(by) => Explanation::line(cancelled(*by)),
         Outcome::Refused { differences } => refused(differences),
         Outcome::StartFailed { reason } => start_failed(ended, reason),
@@ -227,6 +232,20 @@ fn file_size(ended: &Ended<'_>) -> Explanation {
     Explanation::line("the command made a file larger than any of its file systems")
         .and(format!("the largest of them has {}", amount::bytes(largest)))
         .with(raised("--workspace-size", Amount::WorkspaceSize, largest))
+}
+
+fn too_large(ended: &Ended<'_>, bytes: u64, entries: u64) -> Explanation {
+    let limit = ended.limits.workspace_bytes;
+    if bytes > limit {
+        let (seen, limit_shown) = (amount::bytes(bytes), amount::bytes(limit));
+        return Explanation::line(format!(
+            "`/workspace` was seen with {seen}, {} above its size of {limit_shown}",
+            amount::bytes(bytes - limit)
+        ))
+        .with(raised("--workspace-size", Amount::WorkspaceSize, limit));
+    }
+    Explanation::line(format!("`/workspace` was seen with {entries} files, directories and links"))
+        .and("how many it may hold follows from `filesystem.workspace_files` of the policy")
 }
 
 fn cancelled(by: Cancellation) -> &'static str {

@@ -25,6 +25,9 @@ use tokio::net::{UnixListener, UnixStream};
 /// Time that one message may take to leave: init reads at once, or it is not our init any more.
 const SEND_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// Bytes of a file that one call sends.
+const SEND_FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Why the connection is of no more use.
 #[derive(Debug, thiserror::Error)]
 pub enum ChannelError {
@@ -122,6 +125,35 @@ impl<M: Serialize> Sender<M> {
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
                     ErrorKind::WouldBlock => self.socket.writable().await?,
+                    _ => return Err(error.into()),
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Sender<Request> {
+    /// Sends whole messages that lie in a file as they would be sent. The kernel carries them; nothing is copied here.
+    pub async fn send_file(&self, file: &std::fs::File, bytes: u64) -> Result<(), ChannelError> {
+        let mut offset = 0;
+        while offset < bytes {
+            let wanted = usize::try_from(bytes - offset).unwrap_or(usize::MAX).min(SEND_FILE_BYTES_MAX);
+            let send = || {
+                rustix::fs::sendfile(&*self.socket, file, Some(&mut offset), wanted)
+                    .map_err(std::io::Error::from)
+            };
+            match self.socket.try_io(Interest::WRITABLE, send) {
+                Ok(0) => return Err(ChannelError::Io(ErrorKind::UnexpectedEof.into())),
+                Ok(_) => {}
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock => {
+                        match tokio::time::timeout(SEND_TIME_MAX, self.socket.writable()).await {
+                            Ok(writable) => writable?,
+                            Err(_) => return Err(ChannelError::Stuck),
+                        }
+                    }
                     _ => return Err(error.into()),
                 },
             }

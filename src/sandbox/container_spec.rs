@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use aegis_init::wire;
 
-use crate::container::{Bind, ContainerSpec, ImageFacts, Tmpfs};
+use crate::container::{Bind, ContainerSpec, ImageFacts, Tmpfs, WorkspaceVolume};
 use crate::policy::{Policy, WorkspaceMedium};
 use crate::sandbox::environment;
 
@@ -29,8 +29,8 @@ const INIT_BYTES: u64 = 16 * 1024 * 1024;
 const VOLUME_BYTES: u64 = 64 * 1024 * 1024;
 /// Volumes of an image at the most.
 const VOLUMES_MAX: usize = 8;
-/// Inodes of `/tmp` and of a declared volume.
-const INODES_LARGE: u64 = 65_536;
+/// Inodes of `/tmp` and of a declared volume, and what a workspace may have beside those that came in.
+pub const INODES_LARGE: u64 = 65_536;
 /// Inodes of the home directory and `/dev/shm`.
 const INODES_MEDIUM: u64 = 16_384;
 /// Inodes of `/run`.
@@ -55,6 +55,8 @@ pub struct Shape<'a> {
     pub uid: u32,
     /// The directory of the slot that the sandbox sees.
     pub slot_directory: &'a PathBuf,
+    /// The layers of a workspace on disk.
+    pub workspace: Option<&'a WorkspaceVolume>,
     /// The engine's runtime, by name.
     pub runtime: &'a str,
     /// The seccomp profile, as JSON.
@@ -108,6 +110,7 @@ pub fn container_spec(shape: &Shape<'_>) -> Result<ContainerSpec, ImageRefusal> 
     let resources = &shape.policy.resources;
     let tmpfs = tmpfs(shape.policy, image)?;
     let nofile_hard = resources.nofile_hard.min(shape.nofile_max);
+    let on_disk = shape.workspace.map(|_| shape.policy.filesystem.workspace_bytes);
     Ok(ContainerSpec {
         name: format!("aegis-{}-{}-{}", shape.instance, shape.slot, jiff::Timestamp::now().as_millisecond()),
         image_id: image.id.clone(),
@@ -119,9 +122,10 @@ pub fn container_spec(shape: &Shape<'_>) -> Result<ContainerSpec, ImageRefusal> 
         gid: shape.uid,
         runtime: shape.runtime.to_owned(),
         memory_bytes: resources.memory_bytes + tmpfs.iter().map(|it| it.bytes).sum::<u64>() + INIT_BYTES,
-        file_bytes: tmpfs.iter().map(|it| it.bytes).max().unwrap_or(INIT_BYTES),
+        file_bytes: tmpfs.iter().map(|it| it.bytes).chain(on_disk).max().unwrap_or(INIT_BYTES),
         tmpfs,
         binds: vec![Bind { source: shape.slot_directory.clone(), target: wire::SLOT_DIR.to_owned() }],
+        workspace: shape.workspace.cloned(),
         seccomp: shape.seccomp.to_owned(),
         masked_paths: shape.masked_paths.iter().map(|it| (*it).to_owned()).collect(),
         readonly_paths: shape.readonly_paths.iter().map(|it| (*it).to_owned()).collect(),

@@ -7,6 +7,7 @@ pub mod find;
 pub mod left_out;
 pub mod scan;
 pub mod send;
+pub mod snapshot;
 pub mod withheld;
 
 mod gate;
@@ -35,7 +36,7 @@ pub use find::{accept, find_project};
 pub use ignores::Ignores;
 pub use left_out::LeftOut;
 pub use scan::{scan, scan_excluding};
-pub use send::{Sent, Stopped, send};
+pub use send::{Sent, Stopped, send, send_changes};
 
 /// What a workspace may be at the most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +90,17 @@ impl Plan {
             withheld_count: self.summary.withheld_count,
         }
     }
+
+    /// Bytes that the copy takes, each file rounded up to whole pages.
+    fn bytes(&self) -> u64 {
+        let items = self.directories.iter().flat_map(|it| &it.items);
+        let sizes = items.map(|it| match &it.what {
+            What::File(identity) => identity.size,
+            What::Text(text) => text.1.len() as u64,
+            What::Symlink(_) | What::Hardlink(..) => 0,
+        });
+        sizes.map(|it| it.div_ceil(scan::PAGE_BYTES).saturating_mul(scan::PAGE_BYTES)).sum()
+    }
 }
 
 /// What a [`Plan`] holds, and what it leaves out.
@@ -136,16 +148,16 @@ struct Item {
 
 #[derive(Debug)]
 enum What {
-    File,
-    Symlink,
+    File(Identity),
+    Symlink(Identity),
     /// Another name of the file at this path inside the sandbox.
-    Hardlink(Vec<u8>),
+    Hardlink(Vec<u8>, Identity),
     /// A file whose content is ours, not the disk's.
     Text(Box<(Meta, Vec<u8>)>),
 }
 
 /// Permission bits and modification time.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Meta {
     mode: u32,
     mtime_s: i64,
@@ -160,6 +172,33 @@ impl Meta {
             mode: stat.st_mode & 0o7777,
             mtime_s: stat.st_mtime as i64,
             mtime_ns: stat.st_mtime_nsec as u32,
+        }
+    }
+}
+
+/// What changes whenever a file does: a later look that sees the same saw the same file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    meta: Meta,
+    /// The kernel's own time, which nobody sets.
+    ctime_s: i64,
+    ctime_ns: u32,
+}
+
+impl Identity {
+    // The widths of these fields differ between architectures.
+    #[allow(clippy::unnecessary_cast)]
+    fn of(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
+            size: u64::try_from(stat.st_size).unwrap_or_default(),
+            meta: Meta::of(stat),
+            ctime_s: stat.st_ctime as i64,
+            ctime_ns: stat.st_ctime_nsec as u32,
         }
     }
 }

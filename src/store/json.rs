@@ -38,6 +38,8 @@ enum TimedOut {
 enum Disk {
     Full { mount: String },
     FileSize {},
+    Size { bytes: u64, entries: u64 },
+    HostSpace { left_bytes: u64 },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -79,6 +81,12 @@ pub(crate) fn outcome_detail(outcome: &Outcome) -> Result<String, serde_json::Er
         Outcome::OutOfMemory | Outcome::OutputLimit => text(&Nothing {}),
         Outcome::DiskLimit(DiskLimit::Full { mount }) => text(&Disk::Full { mount: mount.clone() }),
         Outcome::DiskLimit(DiskLimit::FileSize) => text(&Disk::FileSize {}),
+        Outcome::DiskLimit(DiskLimit::Size { bytes, entries }) => {
+            text(&Disk::Size { bytes: *bytes, entries: *entries })
+        }
+        Outcome::DiskLimit(DiskLimit::HostSpace { left_bytes }) => {
+            text(&Disk::HostSpace { left_bytes: *left_bytes })
+        }
         Outcome::Cancelled(Cancellation::Interrupt) => text(&Cancelled::Interrupt {}),
         Outcome::Cancelled(Cancellation::Terminate) => text(&Cancelled::Terminate {}),
         Outcome::Cancelled(Cancellation::Command) => text(&Cancelled::Command {}),
@@ -117,6 +125,8 @@ pub(crate) fn outcome(name: &str, detail: &str) -> Option<Outcome> {
         "disk_limit" => Outcome::DiskLimit(match value::<Disk>(detail)? {
             Disk::Full { mount } => DiskLimit::Full { mount },
             Disk::FileSize {} => DiskLimit::FileSize,
+            Disk::Size { bytes, entries } => DiskLimit::Size { bytes, entries },
+            Disk::HostSpace { left_bytes } => DiskLimit::HostSpace { left_bytes },
         }),
         "cancelled" => Outcome::Cancelled(match value::<Cancelled>(detail)? {
             Cancelled::Interrupt {} => Cancellation::Interrupt,
@@ -358,6 +368,9 @@ mod tests {
             Just(Outcome::OutputLimit),
             any::<String>().prop_map(|mount| Outcome::DiskLimit(DiskLimit::Full { mount })),
             Just(Outcome::DiskLimit(DiskLimit::FileSize)),
+            any::<(u64, u64)>()
+                .prop_map(|(bytes, entries)| Outcome::DiskLimit(DiskLimit::Size { bytes, entries })),
+            any::<u64>().prop_map(|left_bytes| Outcome::DiskLimit(DiskLimit::HostSpace { left_bytes })),
             Just(Outcome::Cancelled(Cancellation::Interrupt)),
             Just(Outcome::Cancelled(Cancellation::Terminate)),
             Just(Outcome::Cancelled(Cancellation::Command)),

@@ -53,6 +53,18 @@ pub enum DiskLimit {
     },
     /// A file passed `RLIMIT_FSIZE`.
     FileSize,
+    /// The workspace on disk was seen above its size or its number of files; how far above says what the watchdog missed.
+    Size {
+        /// What lay there when it was seen.
+        bytes: u64,
+        /// Files, directories and links.
+        entries: u64,
+    },
+    /// The disk of the host ran out.
+    HostSpace {
+        /// What it had left.
+        left_bytes: u64,
+    },
 }
 
 /// Who ended a run.
@@ -130,6 +142,8 @@ impl fmt::Display for Outcome {
             Self::OutputLimit => write!(out, "output_limit"),
             Self::DiskLimit(DiskLimit::Full { mount }) => write!(out, "disk_limit({mount})"),
             Self::DiskLimit(DiskLimit::FileSize) => write!(out, "disk_limit(file_size)"),
+            Self::DiskLimit(DiskLimit::Size { .. }) => write!(out, "disk_limit(size)"),
+            Self::DiskLimit(DiskLimit::HostSpace { .. }) => write!(out, "disk_limit(host_space)"),
             Self::Cancelled(by) => write!(out, "cancelled({by})"),
             Self::Refused { .. } => write!(out, "refused"),
             Self::StartFailed { reason } => write!(out, "start_failed({})", reason.name()),

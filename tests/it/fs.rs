@@ -59,24 +59,19 @@ impl Canaries {
     }
 }
 
-#[test]
-fn fs_01_the_root_and_system_directories_cannot_be_written() {
-    check_script(
-        12,
-        "for d in / /etc /usr /bin /lib /var /root /home /opt /srv /mnt /.aegis; do
+/// Writes to every directory of the system, 12 attempts.
+pub const FS_01: &str = "for d in / /etc /usr /bin /lib /var /root /home /opt /srv /mnt /.aegis; do
             touch $d/.aegis-mark 2>/dev/null && echo BREACH $d; echo tried $d
          done
-         touch /tmp/.aegis-mark && echo able",
-    )
-    .prints("able");
-}
+         touch /tmp/.aegis-mark && echo able";
 
 #[test]
-fn fs_02_every_directory_that_can_be_written_is_nosuid_and_nodev() {
-    // The mount table first, as the row says; then every directory there is, whatever the table says.
-    let ended = check_script(
-        8,
-        r#"
+fn fs_01_the_root_and_system_directories_cannot_be_written() {
+    check_script(12, FS_01).prints("able");
+}
+
+/// Flags of every directory that can be written, 8 attempts.
+pub const FS_02: &str = r#"
 while read -r _ m t o _; do case $o in rw*) [ -d "$m" ] && touch "$m/.w" 2>/dev/null && { rm -f "$m/.w"; echo tried $m
     case ,$o, in *,nosuid,*) ;; *) echo BREACH suid $m;; esac; case ,$o, in *,nodev,*) ;; *) echo BREACH dev $m;; esac; };;
 esac; done </proc/mounts
@@ -92,8 +87,12 @@ for place, directories, files in os.walk('/'):
         if not flags & 4: print('BREACH dev', place)
 print('tried all,', sorted(places))
 PY
-mount_points=$(grep -c . /proc/mounts); echo tried $mount_points mounts"#,
-    );
+mount_points=$(grep -c . /proc/mounts); echo tried $mount_points mounts"#;
+
+#[test]
+fn fs_02_every_directory_that_can_be_written_is_nosuid_and_nodev() {
+    // The mount table first, as the row says; then every directory there is, whatever the table says.
+    let ended = check_script(8, FS_02);
     for place in ["/workspace", "/tmp", "/run", "/run/home", "/dev/shm", "/dev/mqueue"] {
         ended.prints(&format!("tried {place}\n"));
     }

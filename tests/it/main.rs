@@ -6,6 +6,7 @@ mod ar;
 mod book;
 mod changes;
 mod demo;
+mod disk;
 mod doctor;
 mod dv;
 mod engines;

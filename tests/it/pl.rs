@@ -16,13 +16,13 @@ use crate::watched::Watched;
 /// Time that making a sandbox and taking it away may take beside what is measured, on a busy machine.
 const START: Duration = Duration::from_secs(20);
 
+/// The user and its groups, 3 attempts.
+pub const PL_01: &str = r#"[ "$(id -u)" = 0 ] && echo BREACH uid; echo tried $(id -u); [ "$(id -g)" = 0 ] && echo BREACH gid; echo tried $(id -g)
+           id -G | tr ' ' '\n' | grep -qx 0 && echo BREACH group0; echo tried $(id -G)"#;
+
 #[test]
 fn pl_01_user_group_and_groups_are_not_zero() {
-    check_script(
-        3,
-        r#"[ "$(id -u)" = 0 ] && echo BREACH uid; echo tried $(id -u); [ "$(id -g)" = 0 ] && echo BREACH gid; echo tried $(id -g)
-           id -G | tr ' ' '\n' | grep -qx 0 && echo BREACH group0; echo tried $(id -G)"#,
-    );
+    check_script(3, PL_01);
 }
 
 #[test]
@@ -46,13 +46,13 @@ fn pl_01_the_host_sees_the_same_user_on_init_and_command() {
     run.end().code(0);
 }
 
+/// Capabilities and filter of a command and of PID 1, 14 attempts.
+pub const PL_02: &str = "awk '/^Cap(Inh|Prm|Eff|Bnd|Amb)/&&$2!~/^0+$/{print \"BREACH\",$0} /^NoNewPrivs/&&$2!=1{print \"BREACH\",$0}
+            /^Seccomp:/&&$2!=2{print \"BREACH\",$0} /^(Cap|NoNew|Seccomp:)/{print \"tried\",$0}' /proc/self/status /proc/1/status";
+
 #[test]
 fn pl_02_no_capability_is_held_and_the_filter_is_on_for_pid_1_and_children() {
-    check_script(
-        14,
-        "awk '/^Cap(Inh|Prm|Eff|Bnd|Amb)/&&$2!~/^0+$/{print \"BREACH\",$0} /^NoNewPrivs/&&$2!=1{print \"BREACH\",$0}
-            /^Seccomp:/&&$2!=2{print \"BREACH\",$0} /^(Cap|NoNew|Seccomp:)/{print \"tried\",$0}' /proc/self/status /proc/1/status",
-    );
+    check_script(14, PL_02);
 }
 
 #[test]

@@ -183,7 +183,7 @@ fn po_13_text_that_looks_like_code_is_text() {
 #[test]
 fn a_policy_that_asks_for_more_than_the_ceiling_is_refused_with_who_decides() {
     refused("[resources]\nmemory = \"15TiB\"\n", &["resources.memory", "ceiling"]);
-    refused("[process]\nptrace = true\n", &["process.ptrace", "ceiling"]);
+    refused("[filesystem]\ntmp_size = \"3TiB\"\n", &["filesystem.tmp_size", "ceiling"]);
 }
 
 // PO-14: what is shown is what is made.

@@ -6,8 +6,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use aegis::doctor::attack::PROBES;
-use aegis::policy::default_policy;
 use aegis::policy::field::FIELDS;
+use aegis::policy::{default_policy, shipped};
 use aegis::task::ExitCode;
 
 /// Holds that a page is what was generated, or writes it.
@@ -75,16 +75,19 @@ fn spelled(argument: &clap::Arg) -> String {
 #[test]
 fn policy_keys_are_as_the_table_has_them() {
     let strict = default_policy().expect("strict ships");
+    let ci = shipped("ci").expect("ci ships");
     let mut page = "# Policy keys\n\nGenerated from the program. A policy is a TOML file: `--sandbox ./FILE.toml`. It extends a \
                     shipped policy\n(`extends = \"strict\"`, which may be left out) and writes what differs. An unknown key, a \
                     value out of range and a contradiction are\nerrors with file, line and column.\n\n\
-                    | key | values | in `strict` | flag | what it is |\n|---|---|---|---|---|\n"
+                    | key | values | in `strict` | in `ci` | flag | what it is |\n|---|---|---|---|---|---|\n"
         .to_owned();
-    for setting in strict.policy.settings() {
+    for (setting, in_ci) in strict.policy.settings().into_iter().zip(ci.policy.settings()) {
         let field = setting.field();
         let key = field.key();
         let flag = key.flag.map_or_else(|| "none".to_owned(), |it| format!("`{it}`"));
-        writeln!(page, "| `{}` | {} | `{setting}` | {flag} | {} |", key.path, field.values(), key.doc)
+        let in_ci = if in_ci == setting { "the same".to_owned() } else { format!("`{in_ci}`") };
+        let values = field.values();
+        writeln!(page, "| `{}` | {values} | `{setting}` | {in_ci} | {flag} | {} |", key.path, key.doc)
             .expect("a string");
     }
     assert_eq!(strict.policy.settings().len(), FIELDS.len());

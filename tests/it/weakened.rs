@@ -16,9 +16,20 @@ const MARKER: &str = "THE COMMAND STARTED";
 
 /// Runs a task whose container the engine changes. Refused over every one of `parts`.
 fn check_with(inspection: Inspection, change: impl Fn(&mut Value) + Send + Sync + 'static, parts: &[&str]) {
+    check_under("strict", inspection, change, parts);
+}
+
+/// The same under this policy.
+pub fn check_under(
+    policy: &str,
+    inspection: Inspection,
+    change: impl Fn(&mut Value) + Send + Sync + 'static,
+    parts: &[&str],
+) {
     let rewriter = Rewriter::weakening(inspection, Box::new(change));
     let aegis = Aegis::new().with("DOCKER_HOST", &rewriter.docker_host());
-    let ended = aegis.script(&["-o", "proof"], &format!("echo {MARKER}; echo {MARKER} >proof"));
+    let ended =
+        aegis.script(&["--sandbox", policy, "-o", "proof"], &format!("echo {MARKER}; echo {MARKER} >proof"));
     ended.code(125).says("refused");
     for part in parts {
         ended.says(part);

@@ -3,7 +3,7 @@
 use serde_bytes::ByteBuf;
 
 use aegis_init::wire::{
-    CHUNK_BYTES_MAX, Collect, DropReason, Entry, EntryKind, FILE_BYTES_MAX, OutDone, Reply, Request,
+    CHUNK_BYTES_MAX, Collect, DropReason, Entry, EntryKind, FILE_BYTES_MAX, Gone, OutDone, Reply, Request,
 };
 
 use crate::host::Sandbox;
@@ -170,6 +170,54 @@ fn content_replaces_nothing_and_follows_nothing() {
     check_put_refused("there", libc::EEXIST);
     check_put_refused("dangling", libc::EEXIST);
     check_put_refused("link", libc::EEXIST);
+}
+
+fn gone(path: &str, directory: bool) -> Gone {
+    Gone { path: ByteBuf::from(path), directory }
+}
+
+#[test]
+fn what_goes_makes_room_for_what_comes_below_a_directory_that_was_closed() {
+    let mut sandbox = Sandbox::attested();
+    sandbox.run("mkdir -p d/sub && touch d/sub/file d/keep && chmod 500 d d/sub");
+    sandbox.request(&Request::Put(vec![
+        entry("d", 0o510, EntryKind::Dir),
+        entry("d/sub", 0o700, EntryKind::Dir),
+    ]));
+    sandbox.request(&Request::Remove(vec![gone("d/sub/file", false), gone("d/sub", true)]));
+    let again = vec![entry("d/sub", 0o750, EntryKind::Dir), file("d/sub/new", 0o644, b"new")];
+    sandbox.request(&Request::Put(again));
+    // The first directory of that name is gone, and with it what was to be set at the end.
+    sandbox.request(&Request::PutEnd);
+    assert_eq!(sandbox.reply(), Reply::PutDone { entries: 4, bytes: 3, failed: None });
+    let shown = sandbox.run("stat -c '%n %a %Y' d d/*; cat d/sub/new");
+    assert_eq!(
+        shown.output,
+        format!("d 510 {MTIME_S}\nd/keep 644 {}\nd/sub 750 {MTIME_S}\nnew", time(&mut sandbox, "d/keep"))
+    );
+}
+
+fn time(sandbox: &mut Sandbox, path: &str) -> String {
+    sandbox.run(&format!("stat -c %Y {path}")).output.trim().to_owned()
+}
+
+#[test]
+fn a_removal_stays_inside_and_takes_what_it_was_told() {
+    for (path, directory, expected) in [
+        ("../tmp", true, libc::EINVAL),
+        ("link/x", false, libc::ENOTDIR),
+        ("absent", false, libc::ENOENT),
+        ("full", true, libc::ENOTEMPTY),
+        ("there", true, libc::ENOTDIR),
+    ] {
+        let mut sandbox = Sandbox::attested();
+        sandbox.run("ln -s /tmp link; touch /tmp/x there; mkdir -p full/er");
+        sandbox.request(&Request::Remove(vec![gone(path, directory), gone("there", false)]));
+        sandbox.request(&Request::PutEnd);
+        let failed = Some((ByteBuf::from(path), expected));
+        assert_eq!(sandbox.reply(), Reply::PutDone { entries: 0, bytes: 0, failed });
+        assert_eq!(sandbox.run("ls -d /tmp/x there full").output, "/tmp/x\nfull\nthere\n");
+    }
 }
 
 #[test]

@@ -49,7 +49,9 @@ pub fn word<'a>(text: &str, words: &[&'a str]) -> Option<&'a str> {
         return None;
     }
     let nearest = words.iter().min_by_key(|it| strsim::osa_distance(text, it))?;
-    (strsim::osa_distance(text, nearest) <= tolerance(text)).then_some(nearest)
+    let distance = strsim::osa_distance(text, nearest);
+    // A word that shares nothing with the text is not near, however short it is.
+    (distance <= tolerance(text) && distance < nearest.len()).then_some(nearest)
 }
 
 fn leaf_of(path: &str) -> &str {

@@ -267,7 +267,7 @@ fn extends_names_a_shipped_policy() {
     check(
         "extends = \"strct\"",
         &[
-            "p:1:11: `extends` names `strct`; did you mean `strict`? (there is `strict`; a file is named by a path with `/` or `.toml`)",
+            "p:1:11: `extends` names `strct`; did you mean `strict`? (there is `strict`, `ci`; a file is named by a path with `/` or `.toml`)",
         ],
     );
     check("extends = 5", &["p:1:11: `extends` is a number, and must be a text in quotes"]);
@@ -285,7 +285,7 @@ fn po_13_nothing_in_a_value_is_expanded() {
     check(
         "extends = \"$(id)\"\nruntimes = [\"${HOME}\"]",
         &[
-            "p:1:11: `extends` names `$(id)` (there is `strict`; a file is named by a path with `/` or `.toml`)",
+            "p:1:11: `extends` names `$(id)` (there is `strict`, `ci`; a file is named by a path with `/` or `.toml`)",
             "p:2:13: `runtimes`: `${HOME}` is not a runtime's name: it has letters, digits, `.`, `_` and `-`, at most 64",
         ],
     );

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::container::{Bind, ContainerSpec, Tmpfs};
+use crate::container::{Bind, ContainerSpec, Tmpfs, WorkspaceVolume};
 use crate::sandbox::attestation::difference::Findings;
 use crate::sandbox::attestation::id_map::IdMap;
 use crate::sandbox::attestation::mounts::Mounted;
@@ -25,6 +25,22 @@ const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 const CONTAINER_ID_CHARS: usize = 64;
 /// Components at the end of a bind's source that name it: instance, `slots`, number, `in`.
 const BIND_COMPONENTS: usize = 4;
+/// Options of an overlay that change nothing of what a task can reach, beside the three that name its layers.
+const OVERLAY_OPTIONS: [&str; 13] = [
+    "rw",
+    "redirect_dir=on",
+    "index=on",
+    "metacopy=off",
+    "uuid=on",
+    "uuid=auto",
+    "uuid=null",
+    "xino=on",
+    "xino=auto",
+    "xino=off",
+    "volatile",
+    "fsync=volatile",
+    "nouserxattr",
+];
 /// Bytes of a page: sizes of a tmpfs are rounded up to it.
 const PAGE_BYTES: u64 = 4096;
 
@@ -68,6 +84,7 @@ fn required(expected: Expected<'_>) -> impl Iterator<Item = &str> {
         .chain(ENGINE_FILES)
         .chain(spec.tmpfs.iter().map(|it| it.point.as_str()))
         .chain(spec.binds.iter().map(|it| it.target.as_str()))
+        .chain(spec.workspace.iter().map(|it| it.point.as_str()))
         .chain(paths.map(String::as_str))
 }
 
@@ -82,6 +99,8 @@ fn check_one(findings: &mut Findings, field: &str, mounted: &Mounted, expected: 
     } else if let Some(bind) = spec.binds.iter().find(|it| it.target == point) {
         has_flags(findings, field, mounted, &["ro"]);
         check_bind(findings, field, mounted, bind);
+    } else if let Some(volume) = spec.workspace.as_ref().filter(|it| it.point == point) {
+        check_workspace(findings, field, mounted, volume);
     } else if let Some(tmpfs) = spec.tmpfs.iter().find(|it| it.point == point) {
         check_tmpfs(findings, field, mounted, tmpfs, expected);
     } else if let Some((_, kind, flags)) = KERNEL.iter().find(|(it, ..)| *it == point) {
@@ -121,6 +140,27 @@ fn check_bind(findings: &mut Findings, field: &str, mounted: &Mounted, bind: &Bi
             format!("`{}` of the host", bind.source.display()),
             format!("`{}`", mounted.root),
         );
+    }
+}
+
+/// The one place where the host's disk is written: exactly these layers, and no option that gives a task a say in them.
+fn check_workspace(findings: &mut Findings, field: &str, mounted: &Mounted, volume: &WorkspaceVolume) {
+    findings.same(field, "overlay", &mounted.kind);
+    findings.same(format!("{field}: part"), "/", &mounted.root);
+    has_flags(findings, field, mounted, &["rw", "nosuid", "nodev"]);
+    if mounted.has("noexec") {
+        findings.add(field, "exec", mounted.options.join(","));
+    }
+    let layers = [("lowerdir", &volume.lower), ("upperdir", &volume.upper), ("workdir", &volume.work)];
+    for (name, path) in layers {
+        let seen = mounted.value(name).unwrap_or("absent");
+        findings.same(format!("{field}: {name}"), path.display(), seen);
+    }
+    for option in &mounted.super_options {
+        let layer = layers.iter().any(|(name, path)| *option == format!("{name}={}", path.display()));
+        if !layer && !OVERLAY_OPTIONS.contains(&option.as_str()) {
+            findings.add(format!("{field}: option"), "none but the layers", option);
+        }
     }
 }
 

@@ -176,13 +176,13 @@ impl Gate {
                 let path = beneath::join(to, &item.name);
                 let asked = self.asked.get(&path) == Some(&Met::Secret);
                 let goes = match &item.what {
-                    What::File => asked || !recalled.contains(&path),
-                    What::Hardlink(first) => asked || !recalled.contains(first),
-                    What::Symlink | What::Text(_) => true,
+                    What::File(_) => asked || !recalled.contains(&path),
+                    What::Hardlink(first, _) => asked || !recalled.contains(first),
+                    What::Symlink(_) | What::Text(_) => true,
                 };
-                if asked {
+                if let (true, What::Hardlink(_, identity)) = (asked, &item.what) {
                     // Its first name may go; it travels by itself.
-                    item.what = What::File;
+                    item.what = What::File(*identity);
                 }
                 if !goes {
                     found.push(path);

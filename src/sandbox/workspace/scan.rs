@@ -19,8 +19,8 @@ use crate::sandbox::workspace::ignores::{FILE_NAME, Ignores, Said};
 use crate::sandbox::workspace::left_out::LeftOut;
 use crate::sandbox::workspace::weight::{Count, Weight, Weights};
 use crate::sandbox::workspace::{
-    Choice, Directory, Item, Limits, Meta, Plan, Summary, What, WorkspaceError, changed, excludes, git,
-    unreadable,
+    Choice, Directory, Identity, Item, Limits, Meta, Plan, Summary, What, WorkspaceError, changed, excludes,
+    git, unreadable,
 };
 use crate::task::GitHistory;
 use crate::task::escape::escape;
@@ -28,7 +28,7 @@ use crate::task::escape::escape;
 use aegis_init::wire::PATH_BYTES_MAX;
 
 /// What a tmpfs gives to a file at the least.
-const PAGE_BYTES: u64 = 4096;
+pub(super) const PAGE_BYTES: u64 = 4096;
 /// How far beyond the limit entries are counted, so that the message can say how much is too much.
 const COUNTED_TIMES: u64 = 4;
 /// Bytes of git's configurations and logs in all: they are held in memory.
@@ -324,7 +324,7 @@ impl Walk {
             let Some(what) = self.item(directory.as_fd(), name, &to, &stat, (select, part), &mut own)? else {
                 continue;
             };
-            if name == b".git" && matches!((&what, select), (What::File, Select::Project)) {
+            if name == b".git" && matches!((&what, select), (What::File(_), Select::Project)) {
                 self.gitfiles.push((self.plan.directories.len(), items.len()));
             }
             items.push(Item { name: name.clone(), what });
@@ -366,7 +366,7 @@ impl Walk {
             FileType::Symlink => {
                 self.plan.summary.symlinks += 1;
                 own.files += 1;
-                return Ok(Some(What::Symlink));
+                return Ok(Some(What::Symlink(Identity::of(stat))));
             }
             FileType::Directory
             | FileType::Fifo
@@ -391,14 +391,14 @@ impl Walk {
         if stat.st_nlink > 1 {
             let id = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.first_names.get(&id) {
-                return Ok(Some(What::Hardlink(first.clone())));
+                return Ok(Some(What::Hardlink(first.clone(), Identity::of(stat))));
             }
             self.first_names.insert(id, to.to_vec());
         }
         let size = u64::try_from(stat.st_size).unwrap_or_default();
         self.plan.summary.bytes += size;
         own.bytes = own.bytes.saturating_add(size.div_ceil(PAGE_BYTES).saturating_mul(PAGE_BYTES));
-        Ok(Some(What::File))
+        Ok(Some(What::File(Identity::of(stat))))
     }
 
     /// A file of git's without logins, held in memory: what is sent is what was looked at.

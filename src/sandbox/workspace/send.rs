@@ -5,17 +5,20 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use aegis_init::wire::{CHUNK_BYTES_MAX, Entry, EntryKind, Request};
+use aegis_init::wire::{CHUNK_BYTES_MAX, Entry, EntryKind, Gone, Request};
 use rustix::fs::{AtFlags, FileType, Stat, fstat, readlinkat, statat};
 
 use crate::sandbox::beneath;
 use crate::sandbox::workspace::base::Identity;
+use crate::sandbox::workspace::snapshot::Changes;
 use crate::sandbox::workspace::{
     Base, Directory, Item, Meta, Plan, What, WorkspaceError, changed, unreadable,
 };
 
 /// Bytes that an entry takes in a message besides its path and content, at the most.
 const ENTRY_BYTES: usize = 64;
+/// Paths that go in one message: even the longest fit a frame.
+const GONE_PER_MESSAGE: usize = 512;
 
 /// The receiver of messages takes no more; why is known to the one who made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +40,7 @@ pub fn send(
     plan: &Plan,
     sink: &mut dyn FnMut(Request) -> Result<(), Stopped>,
 ) -> Result<Sent, WorkspaceError> {
-    let mut batch =
-        Batch { sink, entries: Vec::new(), weight: 0, sent: Sent::default(), bytes_max: plan.limits.bytes };
+    let mut batch = Batch::new(sink, plan.limits.bytes);
     for directory in &plan.directories {
         if let Some(meta) = directory.made {
             batch.push(entry(directory.to.clone(), meta, EntryKind::Dir), None)?;
@@ -54,6 +56,38 @@ pub fn send(
     Ok(batch.sent)
 }
 
+/// Sends what a snapshot of an earlier state lacks: directories that are touched, so that they can be; what goes; then
+/// what is new or different.
+pub fn send_changes(
+    plan: &Plan,
+    changes: &Changes,
+    sink: &mut dyn FnMut(Request) -> Result<(), Stopped>,
+) -> Result<Sent, WorkspaceError> {
+    let mut batch = Batch::new(sink, plan.limits.bytes);
+    for (path, meta) in &changes.touched {
+        batch.push(entry(path.clone(), *meta, EntryKind::Dir), None)?;
+    }
+    batch.flush()?;
+    for paths in changes.gone.chunks(GONE_PER_MESSAGE) {
+        let gone = paths.iter().map(|it| Gone { path: it.path.clone().into(), directory: it.directory });
+        batch.put(Request::Remove(gone.collect()))?;
+    }
+    for change in &changes.directories {
+        let directory = &plan.directories[change.directory];
+        if let Some(meta) = directory.made.filter(|_| change.new) {
+            batch.push(entry(directory.to.clone(), meta, EntryKind::Dir), None)?;
+        }
+        let source = plan.sources[directory.source].as_fd();
+        let opened = beneath::directory(source, &directory.from).map_err(|_| changed(&directory.to))?;
+        for item in &change.items {
+            send_item(&mut batch, opened.as_fd(), directory, &directory.items[*item])?;
+        }
+    }
+    batch.flush()?;
+    batch.put(Request::PutEnd)?;
+    Ok(batch.sent)
+}
+
 fn send_item(
     batch: &mut Batch<'_>,
     opened: BorrowedFd<'_>,
@@ -62,17 +96,17 @@ fn send_item(
 ) -> Result<(), WorkspaceError> {
     let to = beneath::join(&directory.to, &item.name);
     match &item.what {
-        What::File => send_file(batch, opened, &item.name, to),
+        What::File(_) => send_file(batch, opened, &item.name, to),
         What::Text(text) => {
             let (meta, content) = text.as_ref();
             send_content(batch, content.as_slice(), *meta, content.len() as u64, to, None)
         }
-        What::Symlink => {
+        What::Symlink(_) => {
             let target = readlinkat(opened, &item.name, Vec::new()).map_err(|_| changed(&to))?;
             let stat = lstat(opened, &item.name).ok_or_else(|| changed(&to))?;
             batch.push(entry(to, Meta::of(&stat), EntryKind::Symlink(target.into_bytes().into())), None)
         }
-        What::Hardlink(first) => {
+        What::Hardlink(first, _) => {
             let stat = lstat(opened, &item.name).ok_or_else(|| changed(&to))?;
             let hard_link = EntryKind::Hardlink(first.clone().into());
             batch.push(entry(to, Meta::of(&stat), hard_link), Some(Identity::of(&stat)))
@@ -160,7 +194,11 @@ struct Batch<'a> {
     bytes_max: u64,
 }
 
-impl Batch<'_> {
+impl<'a> Batch<'a> {
+    fn new(sink: &'a mut dyn FnMut(Request) -> Result<(), Stopped>, bytes_max: u64) -> Self {
+        Self { sink, entries: Vec::new(), weight: 0, sent: Sent::default(), bytes_max }
+    }
+
     /// Adds an entry; a file of the caller's comes with its identity.
     fn push(&mut self, entry: Entry, identity: Option<Identity>) -> Result<(), WorkspaceError> {
         self.sent.base.add(&entry, identity);

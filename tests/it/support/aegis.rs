@@ -124,7 +124,9 @@ impl Drop for Aegis {
                 docker(&["rm", "-f", container]);
             }
         }
-        let _ = std::fs::remove_dir_all(Path::new("/run/aegis").join(instance.trim()));
+        for base in ["/run/aegis", "/var/lib/sandbox-work"] {
+            let _ = std::fs::remove_dir_all(Path::new(base).join(instance.trim()));
+        }
     }
 }
 
