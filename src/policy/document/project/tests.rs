@@ -52,7 +52,7 @@ fn there_is_no_key_for_a_mount_a_device_or_a_user() {
         "[policy.filesystem]\nmounts = [\"/:/host\"]\n",
         &["aegis.toml:2:1: unknown key `filesystem.mounts`; the keys here are `filesystem.workspace`, \
            `filesystem.workspace_size`, `filesystem.workspace_files`, `filesystem.tmp_size`, `filesystem.home_size`, \
-           `filesystem.run_size`, `filesystem.shm_size`"],
+           `filesystem.run_size`, `filesystem.shm_size`, `filesystem.include_secrets`"],
     );
 }
 
