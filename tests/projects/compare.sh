@@ -105,11 +105,13 @@ debian_sources() {
     done | sort -u
 }
 
-# Each project: image, form of its output, command.
+# Each project: image, form of its output, command, and a file that looks like a secret and is needed.
 about() {
+    secret=''
     case $1 in
         tornado) image=aegis/base form=unittest
-            command='python3 -m tornado.test.runtests --verbose' ;;
+            command='python3 -m tornado.test.runtests --verbose'
+            secret=tornado/test/test.key ;;
         qs) image=aegis/node form=tap
             command='node_modules/.bin/tape test/*.js' ;;
         tempfile) image=aegis/rust form=cargo
@@ -132,8 +134,12 @@ plainly() {
 }
 
 sandboxed() {
-    local tree=$1 log=$2
-    "$aegis" run --quiet --sandbox "$sandbox" --workspace "$tree" --image "$image" --timeout "${SECONDS_MAX}s" \
+    local tree=$1 log=$2 flags=(--sandbox "$sandbox")
+    if [ -n "$secret" ]; then
+        printf 'extends = "%s"\n[filesystem]\ninclude_secrets = ["%s"]\n' "$sandbox" "$secret" >"$scratch/$project.toml"
+        flags=(--sandbox "$scratch/$project.toml" --include-secret "$secret")
+    fi
+    "$aegis" run --quiet "${flags[@]}" --workspace "$tree" --image "$image" --timeout "${SECONDS_MAX}s" \
         -- sh -c "$command" >"$log" 2>&1 </dev/null
 }
 
@@ -151,7 +157,7 @@ run() {
 row() { printf '%-9s %-10s %6s %7s %7s %8s %8s\n' "$@"; }
 
 compare() {
-    local project=$1 image form command
+    local project=$1 image form command secret
     about "$project"
     if [ ! -d "$scratch/$project" ]; then
         say "fetching $project"
