@@ -150,7 +150,7 @@ fn holds(rule: &Rule, args: [u64; 6]) -> bool {
 mod tests {
     use super::*;
 
-    const STRICT: Profile = Profile { ptrace: false, netlink_route: true };
+    const STRICT: Profile = Profile { ptrace: false, netlink_route: true, preallocation: true };
 
     fn check(call: &str, args: &[u64], expected: Verdict) {
         let mut all = [0; 6];
@@ -222,14 +222,14 @@ mod tests {
 
     #[test]
     fn netlink_closes_with_the_profile() {
-        let closed = Filter::new(Profile { ptrace: false, netlink_route: false });
+        let closed = Filter::new(Profile { ptrace: false, netlink_route: false, preallocation: true });
         assert_eq!(closed.decide(41, [16, 3, 0, 0, 0, 0]), Verdict::Errno(EPERM));
     }
 
     #[test]
     fn tracing_opens_with_the_profile() {
         denied("ptrace", &[0]);
-        let open = Filter::new(Profile { ptrace: true, netlink_route: true });
+        let open = Filter::new(Profile { ptrace: true, netlink_route: true, preallocation: false });
         assert_eq!(open.decide(101, [0; 6]), Verdict::Allow);
     }
 
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn the_digest_is_of_the_document_and_profiles_differ() {
         let closed = Filter::new(STRICT);
-        let open = Filter::new(Profile { ptrace: true, netlink_route: true });
+        let open = Filter::new(Profile { ptrace: true, netlink_route: true, preallocation: false });
         assert_eq!(closed.digest(), Filter::new(STRICT).digest());
         assert_ne!(closed.digest(), open.digest());
     }

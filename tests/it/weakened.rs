@@ -198,7 +198,7 @@ const NEWER_FROM: u32 = 440;
 
 /// Opens every third denied group, each alone, beginning with `first`.
 fn check_groups(first: usize) {
-    let strict = Profile { ptrace: false, netlink_route: true };
+    let strict = Profile { ptrace: false, netlink_route: true, preallocation: true };
     let denied = groups(strict).into_iter().filter(|it| matches!(it.treatment, GroupTreatment::Deny(_)));
     for group in denied.skip(first).step_by(3) {
         check_group(group.name, group.calls().collect());
@@ -252,7 +252,7 @@ fn one_call_opened_is_told() {
 
 #[test]
 fn a_call_without_its_conditions_cannot_be_hidden() {
-    let strict = Profile { ptrace: false, netlink_route: true };
+    let strict = Profile { ptrace: false, netlink_route: true, preallocation: true };
     let calls: std::collections::BTreeSet<&str> =
         conditions::conditional(strict).into_iter().map(|it| it.call).collect();
     assert!(calls.contains("socket") && calls.contains("clone"), "{calls:?}");
