@@ -22,7 +22,7 @@ PROFILE := --release --locked --workspace
 TEST_IMAGES := base minimal
 export AEGIS_TEST_REQUIRE ?= docker,registry
 
-.PHONY: help run build test test-long test-projects bench docs lint lint-tools lint-fmt lint-clippy lint-deny lint-doc lint-shell check install clean
+.PHONY: help run build test test-long test-projects bench docs sbom lint lint-tools lint-fmt lint-clippy lint-deny lint-doc lint-shell check install clean
 
 help: ## This list
 	grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -66,6 +66,15 @@ docs: ## Build the pages into one static site, target/docs
 	$(BOOTSTRAP) build docs
 	$(CARGO) test $(PROFILE) --test it -- --quiet book::
 	PATH="$$PATH:$${CARGO_HOME:-$$HOME/.cargo}/bin" mdbook build docs --dest-dir '$(abspath $(or $(CARGO_TARGET_DIR),target))/docs'
+
+# The tool writes beside each Cargo.toml, under this name.
+sbom: ## Write the bill of materials (CycloneDX) of what is built from the lock file, target/sbom
+	$(BOOTSTRAP) build sbom
+	PATH="$$PATH:$${CARGO_HOME:-$$HOME/.cargo}/bin" $(CARGO) cyclonedx --quiet --format json --spec-version 1.5 --override-filename sbom.cdx
+	sbom='$(or $(CARGO_TARGET_DIR),target)/sbom'
+	install -d "$$sbom"
+	mv sbom.cdx.json "$$sbom/aegis.cdx.json"
+	mv init/sbom.cdx.json "$$sbom/aegis-init.cdx.json"
 
 # SECURITY.md lists these scans, and a test compares the two lists.
 lint: lint-fmt lint-clippy lint-deny lint-doc lint-shell ## Every scan of SECURITY.md
