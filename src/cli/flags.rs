@@ -81,6 +81,7 @@ pub fn plain(text: &str) -> Result<String, String> {
 pub fn result_target(text: &str) -> Result<ResultTarget, String> {
     match text.strip_prefix("fd:") {
         None if text.is_empty() => Err("give a file, or fd:N".to_owned()),
+        None if text == "-" => Err("give fd:1 for standard output, or ./- for a file of that name".to_owned()),
         None => Ok(ResultTarget::File(PathBuf::from(text))),
         Some(number) => match number.parse() {
             Ok(number @ 1..=1023) => Ok(ResultTarget::Descriptor(number)),
@@ -115,5 +116,6 @@ mod tests {
     fn a_result_goes_to_a_file_or_a_descriptor() {
         assert_eq!(result_target("fd:3"), Ok(ResultTarget::Descriptor(3)));
         assert!(result_target("fd:x").is_err());
+        assert!(result_target("-").is_err_and(|it| it.contains("fd:1")));
     }
 }
