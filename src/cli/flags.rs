@@ -81,7 +81,9 @@ pub fn plain(text: &str) -> Result<String, String> {
 pub fn result_target(text: &str) -> Result<ResultTarget, String> {
     match text.strip_prefix("fd:") {
         None if text.is_empty() => Err("give a file, or fd:N".to_owned()),
-        None if text == "-" => Err("give fd:1 for standard output, or ./- for a file of that name".to_owned()),
+        None if text == "-" => {
+            Err("give fd:1 for standard output, or ./- for a file of that name".to_owned())
+        }
         None => Ok(ResultTarget::File(PathBuf::from(text))),
         Some(number) => match number.parse() {
             Ok(number @ 1..=1023) => Ok(ResultTarget::Descriptor(number)),

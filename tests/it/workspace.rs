@@ -165,7 +165,8 @@ fn ignored_files_and_caches_stay_out_and_modules_go_in() {
     {
         project.write(path, "x");
     }
-    let ended = project.run("", &[], "find . -type f | sort");
+    // The image that a look at `Cargo.toml` picks is not here in CI.
+    let ended = project.run("", &["--image", "aegis/base"], "find . -type f | sort");
     let expected = [
         "./.aegisignore",
         "./Cargo.toml",

@@ -36,6 +36,8 @@ impl Live {
         let mut id = None;
         eventually("the run is running", UP_TIME_MAX, || {
             id = running(aegis, name);
+            let ended = child.try_wait().expect("waited for");
+            assert!(id.is_some() || ended.is_none(), "it ended with {ended:?}: {}", stderr.text());
             id.is_some()
         });
         Self { child, stdout, stderr, id: id.expect("it was found") }

@@ -1,4 +1,4 @@
-//! The bounded look into a file whose name does not tell. Pure but for one read of at most [`BUNDLE_BYTES_MAX`].
+//! The bounded look into a file whose name does not tell. Pure but for one read of at most `BUNDLE_BYTES_MAX`.
 
 use std::fs::File;
 use std::io::Read;
