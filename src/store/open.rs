@@ -16,8 +16,9 @@ use crate::store::failure;
 
 /// The database's file name in the state directory.
 pub(crate) const DATABASE: &str = "aegis.db";
-/// How long a writer waits for another one.
-pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a writer waits for another one, which may wait for a disk: one that takes gigabytes from a task keeps a commit
+/// waiting for seconds.
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Pages of the write-ahead log before they are moved into the database. The first to open after everybody left
 /// without closing reads them all: few, so that this stays below a millisecond or two.
