@@ -2,7 +2,7 @@
 //! not is tried again.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -339,8 +339,10 @@ impl Project {
     }
 }
 
-fn inode(path: &Path) -> u64 {
-    std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).unwrap())
+/// Which file this is: the number of an inode alone is given again at once.
+fn identity(path: &Path) -> (u64, SystemTime) {
+    let metadata = std::fs::metadata(path).unwrap();
+    (std::os::unix::fs::MetadataExt::ino(&metadata), metadata.created().unwrap())
 }
 
 #[test]
@@ -348,7 +350,7 @@ fn a_repeated_run_sees_every_kind_of_edit_and_makes_no_new_snapshot() {
     let project = Project::new();
     project.is_seen();
     project.settle();
-    let made = inode(&project.snapshot());
+    let made = identity(&project.snapshot());
     project.is_seen();
     std::fs::write(project.path("d0/e0/f20"), "edited").unwrap();
     std::fs::remove_file(project.path("d1/e1/f1")).unwrap();
@@ -366,11 +368,11 @@ fn a_repeated_run_sees_every_kind_of_edit_and_makes_no_new_snapshot() {
     mode("d5/e5/f5", 0o755);
     mode("d6", 0o711);
     project.is_seen();
-    assert_eq!(inode(&project.snapshot()), made);
+    assert_eq!(identity(&project.snapshot()), made);
     // What changed on the way is compared again, not remembered.
     std::fs::write(project.path("d0/e0/f20"), "edited again").unwrap();
     project.is_seen();
-    assert_eq!(inode(&project.snapshot()), made);
+    assert_eq!(identity(&project.snapshot()), made);
 }
 
 #[test]
@@ -549,7 +551,7 @@ fn under_strict_what_is_kept_of_a_workspace_is_sent_as_it_is_now() {
     };
     let kept = || {
         let trees = std::fs::read_dir(aegis.state().join("trees")).unwrap();
-        inode(&trees.flatten().map(|it| it.path().join("messages")).find(|it| it.exists()).unwrap())
+        identity(&trees.flatten().map(|it| it.path().join("messages")).find(|it| it.exists()).unwrap())
     };
     seen();
     std::thread::sleep(Duration::from_secs(4));

@@ -146,6 +146,9 @@ fn leaves_out(root: &Path, plan: &Plan, changes: &Changes) -> bool {
     let mut come = HashSet::new();
     for it in &changes.directories {
         let directory = &plan.directories[it.directory];
+        if it.new {
+            come.insert(directory.to.clone());
+        }
         for item in it.items.iter().map(|number| &directory.items[*number]) {
             if !matches!(item.what, What::Text(_)) {
                 come.insert(beneath::join(&directory.to, &item.name));
