@@ -5,7 +5,7 @@ use std::fs::{File, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -19,8 +19,6 @@ pub(crate) const DATABASE: &str = "aegis.db";
 /// How long a writer waits for another one, which may wait for a disk: one that takes gigabytes from a task keeps a commit
 /// waiting for seconds.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
-/// Between two tries to open it.
-const OPEN_PAUSE: Duration = Duration::from_millis(10);
 
 /// Pages of the write-ahead log before they are moved into the database. The first to open after everybody left
 /// without closing reads them all: few, so that this stays below a millisecond or two.
@@ -110,21 +108,8 @@ pub enum OpenError {
     Records(#[from] RecordError),
 }
 
-/// Opens the database at `place`, which lies in `state_dir`. While another process opens or leaves it, SQLite says at once that
-/// it is locked, whatever it was told of waiting: so the whole is tried again, as long as a writer would wait.
+/// Opens the database at `place`, which lies in `state_dir`.
 pub(crate) async fn open(state_dir: &Path, place: &Path) -> Result<SqlitePool, OpenError> {
-    let begun = Instant::now();
-    loop {
-        match open_once(state_dir, place).await {
-            Err(OpenError::Records(RecordError::Busy { .. })) if begun.elapsed() < BUSY_TIMEOUT => {
-                tokio::time::sleep(OPEN_PAUSE).await;
-            }
-            opened => return opened,
-        }
-    }
-}
-
-async fn open_once(state_dir: &Path, place: &Path) -> Result<SqlitePool, OpenError> {
     match std::fs::symlink_metadata(place) {
         Ok(metadata) => check_file(place, &metadata)?,
         Err(err) if err.kind() == io::ErrorKind::NotFound => create(state_dir, place).await?,
@@ -246,6 +231,8 @@ async fn create(state_dir: &Path, place: &Path) -> Result<(), OpenError> {
     let mut tx = connection.begin_with("BEGIN EXCLUSIVE").await.map_err(failed)?;
     migrate(place, &mut tx).await?;
     tx.commit().await.map_err(failed)?;
+    // Switched here, where nobody else is: SQLite waits for no other process with that.
+    sqlx::query("PRAGMA journal_mode = WAL").execute(&mut connection).await.map_err(failed)?;
     connection.close().await.map_err(failed)?;
     file.as_file().sync_all().map_err(|err| io_error(place, err))?;
     match file.persist_noclobber(place) {

@@ -171,3 +171,22 @@ async fn opening_again_is_quick() {
     }
     assert!(fastest < 10_000, "the fastest of ten openings took {fastest} us");
 }
+
+/// Each on a thread and with a connection of its own, on a fresh state directory.
+#[test]
+fn programs_that_begin_at_once_wait_for_each_other() {
+    for _ in 0..100 {
+        let directory = tempfile::tempdir().expect("a directory");
+        let gate = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                    gate.wait();
+                    let opened = Store::open(directory.path());
+                    runtime.expect("a runtime").block_on(opened).map(drop).expect("it opens");
+                });
+            }
+        });
+    }
+}
