@@ -1,0 +1,3 @@
+//! The way out of a sandbox: what a task's connections say, who answers them, and what is added on the way.
+
+pub mod hello;
