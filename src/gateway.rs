@@ -3,3 +3,4 @@
 pub mod authority;
 pub mod credential;
 pub mod hello;
+pub mod inspect;

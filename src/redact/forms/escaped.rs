@@ -16,7 +16,9 @@ const BASH_SPECIAL: &str = " \t'\"\\|&;()<>!{}*[]?^$`";
 
 /// Adds them. What is not text has no form in JSON and XML.
 pub fn add(value: &[u8], forms: &mut Vec<Form>) {
-    for (escape, escape_byte) in [(go as Escape, hex_byte as EscapeByte), (go_ascii, hex_byte), (ansi_c, octal_byte)] {
+    for (escape, escape_byte) in
+        [(go as Escape, hex_byte as EscapeByte), (go_ascii, hex_byte), (ansi_c, octal_byte)]
+    {
         forms.push(each_chunk(value, escape, escape_byte));
     }
     for escape in [single_quoted as Escape, shlex, double_quoted, backslashed, backslashed_comma] {
