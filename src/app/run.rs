@@ -154,6 +154,8 @@ pub async fn run(
         runtime_directory: directories.runtime.clone(),
         instance: directories.instance.clone(),
         nofile_max: host.nofile,
+        bundle: None,
+        variables: Vec::new(),
         mapped_uid: enforceable::maps_users(&facts).then_some(enforceable::MAPPED_UID),
     };
     let phase = |it| (caller.progress)(Step::Phase(it));
