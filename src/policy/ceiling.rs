@@ -14,7 +14,7 @@ use crate::policy::document::{self, DocumentError, Kind};
 use crate::policy::field::{Field, Setting};
 use crate::policy::lattice::ANY_RUNTIME;
 use crate::policy::{
-    Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, WorkspaceMedium,
+    Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, WorkspaceMedium,
 };
 
 /// Where an operator's ceiling is.
@@ -124,7 +124,7 @@ fn default_ceiling(host: &HostAmounts) -> Policy {
             entries: most(Amount::CollectedEntries),
             depth: most(Amount::CollectedDepth),
         },
-        network: Network { egress: Egress::None },
+        network: Network::none(),
         images: Images {
             pull: Pull::Always,
             allow: BTreeSet::new(),

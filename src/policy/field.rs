@@ -204,12 +204,14 @@ impl WorkspaceMedium {
 
 impl Egress {
     /// Every value.
-    pub const ALL: [Self; 1] = [Self::None];
+    pub const ALL: [Self; 3] = [Self::None, Self::Rules, Self::Public];
 
     /// Its word in a policy file.
     pub fn word(self) -> &'static str {
         match self {
             Self::None => "none",
+            Self::Rules => "rules",
+            Self::Public => "public",
         }
     }
 }
@@ -309,7 +311,7 @@ impl Policy {
             output_bytes,
         } = resources;
         let Outputs { bytes, entries, depth } = outputs;
-        let Network { egress } = network;
+        let Network { egress, .. } = network;
         let Images { pull, allow, require_digest, pins } = images;
         [
             Setting::Workspace(*workspace),

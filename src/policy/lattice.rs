@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::intake::secret_path::ANY_SECRET;
 use crate::policy::{
-    Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, WorkspaceMedium,
+    Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, WorkspaceMedium,
 };
 
 /// The name that stands for every runtime.
@@ -22,7 +22,7 @@ pub fn meet(left: &Policy, right: &Policy) -> Policy {
             entries: left.outputs.entries.min(right.outputs.entries),
             depth: left.outputs.depth.min(right.outputs.depth),
         },
-        network: Network { egress: left.network.egress.min(right.network.egress) },
+        network: left.network.meet(&right.network),
         images: meet_images(&left.images, &right.images),
         runtimes: meet_names(&left.runtimes, &right.runtimes, ANY_RUNTIME),
     }
@@ -36,7 +36,7 @@ pub fn le(left: &Policy, right: &Policy) -> bool {
         && left.outputs.bytes <= right.outputs.bytes
         && left.outputs.entries <= right.outputs.entries
         && left.outputs.depth <= right.outputs.depth
-        && left.network.egress <= right.network.egress
+        && left.network.le(&right.network)
         && le_images(&left.images, &right.images)
         && le_names(&left.runtimes, &right.runtimes, ANY_RUNTIME)
 }
@@ -65,7 +65,7 @@ pub fn bottom() -> Policy {
             output_bytes: 0,
         },
         outputs: Outputs { bytes: 0, entries: 0, depth: 0 },
-        network: Network { egress: Egress::None },
+        network: Network::none(),
         images: Images {
             pull: Pull::Never,
             allow: BTreeSet::from([BTreeSet::new()]),
@@ -232,7 +232,7 @@ pub(crate) mod tests {
                 process: Process { ptrace },
                 resources,
                 outputs: Outputs { bytes: outputs[0], entries: outputs[1], depth: outputs[2] },
-                network: Network { egress: Egress::None },
+                network: Network::none(),
                 images,
                 runtimes,
             })
