@@ -91,7 +91,8 @@ mod tests {
 
     #[test]
     fn this_host_and_its_neighbours_need_the_rules_word() {
-        let near = "127.0.0.1 127.64.0.1 10.0.0.1 172.17.0.1 192.168.1.1 100.64.0.1 198.18.0.1 ::1 fc00::1 fdff::1";
+        let near =
+            "127.0.0.1 127.64.0.1 10.0.0.1 172.17.0.1 192.168.1.1 100.64.0.1 198.18.0.1 ::1 fc00::1 fdff::1";
         check(near, |it| matches!(it, Reachability::Private(_)));
     }
 

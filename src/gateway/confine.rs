@@ -205,7 +205,9 @@ mod tests {
         check_refused(|| TcpListener::bind("127.0.0.1:0"));
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
         let address = listener.local_addr().expect("its address");
-        let connected = under_filter(move || TcpStream::connect(address).is_ok() && UdpSocket::bind("127.0.0.1:0").is_ok());
+        let connected = under_filter(move || {
+            TcpStream::connect(address).is_ok() && UdpSocket::bind("127.0.0.1:0").is_ok()
+        });
         assert!(connected);
     }
 }

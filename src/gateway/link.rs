@@ -196,6 +196,12 @@ mod tests {
         check(connected, Transport::Tcp, [127, 0, 0, 1], near, false);
         let (pair, _) = Pair::pair().expect("a pair");
         check(pair, Transport::Tcp, [127, 64, 0, 9], port, false);
-        check(std::fs::File::open("/dev/null").expect("opened"), Transport::Tcp, [127, 64, 0, 9], port, false);
+        check(
+            std::fs::File::open("/dev/null").expect("opened"),
+            Transport::Tcp,
+            [127, 64, 0, 9],
+            port,
+            false,
+        );
     }
 }

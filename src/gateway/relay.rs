@@ -64,7 +64,12 @@ impl Traffic {
 }
 
 /// Relays until both ways have ended, or one has failed, or nothing moved for `idle_max`.
-pub async fn relay(task: &TcpStream, host: &TcpStream, traffic: &Traffic, idle_max: Duration) -> io::Result<()> {
+pub async fn relay(
+    task: &TcpStream,
+    host: &TcpStream,
+    traffic: &Traffic,
+    idle_max: Duration,
+) -> io::Result<()> {
     let both = async {
         tokio::try_join!(
             one_way(task, host, traffic, &traffic.up_bytes),

@@ -88,8 +88,7 @@ impl Filter {
             calls.extend(group.calls().filter_map(numbers::number).map(|number| (number, call.clone())));
         }
         for it in &conditional {
-            let treatment =
-                Treatment::When { rules: it.rules.clone(), refusals: it.refusals.clone() };
+            let treatment = Treatment::When { rules: it.rules.clone(), refusals: it.refusals.clone() };
             let call = Call { group: it.call, treatment };
             calls.extend(numbers::number(it.call).map(|number| (number, call)));
         }

@@ -104,12 +104,7 @@ pub fn conditional(profile: Profile) -> Vec<Conditional> {
             rules: unix_types().map(|it| vec![exactly(0, AF_UNIX), it]).collect(),
             refusals: Vec::new(),
         },
-        Conditional {
-            call: "mknod",
-            reason: "no device nodes",
-            rules: node_rules(1),
-            refusals: Vec::new(),
-        },
+        Conditional { call: "mknod", reason: "no device nodes", rules: node_rules(1), refusals: Vec::new() },
         Conditional {
             call: "mknodat",
             reason: "no device nodes",
