@@ -177,6 +177,8 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::policy::network::Union;
+    use crate::policy::network::model::networks;
 
     fn names() -> impl Strategy<Value = BTreeSet<String>> {
         btree_set(prop::sample::select(vec!["runc", "crun", "kata", "*"]).prop_map(str::to_owned), 0..4)
@@ -226,16 +228,18 @@ pub(crate) mod tests {
 
     /// Policies with few values per field, so that two of them often agree in some.
     pub(crate) fn policies() -> impl Strategy<Value = Policy> {
-        (filesystem(), any::<bool>(), resources(), prop::array::uniform3(0..4u64), images(), names())
-            .prop_map(|(filesystem, ptrace, resources, outputs, images, runtimes)| Policy {
+        let outputs = prop::array::uniform3(0..4u64);
+        (filesystem(), any::<bool>(), resources(), outputs, networks(), images(), names()).prop_map(
+            |(filesystem, ptrace, resources, outputs, network, images, runtimes)| Policy {
                 filesystem,
                 process: Process { ptrace },
                 resources,
                 outputs: Outputs { bytes: outputs[0], entries: outputs[1], depth: outputs[2] },
-                network: Network::none(),
+                network,
                 images,
                 runtimes,
-            })
+            },
+        )
     }
 
     proptest! {
@@ -286,6 +290,7 @@ pub(crate) mod tests {
         #[test]
         fn bottom_with_its_demands_is_below_everything_that_pins_nothing(mut a in policies()) {
             a.images.pins.clear();
+            a.network.deny = Union::EMPTY;
             a.images.allow = BTreeSet::new();
             prop_assert!(le(&bottom(), &a));
         }

@@ -16,6 +16,7 @@ pub mod path;
 pub mod port;
 pub mod reach;
 pub mod rule;
+mod text;
 pub mod union;
 
 use std::collections::BTreeSet;
@@ -207,7 +208,7 @@ impl Network {
             (Transport::PassThrough, HTTP) => Transport::Inspected,
             (transport, _) => transport,
         };
-        let private = self.allow.private.iter().any(|it| it.port.covers_port(port) && it.host.matches(name));
+        let private = self.allow.private.iter().any(|it| it.port.matches(port) && it.host.matches(name));
         Some(Connection { transport, private, rule })
     }
 
@@ -248,15 +249,15 @@ impl Network {
 
     /// Whether a port of the task may be reached from the host's loopback.
     pub fn publishes(&self, port: u16) -> bool {
-        self.publish.iter().any(|it| it.covers_port(port))
+        self.publish.iter().any(|it| it.matches(port))
     }
 
     fn reaches(&self, name: &Name, port: u16) -> impl Iterator<Item = &Reach> {
-        self.allow.reach.iter().filter(move |it| it.port.covers_port(port) && it.host.matches(name))
+        self.allow.reach.iter().filter(move |it| it.port.matches(port) && it.host.matches(name))
     }
 
     fn denies(&self, name: &Name, port: u16) -> bool {
-        self.deny.iter().any(|it| it.port.covers_port(port) && it.host.matches_as_text(name))
+        self.deny.iter().any(|it| it.port.matches(port) && it.host.matches_as_text(name))
     }
 
     /// Whether names pass that no rule allows.
@@ -279,18 +280,12 @@ impl Network {
             let CredentialPattern::Named(credential) = &grant.credential else {
                 continue;
             };
-            let here = grant.port.covers_port(port) && grant.host.matches(name);
+            let here = grant.port.matches(port) && grant.host.matches(name);
             if here && grant.method.matches(method) && grant.path.matches(path) {
                 found.insert(credential);
             }
         }
         if found.len() > 1 { None } else { found.pop_first().cloned() }
-    }
-}
-
-impl PortPattern {
-    fn covers_port(self, port: u16) -> bool {
-        self == Self::Any || self == Self::One(port)
     }
 }
 
@@ -331,4 +326,6 @@ fn missing(name: &Name, port: u16, method: &str, path: &Path) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod model;
+#[cfg(test)]
+pub(crate) mod tests;

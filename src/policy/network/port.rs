@@ -18,6 +18,21 @@ pub enum PortPattern {
     Any,
 }
 
+impl PortPattern {
+    /// The port, where it is one.
+    pub fn one(self) -> Option<u16> {
+        match self {
+            Self::One(port) => Some(port),
+            Self::Any => None,
+        }
+    }
+
+    /// Whether it means this port.
+    pub fn matches(self, port: u16) -> bool {
+        self == Self::Any || self == Self::One(port)
+    }
+}
+
 impl Shape for PortPattern {
     fn covers(&self, other: &Self) -> bool {
         *self == Self::Any || self == other

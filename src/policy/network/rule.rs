@@ -1,6 +1,7 @@
 //! A rule as somebody writes it, and what it comes to.
 
-use crate::policy::network::host::HostPattern;
+use crate::intake::shown;
+use crate::policy::network::host::{HostError, HostPattern, Standing};
 use crate::policy::network::method::{Method, MethodPattern};
 use crate::policy::network::path::PathPattern;
 use crate::policy::network::port::{HTTPS, PortPattern};
@@ -15,6 +16,9 @@ pub const PORTS_MAX: usize = 64;
 pub const PATHS_MAX: usize = 64;
 /// Shapes that the rules of one document come to: hosts times ports times methods times paths.
 pub const SHAPES_MAX: usize = 2048;
+
+/// Bytes of a credential's name.
+const CREDENTIAL_BYTES_MAX: usize = 64;
 
 /// A rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +39,20 @@ pub struct Rule {
     pub private: bool,
     /// The credential that is added.
     pub credential: Option<CredentialPattern>,
+}
+
+/// Text after `--allow-net` that is no host with or without a port.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FlagError {
+    /// The host.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The port.
+    #[error("`{text}` has no port that could be: write HOST:PORT with a port of 1 to 65535")]
+    Port {
+        /// What was given, escaped and cut.
+        text: String,
+    },
 }
 
 /// What rules allow.
@@ -61,6 +79,21 @@ impl Rule {
             private: false,
             credential: None,
         }
+    }
+
+    /// The rule of `HOST` or `HOST:PORT`, as a flag has it.
+    pub fn of_flag(text: &str) -> Result<Self, FlagError> {
+        let (host, port) = match text.rsplit_once(':') {
+            // With a second colon it is an address or a URL, and is told so.
+            Some((host, port)) if !host.contains([':', '/']) => (host, Some(port)),
+            Some(_) | None => (text, None),
+        };
+        let port = match port.map(|it| (it.bytes().all(|it| it.is_ascii_digit()), it.parse())) {
+            None => HTTPS,
+            Some((true, Ok(port @ 1..))) => port,
+            Some((_, _)) => return Err(FlagError::Port { text: shown(text) }),
+        };
+        Ok(Self::pass_through(HostPattern::parse(host, Standing::Policy)?, port))
     }
 
     /// How many shapes it comes to.
@@ -192,6 +225,12 @@ impl Allow {
 /// The port that a rule without ports names.
 pub fn default_ports() -> Vec<PortPattern> {
     vec![PortPattern::One(HTTPS)]
+}
+
+/// Whether a text can name a credential.
+pub fn is_credential_name(text: &str) -> bool {
+    let plain = |it: u8| it.is_ascii_alphanumeric() || b"._-".contains(&it);
+    (1..=CREDENTIAL_BYTES_MAX).contains(&text.len()) && text.bytes().all(plain)
 }
 
 fn requests_meet(left: &Grant, right: &Grant) -> bool {
