@@ -3,6 +3,7 @@
 
 mod egress;
 mod gateway;
+mod publish;
 mod refused;
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
