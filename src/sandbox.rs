@@ -17,4 +17,5 @@ pub mod outputs;
 pub mod removal;
 pub mod seccomp;
 pub mod slot;
+pub mod trust;
 pub mod workspace;

@@ -241,7 +241,8 @@ async fn released<R: Record>(
         }
         Stdio::Terminal { .. } => (None, None),
     };
-    let environment = request::environment(attempt.image, attempt.task, attempt.stdio);
+    let environment =
+        request::environment(attempt.image, attempt.task, attempt.stdio, &attempt.place.variables);
     let timeout_ms = attempt.admitted.policy().resources.wall_time_ms;
     let exec = request::main_command(attempt.task, &environment, attempt.stdio, timeout_ms, attempt.grace_ms);
     {
