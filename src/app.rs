@@ -10,6 +10,7 @@ pub mod join;
 pub mod logs;
 pub mod owner;
 pub mod plan;
+pub mod policy;
 pub mod prepare;
 pub mod project;
 pub mod run;
