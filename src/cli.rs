@@ -18,6 +18,7 @@ pub mod habits;
 pub mod image;
 pub mod init;
 pub mod logs;
+pub mod policy;
 pub mod print;
 pub mod progress;
 pub mod ps;
@@ -71,6 +72,8 @@ enum Command {
     Image(image::ImageArgs),
     Init(init::InitArgs),
     Trust(trust::TrustArgs),
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     Completions(generate::CompletionsArgs),
     Man(generate::ManArgs),
     #[command(hide = true)]
@@ -108,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Image(args) => image::cmd_image(&args),
         Command::Init(args) => init::cmd_init(&args),
         Command::Trust(args) => trust::cmd_trust(&args),
+        Command::Policy(command) => policy::cmd_policy(&command),
         Command::Completions(args) => generate::cmd_completions(&args),
         Command::Man(args) => generate::cmd_man(&args),
         Command::Gateway(args) => gateway::cmd_gateway(&args),
