@@ -2,6 +2,7 @@
 
 pub mod retention;
 pub mod runtime_dir;
+pub mod secrets;
 pub mod state_dir;
 pub mod surroundings;
 pub mod trust;

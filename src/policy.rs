@@ -27,6 +27,7 @@ pub use origin::{Clipped, FieldOrigin, Origin};
 pub use overrides::Overrides;
 pub use resolve::{Resolved, resolve};
 pub use rules::{
-    Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, WorkspaceMedium,
+    Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, SecretOutputs, Secrets,
+    WorkspaceMedium,
 };
 pub use shipped::{ChoiceError, Chosen, Selection, default_policy, select, shipped};

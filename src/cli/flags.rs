@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::intake::{cpus, duration, secret_path, shown, size};
-use crate::task::GitHistory;
+use crate::intake::{cpus, duration, secret_name, secret_path, shown, size};
+use crate::task::{GitHistory, SecretRequest};
 
 /// Characters of a name or a label at the most.
 const LABEL_CHARS_MAX: usize = 128;
@@ -46,6 +46,16 @@ pub fn git(text: &str) -> Result<GitHistory, String> {
 /// A file of the workspace.
 pub fn secret(text: &str) -> Result<String, String> {
     secret_path::parse(text).map_err(|it| it.to_string())
+}
+
+/// A secret of the store, and where it is put.
+pub fn granted(text: &str) -> Result<SecretRequest, String> {
+    secret_name::parse_request(text).map_err(|it| it.to_string())
+}
+
+/// The name of a secret.
+pub fn secret_name(text: &str) -> Result<String, String> {
+    secret_name::parse(text).map_err(|it| it.to_string())
 }
 
 /// `NAME=value` of an environment.

@@ -8,13 +8,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::intake::secret_name::ANY_NAME;
 use crate::intake::secret_path::ANY_SECRET;
 use crate::policy::amount::Amount;
 use crate::policy::document::{self, DocumentError, Kind};
 use crate::policy::field::{Field, Setting};
 use crate::policy::lattice::ANY_RUNTIME;
 use crate::policy::{
-    Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, WorkspaceMedium,
+    Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, SecretOutputs, Secrets,
+    WorkspaceMedium,
 };
 
 /// Where an operator's ceiling is.
@@ -123,6 +125,7 @@ fn default_ceiling(host: &HostAmounts) -> Policy {
             bytes: share(Amount::CollectedSize, host.disk_bytes),
             entries: most(Amount::CollectedEntries),
             depth: most(Amount::CollectedDepth),
+            secrets: SecretOutputs::Report,
         },
         network: Network { egress: Egress::None },
         images: Images {
@@ -132,6 +135,11 @@ fn default_ceiling(host: &HostAmounts) -> Policy {
             pins: BTreeMap::new(),
         },
         runtimes: BTreeSet::from([ANY_RUNTIME.to_owned()]),
+        // Any secret of the user's own store, where a policy that the user names has it.
+        secrets: Secrets {
+            files: BTreeSet::from([ANY_NAME.to_owned()]),
+            environment: BTreeSet::from([ANY_NAME.to_owned()]),
+        },
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::policy::amount::{Amount, Unit};
 use crate::policy::{
-    Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, WorkspaceMedium,
+    Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, SecretOutputs,
+    WorkspaceMedium,
 };
 
 /// One field of a policy.
@@ -22,6 +23,9 @@ pub enum Field {
     RequireDigest,
     Pins,
     Runtimes,
+    SecretFiles,
+    SecretEnvironment,
+    SecretOutputs,
 }
 
 /// A field with a value.
@@ -38,6 +42,9 @@ pub enum Setting {
     RequireDigest(bool),
     Pins(BTreeMap<String, BTreeSet<String>>),
     Runtimes(BTreeSet<String>),
+    SecretFiles(BTreeSet<String>),
+    SecretEnvironment(BTreeSet<String>),
+    SecretOutputs(SecretOutputs),
 }
 
 /// How a field is written.
@@ -52,7 +59,7 @@ pub struct Key {
 }
 
 /// Every field, in the order in which they are shown and hashed.
-pub const FIELDS: [Field; 25] = [
+pub const FIELDS: [Field; 28] = [
     Field::Workspace,
     Field::Amount(Amount::WorkspaceSize),
     Field::Amount(Amount::WorkspaceFiles),
@@ -78,6 +85,9 @@ pub const FIELDS: [Field; 25] = [
     Field::RequireDigest,
     Field::Pins,
     Field::Runtimes,
+    Field::SecretFiles,
+    Field::SecretEnvironment,
+    Field::SecretOutputs,
 ];
 
 impl Field {
@@ -105,6 +115,15 @@ impl Field {
             Self::Pins => ("images.pins", None, "References and the image id each must still have."),
             Self::Runtimes => {
                 ("runtimes", Some("--runtime"), "The engine's runtimes that are accepted; `*` is any.")
+            }
+            Self::SecretFiles => {
+                ("secrets.files", None, "Secrets that `--secret` may put below `/run/secrets`; `*` is any.")
+            }
+            Self::SecretEnvironment => {
+                ("secrets.environment", None, "Secrets that `--secret` may put into a variable; `*` is any.")
+            }
+            Self::SecretOutputs => {
+                ("outputs.secrets", None, "What becomes of a collected file that holds a known secret.")
             }
         };
         Key { path, flag, doc }
@@ -138,6 +157,8 @@ impl Field {
                 "a table of references and image ids (`sha256:` and 64 hexadecimal digits)".to_owned()
             }
             Self::Runtimes => "a list of runtime names".to_owned(),
+            Self::SecretFiles | Self::SecretEnvironment => "a list of names of secrets".to_owned(),
+            Self::SecretOutputs => either(&SecretOutputs::ALL.map(SecretOutputs::word)),
         }
     }
 }
@@ -214,6 +235,19 @@ impl Egress {
     }
 }
 
+impl SecretOutputs {
+    /// Every value.
+    pub const ALL: [Self; 2] = [Self::Block, Self::Report];
+
+    /// Its word in a policy file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Report => "report",
+        }
+    }
+}
+
 impl Pull {
     /// Every value.
     pub const ALL: [Self; 3] = [Self::Never, Self::Missing, Self::Always];
@@ -247,6 +281,9 @@ impl Setting {
             Self::RequireDigest(_) => Field::RequireDigest,
             Self::Pins(_) => Field::Pins,
             Self::Runtimes(_) => Field::Runtimes,
+            Self::SecretFiles(_) => Field::SecretFiles,
+            Self::SecretEnvironment(_) => Field::SecretEnvironment,
+            Self::SecretOutputs(_) => Field::SecretOutputs,
         }
     }
 
@@ -263,6 +300,9 @@ impl Setting {
             Self::RequireDigest(required) => policy.images.require_digest = *required,
             Self::Pins(pins) => policy.images.pins = pins.clone(),
             Self::Runtimes(names) => policy.runtimes = names.clone(),
+            Self::SecretFiles(names) => policy.secrets.files = names.clone(),
+            Self::SecretEnvironment(names) => policy.secrets.environment = names.clone(),
+            Self::SecretOutputs(secrets) => policy.outputs.secrets = *secrets,
         }
     }
 
@@ -278,7 +318,10 @@ impl Setting {
             | Self::Egress(_)
             | Self::Allow(_)
             | Self::RequireDigest(_)
-            | Self::Pins(_) => self.to_string(),
+            | Self::Pins(_)
+            | Self::SecretFiles(_)
+            | Self::SecretEnvironment(_)
+            | Self::SecretOutputs(_) => self.to_string(),
         }
     }
 }
@@ -287,7 +330,7 @@ impl Policy {
     /// Every field with its value, in the order of [`FIELDS`].
     pub fn settings(&self) -> [Setting; FIELDS.len()] {
         // Taken apart by name: a new field stops the build here.
-        let Policy { filesystem, process, resources, outputs, network, images, runtimes } = self;
+        let Policy { filesystem, process, resources, outputs, network, images, runtimes, secrets } = self;
         let Filesystem {
             workspace,
             workspace_bytes,
@@ -308,7 +351,7 @@ impl Policy {
             wall_time_ms,
             output_bytes,
         } = resources;
-        let Outputs { bytes, entries, depth } = outputs;
+        let Outputs { bytes, entries, depth, secrets: secret_outputs } = outputs;
         let Network { egress } = network;
         let Images { pull, allow, require_digest, pins } = images;
         [
@@ -337,6 +380,9 @@ impl Policy {
             Setting::RequireDigest(*require_digest),
             Setting::Pins(pins.clone()),
             Setting::Runtimes(runtimes.clone()),
+            Setting::SecretFiles(secrets.files.clone()),
+            Setting::SecretEnvironment(secrets.environment.clone()),
+            Setting::SecretOutputs(*secret_outputs),
         ]
     }
 }

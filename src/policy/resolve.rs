@@ -111,7 +111,10 @@ fn is_demand(field: Field) -> bool {
         | Field::Egress
         | Field::Pull
         | Field::RequireDigest
-        | Field::Runtimes => false,
+        | Field::Runtimes
+        | Field::SecretFiles
+        | Field::SecretEnvironment
+        | Field::SecretOutputs => false,
     }
 }
 

@@ -189,6 +189,9 @@ mod tests {
         images.require_digest = false
         images.pins = {}
         runtimes = ["runc"]
+        secrets.files = []
+        secrets.environment = []
+        outputs.secrets = "report"
         "#);
     }
 

@@ -60,11 +60,7 @@ impl Escapes {
                 (Self::String { bytes: bytes + 1 }, Byte::Sequence)
             }
             (
-                Self::Begun
-                | Self::Intermediate
-                | Self::Control
-                | Self::String { .. }
-                | Self::StringEnding,
+                Self::Begun | Self::Intermediate | Self::Control | Self::String { .. } | Self::StringEnding,
                 _,
             ) => (Self::Ground, Byte::Text),
         };

@@ -44,7 +44,8 @@ fn parts(value: &[u8]) -> Vec<Form> {
     if !value.contains(&b'\n') {
         return parts;
     }
-    let lines: Vec<&[u8]> = value.split(|it| *it == b'\n').map(|it| it.strip_suffix(b"\r").unwrap_or(it)).collect();
+    let lines: Vec<&[u8]> =
+        value.split(|it| *it == b'\n').map(|it| it.strip_suffix(b"\r").unwrap_or(it)).collect();
     for ending in [&b"\n"[..], b"\r\n"] {
         parts.push(Zeroizing::new(lines.join(ending)));
     }

@@ -170,7 +170,9 @@ impl Stream {
         let bytes_at = self.held_at + self.held.len() as u64;
         if begin < bytes_at {
             let held_end = end.min(bytes_at);
-            out.extend_from_slice(&self.held[(begin - self.held_at) as usize..(held_end - self.held_at) as usize]);
+            out.extend_from_slice(
+                &self.held[(begin - self.held_at) as usize..(held_end - self.held_at) as usize],
+            );
             begin = held_end;
         }
         if begin < end {

@@ -20,8 +20,11 @@ fn known(name: &str, value: &[u8]) -> Known {
 }
 
 fn redactor(values: &[&str]) -> Redactor {
-    let known: Vec<Known> =
-        values.iter().enumerate().map(|(number, it)| known(&format!("S{}", number + 1), it.as_bytes())).collect();
+    let known: Vec<Known> = values
+        .iter()
+        .enumerate()
+        .map(|(number, it)| known(&format!("S{}", number + 1), it.as_bytes()))
+        .collect();
     Redactor::new(&known)
 }
 
@@ -172,7 +175,8 @@ fn cr_04_a_key_of_many_lines_is_found_whole_by_line_and_inside_of_json() {
     let redactor = redactor(&[PEM]);
     let crlf = PEM.replace('\n', "\r\n");
     let json = serde_json::to_string(PEM).expect("JSON");
-    let wrapped: String = STANDARD.encode(PEM).as_bytes().chunks(76).map(|it| String::from_utf8_lossy(it) + "\n").collect();
+    let wrapped: String =
+        STANDARD.encode(PEM).as_bytes().chunks(76).map(|it| String::from_utf8_lossy(it) + "\n").collect();
     for whole in [PEM.to_owned(), crlf.clone(), json.trim_matches('"').to_owned(), hex::encode(&crlf)] {
         assert_eq!(shown(&redactor, whole.as_bytes()), "[redacted:S1]", "{whole}");
     }
@@ -180,7 +184,8 @@ fn cr_04_a_key_of_many_lines_is_found_whole_by_line_and_inside_of_json() {
     for line in PEM.lines() {
         assert_eq!(shown(&redactor, format!("  {line}\r\n").as_bytes()), "  [redacted:S1]\\r\\n");
     }
-    let numbered: String = PEM.lines().enumerate().map(|(number, line)| format!("{number}: {line}\n")).collect();
+    let numbered: String =
+        PEM.lines().enumerate().map(|(number, line)| format!("{number}: {line}\n")).collect();
     assert_eq!(redactor.text(&numbered).matches("[redacted:S1]").count(), PEM.lines().count());
 }
 
@@ -188,7 +193,11 @@ fn cr_04_a_key_of_many_lines_is_found_whole_by_line_and_inside_of_json() {
 fn what_a_terminal_inserts_hides_nothing() {
     let values = ["hunter2-hunter2"];
     check(&values, "hunter2\r\n-hunter2", "[redacted:S1]");
-    check(&values, "\u{1b}[31mhun\u{1b}[0mter2-\u{1b}]0;title\u{7}hunter2\u{1b}[0m", "\u{1b}[31m[redacted:S1]\u{1b}[0m");
+    check(
+        &values,
+        "\u{1b}[31mhun\u{1b}[0mter2-\u{1b}]0;title\u{7}hunter2\u{1b}[0m",
+        "\u{1b}[31m[redacted:S1]\u{1b}[0m",
+    );
     check(&values, "\u{1b}]0;hunter2-hunter2\u{7}", "\u{1b}]0;[redacted:S1]\u{7}");
     check(&values, "\u{1b}]0;never ended hunter2-hunter2", "\u{1b}]0;never ended [redacted:S1]");
     check(&values, "hunter2-\u{1b}", "hunter2-\u{1b}");
@@ -210,7 +219,10 @@ fn cr_06_a_secret_is_found_at_every_border_of_two_pieces() {
             let (left, right) = text.as_bytes().split_at(border);
             let out = in_pieces(&redactor, [left, right]);
             let out = String::from_utf8_lossy(&out).into_owned();
-            assert!(out.starts_with("[redacted:S") && out.ends_with(']') && !out[1..].contains('['), "{border}: {out}");
+            assert!(
+                out.starts_with("[redacted:S") && out.ends_with(']') && !out[1..].contains('['),
+                "{border}: {out}"
+            );
         }
     }
 }
@@ -257,7 +269,8 @@ fn line_breaks_inside_of_a_tail_do_not_fill_the_memory() {
 
 #[test]
 fn cr_10_a_long_line_of_near_secrets_takes_no_longer_than_its_length() {
-    let values: Vec<Known> = (0..200).map(|it| known("S", format!("abababab-{it:03}-abababab").as_bytes())).collect();
+    let values: Vec<Known> =
+        (0..200).map(|it| known("S", format!("abababab-{it:03}-abababab").as_bytes())).collect();
     let redactor = Redactor::new(&values);
     let line = b"abababab-".repeat(1_000_000);
     let begun = std::time::Instant::now();
@@ -284,17 +297,20 @@ fn secrets() -> impl Strategy<Value = Vec<Known>> {
 
 /// Pieces of text that have secrets, parts of them, and what terminals insert.
 fn text(values: &[Known]) -> impl Strategy<Value = Vec<u8>> + use<> {
-    let forms: Vec<Vec<u8>> = values.iter().flat_map(|it| forms::of(it.value())).map(|it| it.to_vec()).collect();
+    let forms: Vec<Vec<u8>> =
+        values.iter().flat_map(|it| forms::of(it.value())).map(|it| it.to_vec()).collect();
     let forms = if forms.is_empty() { vec![Vec::new()] } else { forms };
-    let part = (proptest::sample::select(forms), 0..64_usize, 0..64_usize, 0..4_u8).prop_map(|(form, from, to, how)| {
-        let (from, to) = (from.min(form.len()), to.max(from).min(form.len()));
-        match how {
-            0 => form,
-            1 => [&form[..from], b"\r\n\x1b[0m", &form[from..]].concat(),
-            2 => [&form[..from], &form[..to], &form[to..]].concat(),
-            _ => form[from.min(to)..to.max(from)].to_vec(),
-        }
-    });
+    let part = (proptest::sample::select(forms), 0..64_usize, 0..64_usize, 0..4_u8).prop_map(
+        |(form, from, to, how)| {
+            let (from, to) = (from.min(form.len()), to.max(from).min(form.len()));
+            match how {
+                0 => form,
+                1 => [&form[..from], b"\r\n\x1b[0m", &form[from..]].concat(),
+                2 => [&form[..from], &form[..to], &form[to..]].concat(),
+                _ => form[from.min(to)..to.max(from)].to_vec(),
+            }
+        },
+    );
     let other = prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..6),
         "[ab12\n]{0,9}".prop_map(String::into_bytes),

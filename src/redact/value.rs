@@ -163,7 +163,9 @@ mod tests {
 
     #[test]
     fn keys_are_taken() {
-        for key in ["hunter2!hunter", "sk-ant-REDACTED", "correct horse battery staple", "12345678901234567890"] {
+        for key in
+            ["hunter2!hunter", "sk-ant-REDACTED", "correct horse battery staple", "12345678901234567890"]
+        {
             assert_eq!(check(key.as_bytes()), Ok(()), "{key}");
         }
     }

@@ -2,10 +2,12 @@
 
 mod workspace;
 
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::record::{ChangeCounts, Dropped, End, Limits, Phase, Usage};
+use crate::record::{ChangeCounts, Dropped, End, Exposure, Kept, Limits, Phase, Usage};
 use crate::task::outcome::{LostReason, StartFailure};
 use crate::task::{Cancellation, DiskLimit, Outcome, TimeLimit};
 
@@ -253,6 +255,18 @@ struct RemarksJson {
     // Runs of an earlier version have none.
     #[serde(default)]
     changes: Option<ChangesJson>,
+    #[serde(default)]
+    redactions: BTreeMap<String, u64>,
+    #[serde(default)]
+    exposures: Vec<ExposureJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExposureJson {
+    path_hex: String,
+    secret: String,
+    kept_in: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -282,6 +296,8 @@ pub(crate) struct Remarks {
     pub(crate) full_mounts: Vec<String>,
     pub(crate) timings: Vec<(Phase, u64)>,
     pub(crate) changes: Option<ChangeCounts>,
+    pub(crate) redactions: BTreeMap<String, u64>,
+    pub(crate) exposures: Vec<Exposure>,
 }
 
 pub(crate) fn remarks_text(end: &End) -> Result<String, serde_json::Error> {
@@ -305,7 +321,19 @@ pub(crate) fn remarks_text(end: &End) -> Result<String, serde_json::Error> {
             complete: it.complete,
             failure: it.failure.clone(),
         }),
+        redactions: end.redactions.clone(),
+        exposures: end.exposures.iter().map(exposure_json).collect(),
     })
+}
+
+fn exposure_json(exposure: &Exposure) -> ExposureJson {
+    let Exposure { path, secret, kept } = exposure;
+    ExposureJson { path_hex: hex::encode(path), secret: secret.clone(), kept_in: *kept == Kept::In }
+}
+
+fn exposure(json: ExposureJson) -> Option<Exposure> {
+    let kept = if json.kept_in { Kept::In } else { Kept::Out };
+    Some(Exposure { path: hex::decode(json.path_hex).ok()?, secret: json.secret, kept })
 }
 
 pub(crate) fn remarks(text: &str) -> Option<Remarks> {
@@ -333,6 +361,8 @@ pub(crate) fn remarks(text: &str) -> Option<Remarks> {
             complete: it.complete,
             failure: it.failure,
         }),
+        redactions: it.redactions,
+        exposures: it.exposures.into_iter().map(exposure).collect::<Option<_>>()?,
     })
 }
 

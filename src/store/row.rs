@@ -54,6 +54,7 @@ pub(crate) struct RunRow {
     output_dir: Option<Vec<u8>>,
     remarks: Option<String>,
     workspace_facts: Option<String>,
+    secrets: String,
 }
 
 /// A row of `artifacts`.
@@ -192,6 +193,7 @@ impl RunRow {
                 workdir: self.workdir,
                 environment_names: reader.read("environment_names", json::value(&self.environment_names))?,
                 outputs: reader.read("outputs", json::value(&self.outputs))?,
+                secrets: reader.read("secrets", json::value(&self.secrets))?,
             },
             policy: PolicyRecord {
                 name: self.policy_name,
@@ -239,6 +241,8 @@ impl RunRow {
             dropped: remarks.dropped,
             dropped_count: remarks.dropped_count,
             changes: remarks.changes,
+            redactions: remarks.redactions,
+            exposures: remarks.exposures,
             full_mounts: remarks.full_mounts,
             timings: remarks.timings,
         }))

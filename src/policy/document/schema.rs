@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::policy::amount::Unit;
 use crate::policy::document::project::{ENTRIES_MAX, KEYS, TEXT_BYTES_MAX};
 use crate::policy::field::{FIELDS, Field};
-use crate::policy::{Egress, Pull, WorkspaceMedium, shipped};
+use crate::policy::{Egress, Pull, SecretOutputs, WorkspaceMedium, shipped};
 
 /// The schema.
 pub fn project() -> Value {
@@ -87,9 +87,12 @@ fn setting(field: Field) -> Value {
         Field::Workspace => json!({"enum": WorkspaceMedium::ALL.map(WorkspaceMedium::word)}),
         Field::Egress => json!({"enum": Egress::ALL.map(Egress::word)}),
         Field::Pull => json!({"enum": Pull::ALL.map(Pull::word)}),
-        Field::Allow | Field::Runtimes | Field::IncludeSecrets => {
-            texts(json!({"type": "string", "minLength": 1}))
-        }
+        Field::SecretOutputs => json!({"enum": SecretOutputs::ALL.map(SecretOutputs::word)}),
+        Field::Allow
+        | Field::Runtimes
+        | Field::IncludeSecrets
+        | Field::SecretFiles
+        | Field::SecretEnvironment => texts(json!({"type": "string", "minLength": 1})),
         Field::Pins => json!({
             "type": "object",
             "additionalProperties": {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"},

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::Pull;
 use crate::policy::amount::Amount;
 use crate::policy::ceiling::tests::HOST;
 use crate::policy::document::Kind;
@@ -13,6 +12,7 @@ use crate::policy::document::mistake::Place;
 use crate::policy::document::project::parse;
 use crate::policy::field::FIELDS;
 use crate::policy::lattice::tests::policies;
+use crate::policy::{Pull, SecretOutputs};
 
 /// How a field of a request stands to the default policy's.
 #[derive(Debug, Clone, Copy)]
@@ -62,8 +62,18 @@ fn moved(setting: &Setting, step: Step) -> Option<Setting> {
         } else {
             BTreeSet::new()
         }),
+        Setting::SecretFiles(_) => Setting::SecretFiles(granted(is_higher)),
+        Setting::SecretEnvironment(_) => Setting::SecretEnvironment(granted(is_higher)),
+        Setting::SecretOutputs(_) => Setting::SecretOutputs(match is_higher {
+            true => SecretOutputs::Report,
+            false => SecretOutputs::Block,
+        }),
         Setting::Workspace(_) | Setting::Egress(_) => setting.clone(),
     })
+}
+
+fn granted(is_any: bool) -> BTreeSet<String> {
+    if is_any { BTreeSet::from(["KEY".to_owned()]) } else { BTreeSet::new() }
 }
 
 fn request(steps: &[Step]) -> Document {
