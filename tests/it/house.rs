@@ -31,12 +31,14 @@ const INPUT_AND_OUTPUT: [&str; 8] =
     ["std::fs", "std::net", "std::process", "std::os::fd", "tokio", "rustix", "tempfile", "std::env"];
 
 /// A foreign crate and the one module that names it.
-const HOMES: [(&str, &str); 5] = [
+const HOMES: [(&str, &str); 7] = [
     ("sqlx", "store"),
     ("bollard", "docker"),
     ("clap", "cli"),
     ("clap_complete", "cli"),
     ("indicatif", "cli"),
+    ("age", "config"),
+    ("secrecy", "config"),
 ];
 
 /// Serde's derives are for wire files: these names, and files below a directory of such a name.
