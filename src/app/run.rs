@@ -116,19 +116,14 @@ pub async fn run(
     let outputs = outputs(order, &prepared.task.outputs, id, &admitted)?;
     let changes = changes_out(order, id, &prepared, &admitted, directories)?;
     let mut prepared = prepared;
-    // What a task changed is told by what init itself put: a run whose changes are kept gets a whole copy.
-    let (base, messages, delta) = if changes.is_some() {
-        (None, None, None)
-    } else {
-        let ground = tokio::select! {
-            ground = ground(work_directory.as_deref(), &mut prepared, directories, &facts) => ground?,
-            by = control::cancelled(&mut caller.control) => return Err(AppError::Cancelled(by)),
-        };
-        match ground {
-            Ground::Empty => (None, None, None),
-            Ground::Snapshot(base, delta) => (Some(base), None, Some(delta)),
-            Ground::Messages(messages, delta) => (None, Some(messages), Some(delta)),
-        }
+    let ground = tokio::select! {
+        ground = ground(work_directory.as_deref(), &mut prepared, directories, &facts) => ground?,
+        by = control::cancelled(&mut caller.control) => return Err(AppError::Cancelled(by)),
+    };
+    let (base, messages, delta) = match ground {
+        Ground::Empty => (None, None, None),
+        Ground::Snapshot(base, delta) => (Some(base), None, Some(delta)),
+        Ground::Messages(messages, delta) => (None, Some(messages), Some(delta)),
     };
     let sinks = (caller.sinks)(id, directories)?;
     let door = Door::open(&directories.runtime, id, caller.wishes).map_err(|source| AppError::Use {

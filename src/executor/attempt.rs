@@ -362,7 +362,8 @@ async fn collect_and_end(
     }
     if let Some(changes) = attempt.changes.take() {
         (attempt.progress)(Phase::Outputs);
-        end.changes = Some(changes_out(changes, standing).await);
+        let settled_ns = attempt.place.base.as_ref().map(|it| it.settled_ns);
+        end.changes = Some(changes_out(changes, settled_ns, standing).await);
     }
     timings.ended(Phase::Outputs);
     standing.sender.send(&Request::End, &[]).await.ok()?;
