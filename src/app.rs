@@ -23,7 +23,7 @@ use crate::policy::{ChoiceError, Denial, Overrides};
 use crate::record::RecordError;
 use crate::sandbox::workspace::WorkspaceError;
 use crate::store::OpenError;
-use crate::task::{GitHistory, OutputRequest};
+use crate::task::{GitHistory, OutputRequest, Published};
 
 /// What a caller wants to have run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct RunOrder {
     pub git: GitHistory,
     /// Files that look like secrets and are asked for.
     pub include_secrets: Vec<String>,
+    /// Ports of the task that are asked for on the host's loopback.
+    pub publish: Vec<Published>,
     /// Working directory inside.
     pub workdir: Option<String>,
     /// Variables, in order.

@@ -3,6 +3,7 @@
 //!
 //! Every verb that changes a run is one transaction that checks the fence, appends its event and says whether it won.
 
+pub mod egress;
 pub mod end;
 pub mod error;
 pub mod event;

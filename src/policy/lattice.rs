@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::intake::secret_path::ANY_SECRET;
 use crate::policy::{
-    Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, WorkspaceMedium,
+    Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, WorkspaceMedium,
 };
 
 /// The name that stands for every runtime.
@@ -22,7 +22,7 @@ pub fn meet(left: &Policy, right: &Policy) -> Policy {
             entries: left.outputs.entries.min(right.outputs.entries),
             depth: left.outputs.depth.min(right.outputs.depth),
         },
-        network: Network { egress: left.network.egress.min(right.network.egress) },
+        network: left.network.meet(&right.network),
         images: meet_images(&left.images, &right.images),
         runtimes: meet_names(&left.runtimes, &right.runtimes, ANY_RUNTIME),
     }
@@ -36,7 +36,7 @@ pub fn le(left: &Policy, right: &Policy) -> bool {
         && left.outputs.bytes <= right.outputs.bytes
         && left.outputs.entries <= right.outputs.entries
         && left.outputs.depth <= right.outputs.depth
-        && left.network.egress <= right.network.egress
+        && left.network.le(&right.network)
         && le_images(&left.images, &right.images)
         && le_names(&left.runtimes, &right.runtimes, ANY_RUNTIME)
 }
@@ -65,7 +65,7 @@ pub fn bottom() -> Policy {
             output_bytes: 0,
         },
         outputs: Outputs { bytes: 0, entries: 0, depth: 0 },
-        network: Network { egress: Egress::None },
+        network: Network::none(),
         images: Images {
             pull: Pull::Never,
             allow: BTreeSet::from([BTreeSet::new()]),
@@ -177,6 +177,8 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::policy::network::Union;
+    use crate::policy::network::model::networks;
 
     fn names() -> impl Strategy<Value = BTreeSet<String>> {
         btree_set(prop::sample::select(vec!["runc", "crun", "kata", "*"]).prop_map(str::to_owned), 0..4)
@@ -226,16 +228,18 @@ pub(crate) mod tests {
 
     /// Policies with few values per field, so that two of them often agree in some.
     pub(crate) fn policies() -> impl Strategy<Value = Policy> {
-        (filesystem(), any::<bool>(), resources(), prop::array::uniform3(0..4u64), images(), names())
-            .prop_map(|(filesystem, ptrace, resources, outputs, images, runtimes)| Policy {
+        let outputs = prop::array::uniform3(0..4u64);
+        (filesystem(), any::<bool>(), resources(), outputs, networks(), images(), names()).prop_map(
+            |(filesystem, ptrace, resources, outputs, network, images, runtimes)| Policy {
                 filesystem,
                 process: Process { ptrace },
                 resources,
                 outputs: Outputs { bytes: outputs[0], entries: outputs[1], depth: outputs[2] },
-                network: Network { egress: Egress::None },
+                network,
                 images,
                 runtimes,
-            })
+            },
+        )
     }
 
     proptest! {
@@ -286,6 +290,7 @@ pub(crate) mod tests {
         #[test]
         fn bottom_with_its_demands_is_below_everything_that_pins_nothing(mut a in policies()) {
             a.images.pins.clear();
+            a.network.deny = Union::EMPTY;
             a.images.allow = BTreeSet::new();
             prop_assert!(le(&bottom(), &a));
         }

@@ -35,6 +35,8 @@ impl Profile {
     pub fn of(policy: &Policy) -> Self {
         let netlink_route = match policy.network.egress {
             Egress::None => true,
+            // A resolver that sees loopback alone asks for no address.
+            Egress::Rules | Egress::Public => false,
         };
         let preallocation = policy.filesystem.workspace != WorkspaceMedium::Disk;
         Self { ptrace: policy.process.ptrace, netlink_route, preallocation }

@@ -17,6 +17,7 @@ fn task(image: &str) -> TaskSpec {
         workspace: WorkspaceSource::Directory("/work".into()),
         git: GitHistory::Full,
         include_secrets: Vec::new(),
+        publish: Vec::new(),
         workdir: None,
         environment: Vec::new(),
         outputs: Vec::new(),

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::Pull;
 use crate::policy::amount::Amount;
 use crate::policy::ceiling::tests::HOST;
 use crate::policy::document::Kind;
@@ -13,6 +12,10 @@ use crate::policy::document::mistake::Place;
 use crate::policy::document::project::parse;
 use crate::policy::field::FIELDS;
 use crate::policy::lattice::tests::policies;
+use crate::policy::network::port::PortPattern;
+use crate::policy::network::tests::rule;
+use crate::policy::network::{Allow, Denied, Union};
+use crate::policy::{Egress, Pull};
 
 /// How a field of a request stands to the default policy's.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +65,19 @@ fn moved(setting: &Setting, step: Step) -> Option<Setting> {
         } else {
             BTreeSet::new()
         }),
-        Setting::Workspace(_) | Setting::Egress(_) => setting.clone(),
+        Setting::Workspace(_) => setting.clone(),
+        Setting::Egress(_) => Setting::Egress(if is_higher { Egress::Public } else { Egress::None }),
+        Setting::EgressPorts(_) if is_higher => Setting::EgressPorts(BTreeSet::from([80, 443, 8080])),
+        Setting::EgressPorts(_) => Setting::EgressPorts(BTreeSet::new()),
+        Setting::NetworkAllow(_) if is_higher => Setting::NetworkAllow(Allow::of(&[rule("evil.test")])),
+        Setting::NetworkAllow(_) => Setting::NetworkAllow(Allow::NOTHING),
+        Setting::NetworkDeny(_) => Setting::NetworkDeny(Union::of([Denied {
+            host: rule("denied.test").host,
+            port: PortPattern::Any,
+        }])),
+        Setting::EgressAudit(_) => Setting::EgressAudit(is_higher),
+        Setting::Publish(_) if is_higher => Setting::Publish(Union::of([PortPattern::One(8080)])),
+        Setting::Publish(_) => Setting::Publish(Union::EMPTY),
     })
 }
 
