@@ -4,6 +4,7 @@ pub mod attack;
 pub mod changes;
 pub mod demo;
 pub mod doctor;
+pub mod egress;
 pub mod host;
 pub mod join;
 pub mod logs;
@@ -134,6 +135,9 @@ pub enum AppError {
     /// A directory of ours cannot be used.
     #[error(transparent)]
     Directory(#[from] crate::config::DirectoryError),
+    /// The operator's configuration.
+    #[error(transparent)]
+    Operator(#[from] crate::config::operator::OperatorError),
     /// A place of ours cannot be used.
     #[error("{what} `{}` cannot be used", path.display())]
     Use {

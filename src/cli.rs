@@ -6,10 +6,12 @@ pub mod cancel;
 pub mod demo;
 pub mod diff;
 pub mod doctor;
+pub mod egress;
 pub mod ending;
 pub mod exec;
 pub mod failure;
 pub mod flags;
+pub mod gateway;
 pub mod gc;
 pub mod generate;
 pub mod habits;
@@ -59,6 +61,7 @@ enum Command {
     Show(show::ShowArgs),
     Logs(logs::LogsArgs),
     Why(show::WhyArgs),
+    Egress(egress::EgressArgs),
     Diff(diff::DiffArgs),
     Apply(apply::ApplyArgs),
     Cancel(cancel::CancelArgs),
@@ -70,6 +73,8 @@ enum Command {
     Trust(trust::TrustArgs),
     Completions(generate::CompletionsArgs),
     Man(generate::ManArgs),
+    #[command(hide = true)]
+    Gateway(gateway::GatewayArgs),
 }
 
 /// Parses the command line, carries the command out, says what failed, and gives the exit status.
@@ -93,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Show(args) => show::cmd_show(&args),
         Command::Logs(args) => logs::cmd_logs(&args),
         Command::Why(args) => show::cmd_why(&args),
+        Command::Egress(args) => egress::cmd_egress(&args),
         Command::Diff(args) => diff::cmd_diff(&args),
         Command::Apply(args) => apply::cmd_apply(&args),
         Command::Cancel(args) => cancel::cmd_cancel(&args),
@@ -104,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Trust(args) => trust::cmd_trust(&args),
         Command::Completions(args) => generate::cmd_completions(&args),
         Command::Man(args) => generate::cmd_man(&args),
+        Command::Gateway(args) => gateway::cmd_gateway(&args),
     };
     match carried_out {
         Ok(code) => code,

@@ -6,6 +6,8 @@ pub mod attempt;
 mod changes_out;
 pub mod control;
 pub mod disk;
+pub mod egress;
+pub mod ledger;
 pub mod meter;
 mod outputs_out;
 pub mod request;

@@ -98,6 +98,49 @@ pub enum Request {
     Compare(Compare),
     /// Send these regular files of the workspace. Answered as [`Request::Collect`] is.
     Fetch(Fetch),
+    /// Make a listening socket on the sandbox's loopback and pass it over; init keeps nothing of it. Answered by
+    /// [`Reply::Listening`].
+    Listen(Listen),
+    /// Connect to a port of 127.0.0.1 inside the sandbox and pass the socket over, perhaps while it is still connecting.
+    /// Answered by [`Reply::Dialled`].
+    Dial {
+        /// Chosen by the host, returned in the answer.
+        id: u32,
+        /// The port.
+        port: u16,
+    },
+}
+
+/// A listening socket. The one address of the resolver is 127.0.0.1, port 53; names have theirs in 127.64.0.0/10, and
+/// those are for TCP. Anything else is refused with `EACCES`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listen {
+    /// Chosen by the host, returned in the answer.
+    pub id: u32,
+    /// What it takes.
+    pub transport: Transport,
+    /// The address.
+    pub address: [u8; 4],
+    /// The port.
+    pub port: u16,
+}
+
+impl Listen {
+    /// Whether it is one that a host may ask for.
+    pub fn is_within_bounds(&self) -> bool {
+        let names = self.address[0] == 127 && self.address[1] & 0b1100_0000 == 64;
+        let resolver = self.address == [127, 0, 0, 1] && self.port == 53;
+        resolver || (names && self.port != 0 && self.transport == Transport::Tcp)
+    }
+}
+
+/// What a listening socket takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// Connections.
+    Tcp,
 }
 
 /// The orders of the first message.
@@ -403,6 +446,20 @@ pub enum Reply {
         done: OutDone,
         /// Whether everything was looked at; if not, nothing is told to be gone.
         complete: bool,
+    },
+    /// Answer to [`Request::Listen`], with the socket where it could be made.
+    Listening {
+        /// As asked.
+        id: u32,
+        /// Why there is none, or 0.
+        errno: i32,
+    },
+    /// Answer to [`Request::Dial`], with the socket where it could be made.
+    Dialled {
+        /// As asked.
+        id: u32,
+        /// Why there is none, or 0.
+        errno: i32,
     },
 }
 

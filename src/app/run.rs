@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::app::owner::service::Door;
 use crate::app::prepare::{Prepared, prepare};
-use crate::app::{AppError, Changes, RunOrder, host, sweep};
+use crate::app::{AppError, Changes, RunOrder, egress, host, sweep};
 use crate::config::Directories;
 use crate::config::trust::TrustStore;
 use crate::container::{Engine, EngineFacts, ImageFacts};
@@ -63,6 +63,8 @@ pub enum Step {
     Clipped(crate::policy::Clipped),
     /// A phase of the attempt began.
     Phase(Phase),
+    /// Something that a person should know of the way out.
+    Network(String),
 }
 
 /// A run that has its outcome.
@@ -125,6 +127,7 @@ pub async fn run(
         Ground::Snapshot(base, delta) => (Some(base), None, Some(delta)),
         Ground::Messages(messages, delta) => (None, Some(messages), Some(delta)),
     };
+    let egress = egress::begin(admitted.policy())?;
     let sinks = (caller.sinks)(id, directories)?;
     let door = Door::open(&directories.runtime, id, caller.wishes).map_err(|source| AppError::Use {
         what: "the runtime directory",
@@ -152,6 +155,7 @@ pub async fn run(
         mapped_uid: enforceable::maps_users(&facts).then_some(enforceable::MAPPED_UID),
     };
     let phase = |it| (caller.progress)(Step::Phase(it));
+    let tell = |text: &str| (caller.progress)(Step::Network(text.to_owned()));
     let attempt = Attempt {
         place: &place,
         task: &prepared.task,
@@ -168,6 +172,8 @@ pub async fn run(
         control: caller.control,
         begun: caller.begun,
         progress: &phase,
+        egress,
+        tell: &tell,
     };
     let end = run_attempt(&engine, &store, accepted, attempt).await;
     door.close().await;

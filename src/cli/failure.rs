@@ -154,6 +154,7 @@ impl From<AppError> for Failure {
             | AppError::Project(_)
             | AppError::Pull(_)
             | AppError::Superseded(_)
+            | AppError::Operator(_)
             | AppError::Read { .. } => Self::of(&error),
         }
     }

@@ -134,6 +134,8 @@ fn ignore_ends(reply: &Reply) -> Result<(), String> {
         | Reply::OutDone(_)
         | Reply::Met(_)
         | Reply::Compared { .. }
+        | Reply::Listening { .. }
+        | Reply::Dialled { .. }
         | Reply::Bye { .. } => Err("init sent what nobody asked for".to_owned()),
     }
 }

@@ -44,6 +44,8 @@ pub(super) async fn collect(
             | Reply::FileWritten { .. }
             | Reply::Met(_)
             | Reply::Compared { .. }
+            | Reply::Listening { .. }
+            | Reply::Dialled { .. }
             | Reply::Bye { .. } => return Err("init sent what nobody asked for".to_owned()),
         }
     }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::container::{ContainerSpec, Engine, EngineError, ImageFacts, WorkspaceVolume};
 use crate::executor::disk::has_room;
+use crate::gateway::link::LinkError;
 use crate::policy::{Admitted, WorkspaceMedium};
 use crate::record::{Fence, Phase, Record, RecordError, Transition};
 use crate::sandbox::attestation::json::AttestationReport;
@@ -334,6 +335,11 @@ async fn destroyed<E: Engine>(engine: &E, container: &str, not: NotStanding) -> 
 /// What an attempt ends with whose run belongs to another by now.
 pub(super) fn superseded() -> NotStanding {
     ended(Outcome::Lost { reason: LostReason::Owner })
+}
+
+/// What an attempt ends with whose gateway could not be started.
+pub(super) fn ungated(error: &LinkError) -> NotStanding {
+    infrastructure(&error.to_string(), &causes(error))
 }
 
 fn ended(outcome: Outcome) -> NotStanding {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::record::egress::Counts;
 use crate::task::Outcome;
 
 /// Everything that is kept of an end.
@@ -25,6 +26,8 @@ pub struct End {
     pub dropped_count: u64,
     /// What the task changed in its workspace; `None` if nobody looked.
     pub changes: Option<ChangeCounts>,
+    /// What went out and what was refused; `None` if there was no way out.
+    pub network: Option<Counts>,
     /// Writable mounts that were seen full, by mount point.
     pub full_mounts: Vec<String>,
     /// How long each phase took, microseconds, in order.
@@ -44,6 +47,7 @@ impl End {
             dropped: Vec::new(),
             dropped_count: 0,
             changes: None,
+            network: None,
             full_mounts: Vec::new(),
             timings: Vec::new(),
         }

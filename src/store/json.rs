@@ -5,6 +5,7 @@ mod workspace;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::record::egress::Counts;
 use crate::record::{ChangeCounts, Dropped, End, Limits, Phase, Usage};
 use crate::task::outcome::{LostReason, StartFailure};
 use crate::task::{Cancellation, DiskLimit, Outcome, TimeLimit};
@@ -253,6 +254,20 @@ struct RemarksJson {
     // Runs of an earlier version have none.
     #[serde(default)]
     changes: Option<ChangesJson>,
+    #[serde(default)]
+    network: Option<NetworkJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NetworkJson {
+    allowed: u64,
+    denied: u64,
+    failed: u64,
+    bytes_up: u64,
+    bytes_down: u64,
+    kept: u64,
+    unkept: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -282,6 +297,7 @@ pub(crate) struct Remarks {
     pub(crate) full_mounts: Vec<String>,
     pub(crate) timings: Vec<(Phase, u64)>,
     pub(crate) changes: Option<ChangeCounts>,
+    pub(crate) network: Option<Counts>,
 }
 
 pub(crate) fn remarks_text(end: &End) -> Result<String, serde_json::Error> {
@@ -304,6 +320,15 @@ pub(crate) fn remarks_text(end: &End) -> Result<String, serde_json::Error> {
             left_out: it.left_out,
             complete: it.complete,
             failure: it.failure.clone(),
+        }),
+        network: end.network.map(|it| NetworkJson {
+            allowed: it.allowed,
+            denied: it.denied,
+            failed: it.failed,
+            bytes_up: it.bytes_up,
+            bytes_down: it.bytes_down,
+            kept: it.kept,
+            unkept: it.unkept,
         }),
     })
 }
@@ -332,6 +357,15 @@ pub(crate) fn remarks(text: &str) -> Option<Remarks> {
             left_out: it.left_out,
             complete: it.complete,
             failure: it.failure,
+        }),
+        network: it.network.map(|it| Counts {
+            allowed: it.allowed,
+            denied: it.denied,
+            failed: it.failed,
+            bytes_up: it.bytes_up,
+            bytes_down: it.bytes_down,
+            kept: it.kept,
+            unkept: it.unkept,
         }),
     })
 }

@@ -12,7 +12,7 @@ const FLOORS: [(&str, u32); 18] = [
     ("record", 20),
     ("queue", 20),
     ("sandbox", 30),
-    ("gateway", 30),
+    ("gateway", 31),
     ("redact", 30),
     ("receipt", 30),
     ("report", 30),

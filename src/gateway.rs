@@ -1,0 +1,20 @@
+//! Floor 3: the way out of a sandbox, in a process of its own for each run that has one. What a task's connections say is
+//! read here and nowhere else.
+//!
+//! The way through: `link` starts the process, `process` raises its walls and listens to its owner, `resolver` answers for
+//! names, `connection` judges, dials and relays. Deciding is `policy::network`'s.
+
+pub mod address;
+pub mod confine;
+pub mod connection;
+pub mod dial;
+pub mod hello;
+pub mod link;
+pub mod lookup;
+pub mod names;
+pub mod process;
+pub mod relay;
+pub mod resolver;
+pub mod run;
+pub mod sockets;
+pub mod wire;
