@@ -5,10 +5,13 @@
 //! names, `connection` judges, dials and relays. Deciding is `policy::network`'s.
 
 pub mod address;
+pub mod authority;
 pub mod confine;
 pub mod connection;
+pub mod credential;
 pub mod dial;
 pub mod hello;
+pub mod inspect;
 pub mod link;
 pub mod lookup;
 pub mod names;

@@ -18,6 +18,7 @@ pub mod record;
 pub mod doctor;
 pub mod executor;
 pub mod gateway;
+pub mod redact;
 pub mod report;
 pub mod sandbox;
 

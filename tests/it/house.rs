@@ -31,9 +31,14 @@ const INPUT_AND_OUTPUT: [&str; 8] =
     ["std::fs", "std::net", "std::process", "std::os::fd", "tokio", "rustix", "tempfile", "std::env"];
 
 /// A foreign crate and the one module that names it.
-const HOMES: [(&str, &str); 5] = [
+const HOMES: [(&str, &str); 10] = [
     ("sqlx", "store"),
     ("bollard", "docker"),
+    ("hyper", "gateway"),
+    ("hyper_util", "gateway"),
+    ("rustls", "gateway"),
+    ("tokio_rustls", "gateway"),
+    ("rcgen", "gateway"),
     ("clap", "cli"),
     ("clap_complete", "cli"),
     ("indicatif", "cli"),
