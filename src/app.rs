@@ -13,6 +13,7 @@ pub mod plan;
 pub mod prepare;
 pub mod project;
 pub mod run;
+pub mod secrets;
 pub mod starter;
 pub mod sweep;
 pub mod trust;
@@ -24,7 +25,7 @@ use crate::policy::{ChoiceError, Denial, Overrides};
 use crate::record::RecordError;
 use crate::sandbox::workspace::WorkspaceError;
 use crate::store::OpenError;
-use crate::task::{GitHistory, OutputRequest, Published};
+use crate::task::{GitHistory, OutputRequest, Published, SecretRequest};
 
 /// What a caller wants to have run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub struct RunOrder {
     pub include_secrets: Vec<String>,
     /// Ports of the task that are asked for on the host's loopback.
     pub publish: Vec<Published>,
+    /// Secrets of the store that are put inside.
+    pub secrets: Vec<SecretRequest>,
     /// Working directory inside.
     pub workdir: Option<String>,
     /// Variables, in order.
@@ -132,6 +135,9 @@ pub enum AppError {
     /// A sweep took the run for a dead owner's.
     #[error("run {} was taken over by another process before it began: run it again", .0.short())]
     Superseded(crate::task::RunId),
+    /// A secret, or the store of them.
+    #[error(transparent)]
+    Secret(#[from] crate::config::secrets::SecretError),
     /// A directory of ours cannot be used.
     #[error(transparent)]
     Directory(#[from] crate::config::DirectoryError),

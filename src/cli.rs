@@ -17,12 +17,14 @@ pub mod generate;
 pub mod habits;
 pub mod image;
 pub mod init;
+pub mod known;
 pub mod logs;
 pub mod print;
 pub mod progress;
 pub mod ps;
 pub mod run;
 pub mod screen;
+pub mod secret;
 pub mod selected;
 pub mod shell;
 pub mod show;
@@ -71,10 +73,40 @@ enum Command {
     Image(image::ImageArgs),
     Init(init::InitArgs),
     Trust(trust::TrustArgs),
+    Secret(secret::SecretArgs),
     Completions(generate::CompletionsArgs),
     Man(generate::ManArgs),
     #[command(hide = true)]
     Gateway(gateway::GatewayArgs),
+}
+
+impl Command {
+    /// Whether what it says can have something of a task in it, or of what a caller asked for.
+    fn shows_runs(&self) -> bool {
+        match self {
+            Self::Run(_)
+            | Self::Shell(_)
+            | Self::Exec(_)
+            | Self::Ps(_)
+            | Self::Show(_)
+            | Self::Logs(_)
+            | Self::Why(_)
+            | Self::Diff(_)
+            | Self::Apply(_)
+            | Self::Cancel(_)
+            | Self::Gc(_)
+            | Self::Egress(_)
+            | Self::Image(_) => true,
+            Self::Doctor(_)
+            | Self::Demo(_)
+            | Self::Init(_)
+            | Self::Trust(_)
+            | Self::Secret(_)
+            | Self::Gateway(_)
+            | Self::Completions(_)
+            | Self::Man(_) => false,
+        }
+    }
 }
 
 /// Parses the command line, carries the command out, says what failed, and gives the exit status.
@@ -90,6 +122,13 @@ pub fn main() -> ExitCode {
             return ExitCode::USAGE;
         }
     };
+    if cli.command.shows_runs()
+        && let Some(reason) = known::learn()
+    {
+        talk::note(&format!(
+            "the secret store cannot be read, so what is recorded is shown as it is: {reason}"
+        ));
+    }
     let carried_out = match cli.command {
         Command::Run(args) => run::cmd_run(&args),
         Command::Shell(args) => shell::cmd_shell(&args),
@@ -108,6 +147,7 @@ pub fn main() -> ExitCode {
         Command::Image(args) => image::cmd_image(&args),
         Command::Init(args) => init::cmd_init(&args),
         Command::Trust(args) => trust::cmd_trust(&args),
+        Command::Secret(args) => secret::cmd_secret(&args),
         Command::Completions(args) => generate::cmd_completions(&args),
         Command::Man(args) => generate::cmd_man(&args),
         Command::Gateway(args) => gateway::cmd_gateway(&args),

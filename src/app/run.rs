@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::app::owner::service::Door;
 use crate::app::prepare::{Prepared, prepare};
-use crate::app::{AppError, Changes, RunOrder, egress, host, sweep};
+use crate::app::{AppError, Changes, RunOrder, egress, host, secrets, sweep};
 use crate::config::Directories;
 use crate::config::trust::TrustStore;
 use crate::container::{Engine, EngineFacts, ImageFacts};
@@ -88,6 +88,7 @@ pub async fn run(
     if let Some(plan) = &prepared.workspace {
         (caller.progress)(Step::Workspace(plan.summary.notes.clone(), plan.record(&prepared.task)));
     }
+    let known = secrets::of_run(&directories.state, &prepared.task.secrets)?;
     // The engine takes its time to answer; what needs only this host is done meanwhile.
     let digested = tokio::task::spawn_blocking(init_binary::digest);
     let connected = connect_for(Some(&prepared.task.image));
@@ -139,7 +140,8 @@ pub async fn run(
         path: directories.state.clone(),
         source,
     })?;
-    let new = new_run(id, &prepared, &admitted, lock.owner().clone());
+    let mut new = new_run(id, &prepared, &admitted, lock.owner().clone());
+    secrets::keep_out_of(&mut new, &known.redactor);
     let kept = Image { id: image.id.clone(), repo_digest: image.repo_digests.first().cloned() };
     let accepted = async {
         let fence = store.insert(&new).await?;
@@ -165,6 +167,7 @@ pub async fn run(
         delta,
         messages,
         sinks,
+        secrets: known,
         stdio: order.terminal.map_or(Stdio::Pipes, |(rows, columns)| Stdio::Terminal { rows, columns }),
         grace_ms: order.grace_ms,
         outputs,

@@ -9,7 +9,7 @@ use crate::app::{AppError, RunOrder, plan};
 use crate::cli::failure::Failure;
 use crate::cli::flags::ResultTarget;
 use crate::cli::run::SandboxArgs;
-use crate::cli::{CommandResult, attached, print, talk};
+use crate::cli::{CommandResult, attached, known, print, talk};
 use crate::record::ChangeCounts;
 use crate::report::why::{Ended, remarks};
 use crate::report::{result, summary};
@@ -60,6 +60,7 @@ impl Target {
     }
 
     fn write(self, text: &str) -> Result<(), Failure> {
+        let text = known::text(text);
         let failed = |it: std::io::Error| Failure::new(format!("the result cannot be written: {it}"));
         match self {
             Self::None => Ok(()),

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use aegis_init::path_key::PathKey;
-use aegis_init::wire::{Compare, Fetch, Reply, Request};
+use aegis_init::wire::{Compare, Entry, EntryKind, Fetch, Reply, Request};
 use rustix::rand::GetRandomFlags;
 use serde_bytes::ByteBuf;
 
+use crate::executor::exposure::Scanner;
 use crate::executor::starting::Standing;
 use crate::executor::unreleased::told;
-use crate::record::ChangeCounts;
+use crate::record::{ChangeCounts, Exposure, Kept};
 use crate::sandbox::changes::ChangeSet;
 use crate::sandbox::changes::gather::{Gatherer, LISTED_MAX, Start, counts};
 use crate::sandbox::workspace::Base;
@@ -29,11 +30,23 @@ pub struct ChangesOut {
 }
 
 /// Compares the workspace with what was given, and keeps what differs. What lay below it has no change time after
-/// `settled_ns`.
+/// `settled_ns`. What holds a secret is kept too, on this host, and told: `aegis apply` is the caller's own step.
 pub(super) async fn changes_out(
     out: ChangesOut,
     settled_ns: Option<i64>,
     standing: &mut Standing,
+    mut scanner: Option<Scanner>,
+) -> (ChangeCounts, Vec<Exposure>) {
+    let counts = kept_changes(out, settled_ns, standing, &mut scanner).await;
+    end_file(&mut scanner);
+    (counts, scanner.map(Scanner::finish).unwrap_or_default())
+}
+
+async fn kept_changes(
+    out: ChangesOut,
+    settled_ns: Option<i64>,
+    standing: &mut Standing,
+    scanner: &mut Option<Scanner>,
 ) -> ChangeCounts {
     let mut key = [0; 16];
     if let Err(error) = rustix::rand::getrandom(&mut key, GetRandomFlags::empty()) {
@@ -51,7 +64,8 @@ pub(super) async fn changes_out(
         Ok(gatherer) => gatherer,
         Err(error) => return ChangeCounts { failure: Some(told(&error)), ..ChangeCounts::default() },
     };
-    let gathered = tokio::time::timeout(CHANGES_TIME_MAX, gather(standing, &mut gatherer, compare)).await;
+    let gathered =
+        tokio::time::timeout(CHANGES_TIME_MAX, gather(standing, &mut gatherer, compare, scanner)).await;
     let failure = match gathered {
         Ok(Ok(())) => match gatherer.finish() {
             Ok(set) => return counted(&set),
@@ -82,7 +96,28 @@ fn counted(set: &ChangeSet) -> ChangeCounts {
     }
 }
 
-async fn gather(standing: &mut Standing, gatherer: &mut Gatherer, compare: Compare) -> Result<(), String> {
+fn end_file(scanner: &mut Option<Scanner>) {
+    if let Some(scanner) = scanner {
+        scanner.end(Kept::Out);
+    }
+}
+
+fn look_through(scanner: &mut Option<Scanner>, entries: &[Entry]) {
+    let Some(scanner) = scanner else { return };
+    for entry in entries {
+        scanner.end(Kept::Out);
+        if let EntryKind::File { data, .. } = &entry.kind {
+            scanner.begin(&entry.path, data);
+        }
+    }
+}
+
+async fn gather(
+    standing: &mut Standing,
+    gatherer: &mut Gatherer,
+    compare: Compare,
+    scanner: &mut Option<Scanner>,
+) -> Result<(), String> {
     standing.sender.send(&Request::Compare(compare), &[]).await.map_err(|it| told(&it))?;
     loop {
         match receive(standing).await? {
@@ -105,9 +140,18 @@ async fn gather(standing: &mut Standing, gatherer: &mut Gatherer, compare: Compa
         standing.sender.send(&Request::Fetch(fetch), &[]).await.map_err(|it| told(&it))?;
         loop {
             match receive(standing).await? {
-                Reply::Out(entries) => gatherer.content(entries).map_err(|it| told(&it))?,
-                Reply::OutChunk(bytes) => gatherer.chunk(&bytes).map_err(|it| told(&it))?,
+                Reply::Out(entries) => {
+                    look_through(scanner, &entries);
+                    gatherer.content(entries).map_err(|it| told(&it))?;
+                }
+                Reply::OutChunk(bytes) => {
+                    if let Some(scanner) = scanner {
+                        scanner.chunk(&bytes);
+                    }
+                    gatherer.chunk(&bytes).map_err(|it| told(&it))?;
+                }
                 Reply::OutDone(_) => {
+                    end_file(scanner);
                     gatherer.fetched().map_err(|it| told(&it))?;
                     break;
                 }

@@ -67,6 +67,9 @@ fn head(page: &mut Page, run: &Run) {
     if !run.task.environment_names.is_empty() {
         page.field("environment", &shown(&run.task.environment_names.join(" ")));
     }
+    for (name, place) in &run.task.secrets {
+        page.field("secret", &shown(&format!("{name} at {place}")));
+    }
     page.field("policy", &shown(&format!("{} ({})", run.policy.name, run.policy.digest)));
     page.field("attempt", &run.fence.attempt.to_string());
     page.optional("container", run.slot.as_ref().map(|it| it.container_id.as_str()));
