@@ -1,5 +1,5 @@
 //! The resolver that the task sees, on 127.0.0.1:53. An allowed name has one A record, a loopback address of its own, and
-//! nothing else; no other name exists. No query leaves the host for the task's asking: a name is resolved when it is
+//! nothing else; no other name exists but the sandbox's own. No query leaves the host for the task's asking: a name is resolved when it is
 //! connected to.
 
 mod message;
@@ -17,6 +17,7 @@ use crate::gateway::run::Run;
 use crate::gateway::sockets::SocketError;
 use crate::policy::network::Name;
 use crate::record::egress::Reason;
+use crate::sandbox::container_spec::HOSTNAME;
 
 /// Where it answers.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -120,6 +121,9 @@ async fn answer(run: &Arc<Run>, query: &[u8]) -> Option<Vec<u8>> {
 async fn resolve(run: &Arc<Run>, name: &Name, for_address: bool) -> Answer {
     let ports = run.network.ports(name);
     if ports.is_empty() {
+        if name.as_str() == HOSTNAME {
+            return if for_address { Answer::Address(Ipv4Addr::LOCALHOST) } else { Answer::Nothing };
+        }
         // Names of addresses are asked for to be shown, not to be reached.
         if !name.as_str().ends_with(".arpa") {
             run.refuse_name(name, Reason::Name).await;

@@ -243,6 +243,14 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_default_reaches_any_public_name_by_rules_and_nothing_else() {
+        let network = Ceiling::of_host(&HOST).policy.network;
+        assert_eq!((network.egress, network.audit), (Egress::Rules, false));
+        let rules = "[{ host = \"*\", ports = \"*\", credential = \"*\", opaque = true }]";
+        assert_eq!(network.allow.to_string(), rules);
+    }
+
+    #[test]
     fn a_ceiling_with_a_mistake_is_no_ceiling() {
         let refusal = Ceiling::from_file("c", b"[resources]\npid = 100", &HOST).expect_err("a refusal");
         assert_eq!(

@@ -72,6 +72,9 @@ pub fn resolve(chosen: &Chosen, overrides: &Overrides, ceiling: &Ceiling, host: 
         } else {
             chosen.origin(field)
         };
+        if let Setting::NetworkAllow(allow) = &asked {
+            denials.extend(network::closed(allow, &asker, ceiling));
+        }
         let value = effective.to_string();
         before.push(FieldOrigin { field, value: asked.to_string(), origin: asker.clone() });
         if effective == asked {

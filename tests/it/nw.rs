@@ -2,6 +2,7 @@
 //! refusal counts only if the listeners outside counted nothing.
 
 mod egress;
+mod refused;
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;

@@ -84,8 +84,8 @@ impl Rule {
     /// The rule of `HOST` or `HOST:PORT`, as a flag has it.
     pub fn of_flag(text: &str) -> Result<Self, FlagError> {
         let (host, port) = match text.rsplit_once(':') {
-            // With a second colon it is an address or a URL, and is told so.
-            Some((host, port)) if !host.contains([':', '/']) => (host, Some(port)),
+            // With more than these two parts it is an address or a URL, and is told so.
+            Some((host, port)) if !host.contains([':', '/']) && !port.contains('/') => (host, Some(port)),
             Some(_) | None => (text, None),
         };
         let port = match port.map(|it| (it.bytes().all(|it| it.is_ascii_digit()), it.parse())) {

@@ -6,7 +6,7 @@ use crate::policy::denial::Denial;
 use crate::policy::field::{Field, Setting};
 use crate::policy::network::reach::{CredentialPattern, Reach};
 use crate::policy::network::union::Shape;
-use crate::policy::network::{Allow, Rule};
+use crate::policy::network::{Allow, Denied, Rule};
 use crate::policy::origin::Origin;
 use crate::policy::{Egress, Overrides, Policy};
 
@@ -45,6 +45,21 @@ pub fn exceeds(asked: &Allow, effective: &Setting, origin: &Origin, ceiling: &Ce
         | Origin::Host => "leave the rule out, or ask the operator of this host".to_owned(),
     };
     Denial { field, message, hint, allowed: Some(effective.clone()) }
+}
+
+/// The denial of rules that the ceiling's own denials leave nothing of: the run would miss what was asked for.
+pub fn closed(asked: &Allow, origin: &Origin, ceiling: &Ceiling) -> Option<Denial> {
+    let deny = &ceiling.policy.network.deny;
+    let is_closed = |it: &&Reach| deny.holds(&Denied { host: it.host.clone(), port: it.port });
+    let reach = asked.reach.iter().find(is_closed)?;
+    let message = format!(
+        "{origin} asks in `{}` for `{reach}`, which `{}` denies by {}",
+        Field::NetworkAllow.key().path,
+        Field::NetworkDeny.key().path,
+        ceiling.authority(Field::NetworkDeny)
+    );
+    let hint = "leave the host out, or ask the operator of this host".to_owned();
+    Some(Denial { field: Field::NetworkAllow, message, hint, allowed: None })
 }
 
 /// Rules of a flag that let pass unread what the policy has read, or the other way round.

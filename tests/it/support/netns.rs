@@ -3,6 +3,7 @@
 
 pub mod dns;
 pub mod server;
+pub mod task;
 
 use std::fs::File;
 use std::path::PathBuf;
