@@ -144,6 +144,22 @@ pub enum AppError {
     /// The operator's configuration.
     #[error(transparent)]
     Operator(#[from] crate::config::operator::OperatorError),
+    /// Authorities that the operator adds.
+    #[error(transparent)]
+    Roots(#[from] crate::gateway::roots::RootsError),
+    /// The authority of the run.
+    #[error(transparent)]
+    Authority(#[from] crate::gateway::authority::AuthorityError),
+    /// A credential that the rules name.
+    #[error(
+        "the credential `{name}` that the policy names cannot be used: {reason}; see `[credentials.{name}]` of the operator's configuration"
+    )]
+    Credential {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// A place of ours cannot be used.
     #[error("{what} `{}` cannot be used", path.display())]
     Use {

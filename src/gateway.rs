@@ -2,7 +2,7 @@
 //! read here and nowhere else.
 //!
 //! The way through: `link` starts the process, `process` raises its walls and listens to its owner, `resolver` answers for
-//! names, `connection` judges, dials and relays. Deciding is `policy::network`'s.
+//! names, `connection` judges, dials and relays; where requests are read, `inspect` does. Deciding is `policy::network`'s.
 
 pub mod address;
 pub mod authority;
@@ -16,8 +16,10 @@ pub mod link;
 pub mod lookup;
 pub mod names;
 pub mod process;
+pub mod reading;
 pub mod relay;
 pub mod resolver;
+pub mod roots;
 pub mod run;
 pub mod sockets;
 pub mod wire;

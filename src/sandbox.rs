@@ -18,4 +18,5 @@ pub mod outputs;
 pub mod removal;
 pub mod seccomp;
 pub mod slot;
+pub mod trust;
 pub mod workspace;

@@ -128,7 +128,11 @@ pub async fn run(
         Ground::Snapshot(base, delta) => (Some(base), None, Some(delta)),
         Ground::Messages(messages, delta) => (None, Some(messages), Some(delta)),
     };
-    let egress = egress::begin(admitted.policy())?;
+    let way_out = egress::way_out(admitted.policy())?;
+    let (egress, bundle, variables) = match way_out {
+        Some(way) => (Some(way.begin), way.bundle, way.variables),
+        None => (None, None, Vec::new()),
+    };
     let sinks = (caller.sinks)(id, directories)?;
     let door = Door::open(&directories.runtime, id, caller.wishes).map_err(|source| AppError::Use {
         what: "the runtime directory",
@@ -154,6 +158,8 @@ pub async fn run(
         runtime_directory: directories.runtime.clone(),
         instance: directories.instance.clone(),
         nofile_max: host.nofile,
+        bundle,
+        variables,
         mapped_uid: enforceable::maps_users(&facts).then_some(enforceable::MAPPED_UID),
     };
     let phase = |it| (caller.progress)(Step::Phase(it));

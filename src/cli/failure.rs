@@ -156,6 +156,9 @@ impl From<AppError> for Failure {
             | AppError::Secret(_)
             | AppError::Superseded(_)
             | AppError::Operator(_)
+            | AppError::Roots(_)
+            | AppError::Authority(_)
+            | AppError::Credential { .. }
             | AppError::Read { .. } => Self::of(&error),
         }
     }

@@ -247,7 +247,8 @@ async fn released<R: Record>(
         }
         Stdio::Terminal { .. } => (None, None),
     };
-    let mut environment = request::environment(attempt.image, attempt.task, attempt.stdio);
+    let mut environment =
+        request::environment(attempt.image, attempt.task, attempt.stdio, &attempt.place.variables);
     variables_in(&attempt.secrets.given, &mut environment)?;
     files_in(&attempt.secrets.given, standing).await?;
     // Inside it is; here it is needed no more.

@@ -45,6 +45,10 @@ pub struct Place {
     pub instance: String,
     /// Open files that this host grants at the most.
     pub nofile_max: u64,
+    /// The authorities that the sandbox trusts, PEM, where its gateway ends TLS.
+    pub bundle: Option<String>,
+    /// Variables of ours for the task's command.
+    pub variables: Vec<(String, String)>,
     /// The user id inside, where the engine maps user ids; else each slot has its own.
     pub mapped_uid: Option<u32>,
 }
@@ -272,6 +276,8 @@ fn spec_for(
     filter: &Filter,
 ) -> Result<ContainerSpec, NotStanding> {
     let inner = slot.inner_directory();
+    let bundle = place.bundle.as_ref().map(|it| slot.put_bundle(it)).transpose();
+    let bundle = bundle.map_err(|it| unstarted_slot(&it))?;
     let (masked, read_only) = (masks::masked_paths(outside::cpus()), masks::readonly_paths());
     let shape = Shape {
         policy: admitted.policy(),
@@ -281,6 +287,7 @@ fn spec_for(
         slot: slot.number,
         uid: user(place, slot),
         slot_directory: &inner,
+        bundle: bundle.as_ref(),
         workspace,
         runtime: admitted.runtime(),
         seccomp: filter.document(),

@@ -9,9 +9,11 @@ use tokio::net::TcpStream;
 
 use crate::gateway::dial::{DialError, Dialled};
 use crate::gateway::hello::{Hello, HelloReader};
+use crate::gateway::inspect::{self, At};
 use crate::gateway::lookup::LookupError;
 use crate::gateway::relay::{self, Traffic};
 use crate::gateway::run::{self, Run};
+use crate::policy::network::port::HTTP;
 use crate::policy::network::{Connection, Name, Transport};
 use crate::record::egress::{Failure, Reason, Verdict};
 
@@ -27,6 +29,9 @@ pub async fn serve(run: &Arc<Run>, task: TcpStream, name: &Name, port: u16) {
     let Some(connection) = run.network.connection(name, port) else {
         return reset(&task);
     };
+    if connection.transport == Transport::Inspected {
+        return read_requests(run, task, name, port).await;
+    }
     let traffic = Traffic::new();
     let mut entry = run::entry(name, Some(port), Verdict::Allowed);
     entry.rule = Some(connection.rule.clone());
@@ -43,6 +48,16 @@ pub async fn serve(run: &Arc<Run>, task: TcpStream, name: &Name, port: u16) {
     (entry.bytes_up, entry.bytes_down) = traffic.bytes();
     entry.duration_ms = u64::try_from(traffic.duration().as_millis()).unwrap_or(u64::MAX);
     run.record(entry).await;
+}
+
+/// Serves a connection whose requests are read: each of them is on record by itself.
+async fn read_requests(run: &Arc<Run>, task: TcpStream, name: &Name, port: u16) {
+    let _ = task.set_nodelay(true);
+    let at = At { name: name.clone(), port, tls: port != HTTP };
+    tokio::select! {
+        () = inspect::serve(task, at, run.inspection.clone()) => {}
+        () = run.closing.cancelled() => {}
+    }
 }
 
 /// Ends a connection so that the client sees a refusal and not an end.
@@ -127,7 +142,8 @@ async fn greeting(task: &TcpStream, name: &Name) -> Result<Vec<u8>, Verdict> {
     }
 }
 
-fn undialled(error: &DialError, address: &mut Option<IpAddr>) -> Verdict {
+/// What a failed connection comes to.
+pub fn undialled(error: &DialError, address: &mut Option<IpAddr>) -> Verdict {
     match error {
         DialError::Lookup(LookupError::Unresolved) => Verdict::Failed(Failure::Resolution),
         DialError::Lookup(LookupError::Refused { address: refused, .. }) => {

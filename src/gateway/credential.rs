@@ -34,8 +34,6 @@ pub struct Credential {
     pub paths: Vec<PathPattern>,
     /// How it is sent.
     pub how: How,
-    /// The variable that holds its placeholder inside, for clients that insist on a key.
-    pub variable: Option<String>,
     /// Its value.
     pub value: SecretString,
 }
@@ -90,6 +88,11 @@ pub struct Vault {
 }
 
 impl Credential {
+    /// Its value. Whoever borrows it, keeps it out of every text.
+    pub fn value(&self) -> &str {
+        self.value.expose_secret()
+    }
+
     /// Whether the operator lets it go with this request.
     fn permits(&self, to: Destination<'_>, head: &Parts) -> bool {
         let method = Method::of_word(head.method.as_str());

@@ -24,12 +24,14 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::gateway::authority::Authority;
 use crate::gateway::credential::Vault;
+use crate::policy::network::port::{HTTP, HTTPS};
 use crate::policy::network::{Name, Network};
 use crate::record::egress::{Failure, Reason, Verdict};
 
@@ -52,8 +54,6 @@ const STREAMS_MAX: u32 = 100;
 /// Bytes of a stream, and of a connection, that wait for their reader.
 const STREAM_BYTES_MAX: u32 = 256 * 1024;
 const CONNECTION_BYTES_MAX: u32 = 1024 * 1024;
-const HTTP: u16 = 80;
-const HTTPS: u16 = 443;
 
 /// What a connection was made to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +78,8 @@ pub struct Inspection<D> {
     pub trust: Trust,
     /// Makes connections to hosts.
     pub dial: Arc<D>,
+    /// Room for handshakes, of every connection of the run.
+    pub handshakes: Arc<Semaphore>,
     /// Where entries go.
     pub ledger: Ledger,
 }
@@ -103,7 +105,11 @@ where
         return serve_http1(client, at, inspection).await;
     }
     let mut account = Account::begin(&inspection.ledger, &at, None);
-    match timeout(HANDSHAKE_TIME_MAX, end_tls(client, &at, inspection.authority.as_ref())).await {
+    let shaken = async {
+        let _room = inspection.handshakes.acquire().await.map_err(|_| Verdict::Failed(Failure::Gateway))?;
+        end_tls(client, &at, inspection.authority.as_ref()).await
+    };
+    match timeout(HANDSHAKE_TIME_MAX, shaken).await {
         Ok(Ok(stream)) => {
             account.passes_on();
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::gateway::confine::{self, ConfineError};
 use crate::gateway::dial::Dial;
 use crate::gateway::lookup::Lookup;
+use crate::gateway::reading::ReadingError;
 use crate::gateway::resolver;
 use crate::gateway::run::Run;
 use crate::gateway::sockets::SocketError;
@@ -38,6 +39,9 @@ pub enum GatewayError {
     /// The first message is none.
     #[error("the gateway was not told what it may do")]
     Untold,
+    /// Requests cannot be read.
+    #[error(transparent)]
+    Reading(#[from] ReadingError),
     /// The resolver's client cannot be made.
     #[error("the gateway cannot ask for names")]
     Lookup(#[source] NetError),
@@ -88,7 +92,7 @@ async fn converse(socket: OwnedFd) -> Result<(), GatewayError> {
 fn prepare(begin: &Begin, tells: mpsc::Sender<Tell>) -> Result<Run, GatewayError> {
     let network = begin.rules.network().ok_or(GatewayError::Untold)?;
     let lookup = Lookup::new(&begin.resolvers).map_err(GatewayError::Lookup)?;
-    Ok(Run::new(network, Dial::new(lookup, begin.proxy.clone()), tells))
+    Ok(Run::new(begin, network, Dial::new(lookup, begin.proxy.clone()), tells)?)
 }
 
 /// Opens the resolver, and says so.

@@ -11,9 +11,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::gateway::connection;
 use crate::gateway::dial::Dial;
+use crate::gateway::inspect::Inspection;
 use crate::gateway::names::Names;
+use crate::gateway::reading::{self, ReadingError, Way};
 use crate::gateway::sockets::Sockets;
-use crate::gateway::wire::{self, Tell};
+use crate::gateway::wire::{self, Begin, Tell};
 use crate::policy::network::{Name, Network};
 use crate::record::egress::{Entry, Reason, Verdict};
 
@@ -27,15 +29,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What every task of a gateway shares.
 pub struct Run {
     /// What the task may reach.
-    pub network: Network,
+    pub network: Arc<Network>,
     /// The names that it asked for.
     pub names: Names,
     /// Where its sockets come from.
     pub sockets: Sockets,
     /// The way to hosts.
-    pub dial: Dial,
+    pub dial: Arc<Dial>,
+    /// What connections whose requests are read need.
+    pub inspection: Arc<Inspection<Way>>,
     /// Room for handshakes.
-    pub handshakes: Semaphore,
+    pub handshakes: Arc<Semaphore>,
     /// The end of the run.
     pub closing: CancellationToken,
     /// Everything that was spawned.
@@ -47,19 +51,30 @@ pub struct Run {
 
 impl Run {
     /// A run's gateway that was told everything.
-    pub fn new(network: Network, dial: Dial, tells: mpsc::Sender<Tell>) -> Self {
-        Self {
+    pub fn new(
+        begin: &Begin,
+        network: Network,
+        dial: Dial,
+        tells: mpsc::Sender<Tell>,
+    ) -> Result<Self, ReadingError> {
+        let (network, dial) = (Arc::new(network), Arc::new(dial));
+        let (handshakes, tasks) = (Arc::new(Semaphore::new(HANDSHAKES_MAX)), TaskTracker::new());
+        let ledger = reading::ledger(tells.clone(), tasks.clone());
+        let inspection =
+            reading::inspection(begin, network.clone(), dial.clone(), handshakes.clone(), ledger)?;
+        Ok(Self {
             network,
             names: Names::default(),
             sockets: Sockets::new(tells.clone()),
             dial,
-            handshakes: Semaphore::new(HANDSHAKES_MAX),
+            inspection: Arc::new(inspection),
+            handshakes,
             closing: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            tasks,
             connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             tells,
             refused_again: AtomicU64::new(0),
-        }
+        })
     }
 
     /// Takes the connections of a name and port until the run is over.

@@ -2,6 +2,7 @@
 //! what the gateway says is taken as what a process says that parses hostile bytes: bounded, and never more than asked for.
 
 mod entry;
+mod inspect;
 mod rules;
 
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 pub use entry::{Entry, RequestEntry};
+pub use inspect::Inspect;
 pub use rules::Rules;
 
 /// What the owner says. The gateway is told everything it works with: it opens nothing itself.
@@ -36,6 +38,8 @@ pub struct Begin {
     pub rules: Rules,
     /// Resolvers that are asked, in order.
     pub resolvers: Vec<SocketAddr>,
+    /// What inspected connections need.
+    pub inspect: Inspect,
     /// Authorities that upstream servers are verified with (DER).
     pub roots: Vec<ByteBuf>,
     /// The operator's upstream proxy: host and port.

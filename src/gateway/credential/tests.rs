@@ -18,7 +18,6 @@ fn credential(how: How) -> Credential {
         methods: BTreeSet::from([Method::Get, Method::Post]),
         paths: vec![PathPattern::parse("/v1").expect("a path")],
         how,
-        variable: None,
         value: VALUE.into(),
     }
 }

@@ -189,7 +189,6 @@ pub fn credential() -> Credential {
         methods: BTreeSet::new(),
         paths: Vec::new(),
         how: How::Header { name: "x-api-key".parse().expect("a name"), template: "{}".to_owned() },
-        variable: None,
         value: VALUE.into(),
     }
 }
@@ -238,6 +237,7 @@ impl World {
                 heard: Arc::default(),
                 dialled: AtomicUsize::new(0),
             }),
+            handshakes: Arc::new(tokio::sync::Semaphore::new(8)),
             ledger: Arc::new(move |entry| told.lock().expect("whole").push(entry)),
         };
         Self { inspection: Arc::new(inspection), ledger, task_trusts }
