@@ -42,6 +42,8 @@ const HOMES: [(&str, &str); 10] = [
     ("clap", "cli"),
     ("clap_complete", "cli"),
     ("indicatif", "cli"),
+    ("age", "config"),
+    ("secrecy", "config"),
 ];
 
 /// Serde's derives are for wire files: these names, and files below a directory of such a name.
