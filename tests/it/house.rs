@@ -31,7 +31,7 @@ const INPUT_AND_OUTPUT: [&str; 8] =
     ["std::fs", "std::net", "std::process", "std::os::fd", "tokio", "rustix", "tempfile", "std::env"];
 
 /// A foreign crate and the one module that names it.
-const HOMES: [(&str, &str); 10] = [
+const HOMES: [(&str, &str); 12] = [
     ("sqlx", "store"),
     ("bollard", "docker"),
     ("hyper", "gateway"),
