@@ -4,6 +4,7 @@ pub mod attack;
 pub mod changes;
 pub mod demo;
 pub mod doctor;
+pub mod egress;
 pub mod host;
 pub mod join;
 pub mod logs;
@@ -24,7 +25,7 @@ use crate::policy::{ChoiceError, Denial, Overrides};
 use crate::record::RecordError;
 use crate::sandbox::workspace::WorkspaceError;
 use crate::store::OpenError;
-use crate::task::{GitHistory, OutputRequest, SecretRequest};
+use crate::task::{GitHistory, OutputRequest, Published, SecretRequest};
 
 /// What a caller wants to have run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub struct RunOrder {
     pub git: GitHistory,
     /// Files that look like secrets and are asked for.
     pub include_secrets: Vec<String>,
+    /// Ports of the task that are asked for on the host's loopback.
+    pub publish: Vec<Published>,
     /// Secrets of the store that are put inside.
     pub secrets: Vec<SecretRequest>,
     /// Working directory inside.
@@ -138,6 +141,25 @@ pub enum AppError {
     /// A directory of ours cannot be used.
     #[error(transparent)]
     Directory(#[from] crate::config::DirectoryError),
+    /// The operator's configuration.
+    #[error(transparent)]
+    Operator(#[from] crate::config::operator::OperatorError),
+    /// Authorities that the operator adds.
+    #[error(transparent)]
+    Roots(#[from] crate::gateway::roots::RootsError),
+    /// The authority of the run.
+    #[error(transparent)]
+    Authority(#[from] crate::gateway::authority::AuthorityError),
+    /// A credential that the rules name.
+    #[error(
+        "the credential `{name}` that the policy names cannot be used: {reason}; see `[credentials.{name}]` of the operator's configuration"
+    )]
+    Credential {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// A place of ours cannot be used.
     #[error("{what} `{}` cannot be used", path.display())]
     Use {

@@ -6,10 +6,12 @@ pub mod cancel;
 pub mod demo;
 pub mod diff;
 pub mod doctor;
+pub mod egress;
 pub mod ending;
 pub mod exec;
 pub mod failure;
 pub mod flags;
+pub mod gateway;
 pub mod gc;
 pub mod generate;
 pub mod habits;
@@ -61,6 +63,7 @@ enum Command {
     Show(show::ShowArgs),
     Logs(logs::LogsArgs),
     Why(show::WhyArgs),
+    Egress(egress::EgressArgs),
     Diff(diff::DiffArgs),
     Apply(apply::ApplyArgs),
     Cancel(cancel::CancelArgs),
@@ -73,6 +76,8 @@ enum Command {
     Secret(secret::SecretArgs),
     Completions(generate::CompletionsArgs),
     Man(generate::ManArgs),
+    #[command(hide = true)]
+    Gateway(gateway::GatewayArgs),
 }
 
 impl Command {
@@ -90,12 +95,14 @@ impl Command {
             | Self::Apply(_)
             | Self::Cancel(_)
             | Self::Gc(_)
+            | Self::Egress(_)
             | Self::Image(_) => true,
             Self::Doctor(_)
             | Self::Demo(_)
             | Self::Init(_)
             | Self::Trust(_)
             | Self::Secret(_)
+            | Self::Gateway(_)
             | Self::Completions(_)
             | Self::Man(_) => false,
         }
@@ -130,6 +137,7 @@ pub fn main() -> ExitCode {
         Command::Show(args) => show::cmd_show(&args),
         Command::Logs(args) => logs::cmd_logs(&args),
         Command::Why(args) => show::cmd_why(&args),
+        Command::Egress(args) => egress::cmd_egress(&args),
         Command::Diff(args) => diff::cmd_diff(&args),
         Command::Apply(args) => apply::cmd_apply(&args),
         Command::Cancel(args) => cancel::cmd_cancel(&args),
@@ -142,6 +150,7 @@ pub fn main() -> ExitCode {
         Command::Secret(args) => secret::cmd_secret(&args),
         Command::Completions(args) => generate::cmd_completions(&args),
         Command::Man(args) => generate::cmd_man(&args),
+        Command::Gateway(args) => gateway::cmd_gateway(&args),
     };
     match carried_out {
         Ok(code) => code,

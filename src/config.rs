@@ -1,5 +1,6 @@
 //! Floor 5: settings. Where an instance keeps things, and for how long.
 
+pub mod operator;
 pub mod retention;
 pub mod runtime_dir;
 pub mod secrets;

@@ -39,6 +39,8 @@ pub struct ContainerSpec {
     pub tmpfs: Vec<Tmpfs>,
     /// Host paths, bound read-only.
     pub binds: Vec<Bind>,
+    /// The authorities that programs inside trust, where they are not the image's own.
+    pub bundle: Option<TrustBundle>,
     /// The workspace, where it is on disk.
     pub workspace: Option<WorkspaceVolume>,
     /// The seccomp profile as JSON.
@@ -83,6 +85,15 @@ pub struct Bind {
     pub source: PathBuf,
     /// Inside, absolute.
     pub target: String,
+}
+
+/// A file of authorities, bound read-only over each place where programs look for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustBundle {
+    /// On the host, absolute.
+    pub source: PathBuf,
+    /// Inside, absolute. What is a link there has the file on what it leads to.
+    pub targets: Vec<String>,
 }
 
 /// A workspace on disk: an overlay of directories that were made for this one sandbox, nosuid and nodev. What the task

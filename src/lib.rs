@@ -17,6 +17,7 @@ pub mod record;
 // Floor 3: machinery.
 pub mod doctor;
 pub mod executor;
+pub mod gateway;
 pub mod redact;
 pub mod report;
 pub mod sandbox;

@@ -12,6 +12,7 @@ pub mod denial;
 pub mod document;
 pub mod field;
 pub mod lattice;
+pub mod network;
 pub mod origin;
 pub mod overrides;
 pub mod reference;
@@ -23,11 +24,11 @@ pub mod shipped;
 pub use admit::{Admitted, admit, judge};
 pub use ceiling::{Ceiling, HostAmounts};
 pub use denial::Denial;
+pub use network::{Egress, Network};
 pub use origin::{Clipped, FieldOrigin, Origin};
 pub use overrides::Overrides;
 pub use resolve::{Resolved, resolve};
 pub use rules::{
-    Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, SecretOutputs, Secrets,
-    WorkspaceMedium,
+    Filesystem, Images, Outputs, Policy, Process, Pull, Resources, SecretOutputs, Secrets, WorkspaceMedium,
 };
 pub use shipped::{ChoiceError, Chosen, Selection, default_policy, select, shipped};

@@ -3,6 +3,7 @@
 //!
 //! Every verb that changes a run is one transaction that checks the fence, appends its event and says whether it won.
 
+pub mod egress;
 pub mod end;
 pub mod error;
 pub mod event;
@@ -22,6 +23,7 @@ pub use run::{
 };
 pub use workspace::{Withheld, WorkspaceRecord};
 
+use crate::record::egress::Entry;
 use crate::task::run_id::RunSelector;
 use crate::task::{Outcome, RunId};
 
@@ -90,6 +92,12 @@ pub trait Record: Send + Sync {
 
     /// What happened to a run, oldest first.
     fn events(&self, run: RunId) -> Pending<'_, Vec<Event>>;
+
+    /// Appends to the ledger of a run. Entries are never changed.
+    fn keep_egress<'a>(&'a self, run: RunId, entries: &'a [Entry]) -> Pending<'a, ()>;
+
+    /// The ledger of a run, in the order in which it was kept.
+    fn egress(&self, run: RunId) -> Pending<'_, Vec<Entry>>;
 
     /// Runs without an outcome whose owner is gone.
     fn orphans(&self) -> Pending<'_, Vec<Orphan>>;

@@ -3,6 +3,7 @@
 pub mod amount;
 pub mod changed;
 pub mod diff;
+pub mod egress;
 pub mod json;
 pub mod policy;
 pub mod result;

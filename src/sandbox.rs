@@ -3,6 +3,7 @@
 
 pub mod attestation;
 pub mod beneath;
+pub mod by_run;
 pub mod changes;
 pub mod channel;
 pub mod container_spec;
@@ -17,4 +18,5 @@ pub mod outputs;
 pub mod removal;
 pub mod seccomp;
 pub mod slot;
+pub mod trust;
 pub mod workspace;

@@ -4,4 +4,5 @@
 //! checked before anything is decoded.
 
 pub mod frame;
+pub mod path_key;
 pub mod wire;

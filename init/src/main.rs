@@ -21,6 +21,7 @@ mod evidence;
 mod files;
 mod foreign;
 mod launch;
+mod loopback;
 mod probe;
 mod reap;
 mod sandbox;

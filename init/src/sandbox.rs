@@ -18,6 +18,7 @@ use crate::ending::Ending;
 use crate::errand::Errand;
 use crate::files;
 use crate::launch::StartFailure;
+use crate::loopback;
 use crate::stamps::Stamps;
 use crate::usage::Sampler;
 
@@ -151,6 +152,14 @@ impl Sandbox {
                 let errand = Errand::Fetch(Box::new(Fetching::new(fetch, &self.workspace, now)));
                 self.begin(connection, errand)
             }
+            Request::Listen(listen) => {
+                let (errno, socket) = settled(loopback::listen(&listen));
+                connection.send(&Reply::Listening { id: listen.id, errno }, socket)
+            }
+            Request::Dial { id, port } => {
+                let (errno, socket) = settled(loopback::dial(port));
+                connection.send(&Reply::Dialled { id, errno }, socket)
+            }
             // Those that the session takes itself.
             Request::Attest(_) | Request::Lease { .. } | Request::End => Err(Ending::HostileFrame),
         }
@@ -220,5 +229,13 @@ impl Sandbox {
                 connection.send(&Reply::Exited { exec, status, stopped, usage }, None)
             }
         }
+    }
+}
+
+/// A socket, or why there is none, as an answer carries it.
+fn settled(made: nix::Result<OwnedFd>) -> (i32, Option<OwnedFd>) {
+    match made {
+        Ok(socket) => (0, Some(socket)),
+        Err(errno) => (errno as i32, None),
     }
 }

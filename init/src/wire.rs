@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use crate::path_key::PathKey;
+
 /// Version of this protocol. Host and init are built together; a difference is a defect.
 pub const VERSION: u16 = 1;
 
@@ -92,10 +94,53 @@ pub enum Request {
     /// Kill what is left, answer [`Reply::Bye`] and exit.
     End,
     /// Kill every command, then tell how the workspace differs from what was put: new and changed entries without
-    /// their content in [`Reply::Out`], what is gone in [`Reply::Gone`], last [`Reply::Compared`]. Asked once.
+    /// their content in [`Reply::Out`], what is there at all in [`Reply::Met`], last [`Reply::Compared`]. Asked once.
     Compare(Compare),
     /// Send these regular files of the workspace. Answered as [`Request::Collect`] is.
     Fetch(Fetch),
+    /// Make a listening socket on the sandbox's loopback and pass it over; init keeps nothing of it. Answered by
+    /// [`Reply::Listening`].
+    Listen(Listen),
+    /// Connect to a port of 127.0.0.1 inside the sandbox and pass the socket over, perhaps while it is still connecting.
+    /// Answered by [`Reply::Dialled`].
+    Dial {
+        /// Chosen by the host, returned in the answer.
+        id: u32,
+        /// The port.
+        port: u16,
+    },
+}
+
+/// A listening socket. The one address of the resolver is 127.0.0.1, port 53; names have theirs in 127.64.0.0/10, and
+/// those are for TCP. Anything else is refused with `EACCES`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listen {
+    /// Chosen by the host, returned in the answer.
+    pub id: u32,
+    /// What it takes.
+    pub transport: Transport,
+    /// The address.
+    pub address: [u8; 4],
+    /// The port.
+    pub port: u16,
+}
+
+impl Listen {
+    /// Whether it is one that a host may ask for.
+    pub fn is_within_bounds(&self) -> bool {
+        let names = self.address[0] == 127 && self.address[1] & 0b1100_0000 == 64;
+        let resolver = self.address == [127, 0, 0, 1] && self.port == 53;
+        resolver || (names && self.port != 0 && self.transport == Transport::Tcp)
+    }
+}
+
+/// What a listening socket takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// Connections.
+    Tcp,
 }
 
 /// The orders of the first message.
@@ -303,8 +348,13 @@ pub struct Collect {
 }
 
 /// How far a comparison of the workspace goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compare {
+    /// Paths are told as hashes under it.
+    pub key: PathKey,
+    /// What was not put and has a change time until then, in nanoseconds since the epoch, lay below the workspace before
+    /// anything was put, and is as it was; `None` where nothing did.
+    pub settled_ns: Option<i64>,
     /// Entries that are told at the most.
     pub entries_max: u64,
     /// Directory levels at the most.
@@ -388,14 +438,28 @@ pub enum Reply {
         /// Resources of the whole sandbox.
         usage: Usage,
     },
-    /// Entries that were put and are not there any more, by their number: the first that was put has 0.
-    Gone(Vec<u32>),
+    /// Directories, files and links that are there, changed or not, each as the hash of its path.
+    Met(Vec<u64>),
     /// The comparison is over.
     Compared {
         /// What was left out.
         done: OutDone,
         /// Whether everything was looked at; if not, nothing is told to be gone.
         complete: bool,
+    },
+    /// Answer to [`Request::Listen`], with the socket where it could be made.
+    Listening {
+        /// As asked.
+        id: u32,
+        /// Why there is none, or 0.
+        errno: i32,
+    },
+    /// Answer to [`Request::Dial`], with the socket where it could be made.
+    Dialled {
+        /// As asked.
+        id: u32,
+        /// Why there is none, or 0.
+        errno: i32,
     },
 }
 

@@ -15,3 +15,5 @@ mod content;
 mod evidence;
 #[path = "live/hostility.rs"]
 mod hostility;
+#[path = "live/loopback.rs"]
+mod loopback;

@@ -230,6 +230,7 @@ pub fn quiet_order(
         project_file: FileUse::Ignore,
         git: GitHistory::Full,
         include_secrets: Vec::new(),
+        publish: Vec::new(),
         secrets: Vec::new(),
         changes: Changes::Dropped,
         workdir: None,

@@ -14,7 +14,7 @@ use crate::report::{self, result};
 use crate::sandbox::attestation::outside;
 use crate::sandbox::container_spec::{self, Shape};
 use crate::sandbox::seccomp::{Filter, Profile};
-use crate::sandbox::{enforceable, masks, slot};
+use crate::sandbox::{enforceable, masks, slot, trust};
 
 /// The version of the JSON object.
 const SCHEMA: &str = "aegis.plan/1";
@@ -105,6 +105,8 @@ async fn request(prepared: &Prepared, directories: &Directories) -> Result<Value
         work: layers.join("work"),
     };
     let on_disk = admitted.policy().filesystem.workspace == WorkspaceMedium::Disk;
+    let inner = directories.runtime.join("slots/0/in");
+    let bundle = inner.join(trust::BUNDLE_NAME);
     let shape = Shape {
         policy: admitted.policy(),
         policy_digest: admitted.digest(),
@@ -112,7 +114,8 @@ async fn request(prepared: &Prepared, directories: &Directories) -> Result<Value
         instance: &directories.instance,
         slot: 0,
         uid,
-        slot_directory: &directories.runtime.join("slots/0/in"),
+        slot_directory: &inner,
+        bundle: admitted.policy().network.inspects_tls().then_some(&bundle),
         workspace: on_disk.then_some(&volume),
         runtime: admitted.runtime(),
         seccomp: filter.document(),

@@ -104,6 +104,7 @@ pub fn prepare_leniently(
         workspace: root.map_or(WorkspaceSource::None, WorkspaceSource::Directory),
         git: order.git,
         include_secrets: order.include_secrets.clone(),
+        publish: order.publish.clone(),
         secrets: order.secrets.clone(),
         workdir,
         environment,

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::app::owner::service::Door;
 use crate::app::prepare::{Prepared, prepare};
-use crate::app::{AppError, Changes, RunOrder, host, secrets, sweep};
+use crate::app::{AppError, Changes, RunOrder, egress, host, secrets, sweep};
 use crate::config::Directories;
 use crate::config::trust::TrustStore;
 use crate::container::{Engine, EngineFacts, ImageFacts};
@@ -63,6 +63,8 @@ pub enum Step {
     Clipped(crate::policy::Clipped),
     /// A phase of the attempt began.
     Phase(Phase),
+    /// Something that a person should know of the way out.
+    Network(String),
 }
 
 /// A run that has its outcome.
@@ -117,19 +119,19 @@ pub async fn run(
     let outputs = outputs(order, &prepared.task.outputs, id, &admitted)?;
     let changes = changes_out(order, id, &prepared, &admitted, directories)?;
     let mut prepared = prepared;
-    // What a task changed is told by what init itself put: a run whose changes are kept gets a whole copy.
-    let (base, messages, delta) = if changes.is_some() {
-        (None, None, None)
-    } else {
-        let ground = tokio::select! {
-            ground = ground(work_directory.as_deref(), &mut prepared, directories, &facts) => ground?,
-            by = control::cancelled(&mut caller.control) => return Err(AppError::Cancelled(by)),
-        };
-        match ground {
-            Ground::Empty => (None, None, None),
-            Ground::Snapshot(base, delta) => (Some(base), None, Some(delta)),
-            Ground::Messages(messages, delta) => (None, Some(messages), Some(delta)),
-        }
+    let ground = tokio::select! {
+        ground = ground(work_directory.as_deref(), &mut prepared, directories, &facts) => ground?,
+        by = control::cancelled(&mut caller.control) => return Err(AppError::Cancelled(by)),
+    };
+    let (base, messages, delta) = match ground {
+        Ground::Empty => (None, None, None),
+        Ground::Snapshot(base, delta) => (Some(base), None, Some(delta)),
+        Ground::Messages(messages, delta) => (None, Some(messages), Some(delta)),
+    };
+    let way_out = egress::way_out(admitted.policy())?;
+    let (egress, bundle, variables) = match way_out {
+        Some(way) => (Some(way.begin), way.bundle, way.variables),
+        None => (None, None, Vec::new()),
     };
     let sinks = (caller.sinks)(id, directories)?;
     let door = Door::open(&directories.runtime, id, caller.wishes).map_err(|source| AppError::Use {
@@ -156,9 +158,12 @@ pub async fn run(
         runtime_directory: directories.runtime.clone(),
         instance: directories.instance.clone(),
         nofile_max: host.nofile,
+        bundle,
+        variables,
         mapped_uid: enforceable::maps_users(&facts).then_some(enforceable::MAPPED_UID),
     };
     let phase = |it| (caller.progress)(Step::Phase(it));
+    let tell = |text: &str| (caller.progress)(Step::Network(text.to_owned()));
     let attempt = Attempt {
         place: &place,
         task: &prepared.task,
@@ -176,6 +181,8 @@ pub async fn run(
         control: caller.control,
         begun: caller.begun,
         progress: &phase,
+        egress,
+        tell: &tell,
     };
     let end = run_attempt(&engine, &store, accepted, attempt).await;
     door.close().await;

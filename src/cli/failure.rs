@@ -155,6 +155,10 @@ impl From<AppError> for Failure {
             | AppError::Pull(_)
             | AppError::Secret(_)
             | AppError::Superseded(_)
+            | AppError::Operator(_)
+            | AppError::Roots(_)
+            | AppError::Authority(_)
+            | AppError::Credential { .. }
             | AppError::Read { .. } => Self::of(&error),
         }
     }

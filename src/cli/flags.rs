@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use crate::intake::{cpus, duration, secret_name, secret_path, shown, size};
-use crate::task::{GitHistory, SecretRequest};
+use crate::policy::network::Rule;
+use crate::task::{GitHistory, Published, SecretRequest};
 
 /// Characters of a name or a label at the most.
 const LABEL_CHARS_MAX: usize = 128;
@@ -46,6 +47,27 @@ pub fn git(text: &str) -> Result<GitHistory, String> {
 /// A file of the workspace.
 pub fn secret(text: &str) -> Result<String, String> {
     secret_path::parse(text).map_err(|it| it.to_string())
+}
+
+/// A host, with its port or without.
+pub fn allow_net(text: &str) -> Result<Rule, String> {
+    Rule::of_flag(text).map_err(|it| it.to_string())
+}
+
+/// A port of the host's loopback and one of the task.
+pub fn publish(text: &str) -> Result<Published, String> {
+    let port = |text: &str| match text.parse() {
+        Ok(port @ 1_u16..) if text.bytes().all(|it| it.is_ascii_digit()) => Some(port),
+        Ok(_) | Err(_) => None,
+    };
+    match text.split(':').collect::<Vec<_>>().as_slice() {
+        ["127.0.0.1", host_port, inner] => match (port(host_port), port(inner)) {
+            (Some(host_port), Some(port)) => Ok(Published { host_port, port }),
+            (_, _) => Err("a port is 1 to 65535: write 127.0.0.1:8080:8080".to_owned()),
+        },
+        [_, _, _] => Err("only 127.0.0.1 is listened at: write 127.0.0.1:8080:8080".to_owned()),
+        _ => Err("write 127.0.0.1:PORT:PORT, the host's port first".to_owned()),
+    }
 }
 
 /// A secret of the store, and where it is put.
@@ -110,6 +132,35 @@ mod tests {
     fn a_variable_needs_its_value() {
         assert!(variable("TOKEN").is_err());
         assert_eq!(variable("A=b=c"), Ok(("A".to_owned(), "b=c".to_owned())));
+    }
+
+    #[test]
+    fn a_host_is_allowed_with_its_port_or_without() {
+        let port = |text: &str| allow_net(text).map(|it| format!("{}:{}", it.host, it.ports[0]));
+        assert_eq!(port("API.example.org"), Ok("api.example.org:443".to_owned()));
+        assert_eq!(port("*.example.org:8443"), Ok("*.example.org:8443".to_owned()));
+        for text in [
+            "a.org:0",
+            "a.org:+1",
+            "a.org:",
+            "a.org:65536",
+            "::1",
+            "[::1]:443",
+            "https://a.org",
+            "*",
+            "127.1",
+        ] {
+            assert!(allow_net(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_published_at_loopback_only() {
+        assert_eq!(publish("127.0.0.1:80:8080"), Ok(Published { host_port: 80, port: 8080 }));
+        for text in ["0.0.0.0:80:80", "80:80", "127.0.0.1:0:80", "127.0.0.1:80:+8", ":80:80", "127.0.0.1:80"]
+        {
+            assert!(publish(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -4,15 +4,19 @@
 use clap::error::{ContextKind, ErrorKind};
 
 /// Flags of `docker run` that `aegis run` does not have, and what to do instead. `docs/from-docker-run.md` has all of them.
-const HABITS: [(&[&str], &str); 11] = [
+const HABITS: [(&[&str], &str); 12] = [
     (&["--rm"], "leave it out: a sandbox ends with its run, and nothing of it stays"),
     (
         &["-v", "--volume", "--mount", "--volumes-from"],
         "the workspace is a copy: `-w DIR` names it, and `-o PATH` brings files back",
     ),
     (
-        &["--network", "--net", "-p", "-P", "--publish", "--publish-all", "--dns", "--add-host", "--link"],
-        "leave it out: there is loopback and nothing else",
+        &["--network", "--net", "--dns", "--add-host", "--link"],
+        "leave it out: there is loopback, and `--allow-net HOST` for a host by its name",
+    ),
+    (
+        &["-p", "-P", "--publish-all"],
+        "write `--publish 127.0.0.1:PORT:PORT`, where the policy lists the port",
     ),
     (&["-u", "--user", "--group-add"], "leave it out: each sandbox has a user of its own, never root"),
     (

@@ -61,6 +61,7 @@ impl Progress {
             Step::Phase(Phase::Workspace) => self.spin("copying the workspace in"),
             Step::Phase(Phase::Outputs) => self.spin("copying the outputs out"),
             Step::Phase(Phase::Start) => self.spin("making the sandbox"),
+            Step::Network(text) => self.line(&format!("network: {text}")),
             Step::Phase(_) => self.clear(),
         }
     }

@@ -13,8 +13,9 @@ use crate::cli::failure::Failure;
 use crate::cli::flags::{self, ResultTarget};
 use crate::cli::{CommandResult, attached, ending};
 use crate::intake::variable;
+use crate::policy::network::Rule;
 use crate::policy::{Overrides, Pull};
-use crate::task::{GitHistory, OutputRequest, SecretRequest};
+use crate::task::{GitHistory, OutputRequest, Published, SecretRequest};
 
 /// Milliseconds between SIGTERM and SIGKILL.
 const GRACE_MS_DEFAULT: u64 = 2_000;
@@ -68,6 +69,22 @@ pub struct WaysIn {
     secrets: Vec<SecretRequest>,
 }
 
+/// The flags that say what a sandbox may reach, and from where it is reached.
+#[derive(Debug, Args)]
+pub struct WaysOut {
+    /// Reach this host, unread, beside what the policy allows; port 443 unless named; repeatable
+    #[arg(long = "allow-net", value_name = "HOST[:PORT]", value_parser = flags::allow_net)]
+    allow_net: Vec<Rule>,
+
+    /// Let every public name pass and record it, to learn which rules a task needs; the ceiling must permit it
+    #[arg(long)]
+    egress_audit: bool,
+
+    /// Reach a port of the task at 127.0.0.1 of this host; the policy must list it in `network.publish`; repeatable
+    #[arg(long = "publish", value_name = "127.0.0.1:PORT:PORT", value_parser = flags::publish)]
+    publish: Vec<Published>,
+}
+
 /// The flags that say what a sandbox is: shared by `run` and `shell`.
 #[derive(Debug, Args)]
 pub struct SandboxArgs {
@@ -97,6 +114,9 @@ pub struct SandboxArgs {
 
     #[command(flatten)]
     ways_in: WaysIn,
+
+    #[command(flatten)]
+    ways_out: WaysOut,
 
     /// Copy these files out after the end, a glob, relative to the workspace; repeatable
     #[arg(short = 'o', long = "output", value_name = "PATH")]
@@ -216,6 +236,7 @@ pub(super) fn order(
         workspace: workspace(args),
         git: args.ways_in.git,
         include_secrets: args.ways_in.include_secrets.clone(),
+        publish: args.ways_out.publish.clone(),
         secrets: args.ways_in.secrets.clone(),
         workdir: workdir(args)?,
         environment: environment(args)?,
@@ -238,6 +259,8 @@ fn overrides(args: &SandboxArgs) -> Overrides {
         wall_time_ms: args.timeout,
         pull: args.pull,
         runtime: args.runtime.clone(),
+        allow_net: args.ways_out.allow_net.clone(),
+        egress_audit: args.ways_out.egress_audit,
     }
 }
 

@@ -87,6 +87,8 @@ mod tests {
             state_dir: None,
             xdg_state_home: None,
             xdg_runtime_dir: runtime.map(PathBuf::from),
+            config: None,
+            xdg_config_home: None,
             work_dir: None,
             home: Some(PathBuf::from("/home/alice")),
             run: PathBuf::from("/run/aegis"),

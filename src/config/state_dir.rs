@@ -253,6 +253,8 @@ mod tests {
             state_dir: None,
             xdg_state_home: None,
             xdg_runtime_dir: None,
+            config: None,
+            xdg_config_home: None,
             work_dir: None,
             home: Some(PathBuf::from("/home/alice")),
             run: PathBuf::from("/run/aegis"),

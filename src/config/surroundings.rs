@@ -21,6 +21,10 @@ pub struct Surroundings {
     pub xdg_state_home: Option<PathBuf>,
     /// `$XDG_RUNTIME_DIR`.
     pub xdg_runtime_dir: Option<PathBuf>,
+    /// `$AEGIS_CONFIG`.
+    pub config: Option<PathBuf>,
+    /// `$XDG_CONFIG_HOME`.
+    pub xdg_config_home: Option<PathBuf>,
     /// `$AEGIS_WORK_DIR`.
     pub work_dir: Option<PathBuf>,
     /// `$HOME`.
@@ -48,6 +52,8 @@ impl Surroundings {
             state_dir: variable("AEGIS_STATE_DIR"),
             xdg_state_home: variable("XDG_STATE_HOME"),
             xdg_runtime_dir: variable("XDG_RUNTIME_DIR"),
+            config: variable("AEGIS_CONFIG"),
+            xdg_config_home: variable("XDG_CONFIG_HOME"),
             work_dir: variable("AEGIS_WORK_DIR"),
             home: variable("HOME"),
             run: PathBuf::from("/run/aegis"),

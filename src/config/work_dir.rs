@@ -50,6 +50,8 @@ mod tests {
             state_dir: Some("/srv/state".into()),
             xdg_state_home: None,
             xdg_runtime_dir: None,
+            config: None,
+            xdg_config_home: None,
             work_dir: work_dir.map(PathBuf::from),
             home: Some(PathBuf::from("/home/alice")),
             run: PathBuf::from("/run/aegis"),

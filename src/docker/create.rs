@@ -4,6 +4,7 @@
 //! inspection can be compared field by field.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount,
@@ -61,9 +62,7 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         group_add: Some(Vec::new()),
         cap_add: Some(Vec::new()),
         cap_drop: Some(vec!["ALL".to_owned()]),
-        mounts: Some(
-            spec.binds.iter().map(bind).chain(spec.workspace.iter().map(|it| volume(it, spec))).collect(),
-        ),
+        mounts: Some(mounts(spec)),
         tmpfs: Some(spec.tmpfs.iter().map(|it| (it.point.clone(), tmpfs_options(it, spec))).collect()),
         log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: Some(HashMap::new()) }),
         network_mode: Some("none".to_owned()),
@@ -111,10 +110,19 @@ fn ulimits(spec: &ContainerSpec) -> Vec<ResourcesUlimits> {
     ]
 }
 
-fn bind(bind: &crate::container::Bind) -> Mount {
+fn mounts(spec: &ContainerSpec) -> Vec<Mount> {
+    let mut mounts: Vec<Mount> = spec.binds.iter().map(|it| bind(&it.source, &it.target)).collect();
+    for bundle in &spec.bundle {
+        mounts.extend(bundle.targets.iter().map(|it| bind(&bundle.source, it)));
+    }
+    mounts.extend(spec.workspace.iter().map(|it| volume(it, spec)));
+    mounts
+}
+
+fn bind(source: &Path, target: &str) -> Mount {
     Mount {
-        target: Some(bind.target.clone()),
-        source: Some(bind.source.to_string_lossy().into_owned()),
+        target: Some(target.to_owned()),
+        source: Some(source.to_string_lossy().into_owned()),
         typ: Some(MountType::BIND),
         read_only: Some(true),
         bind_options: Some(MountBindOptions {

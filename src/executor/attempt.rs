@@ -11,7 +11,9 @@ use crate::container::{Engine, ImageFacts};
 use crate::executor::changes_out::{ChangesOut, changes_out};
 use crate::executor::control::{self, Control};
 use crate::executor::disk::{Seen, Watch, Watched};
+use crate::executor::egress::Egress;
 use crate::executor::exposure::{self, Scanner};
+use crate::executor::ledger::Ledger;
 use crate::executor::meter::Meter;
 use crate::executor::outputs_out::{COLLECT_TIME_MAX, Taker, collect};
 use crate::executor::request::{self, MAIN};
@@ -22,6 +24,8 @@ use crate::executor::streams::{self, HostEnds, Kept, Pumps, Sinks};
 use crate::executor::unreleased::{Unreleased, io_failed, told, unexpected};
 use crate::executor::verdict::{self, Ended};
 use crate::executor::workspace_in::{self, Content, send_workspace};
+use crate::gateway::link::{Link, LinkError};
+use crate::gateway::wire::Begin;
 use crate::policy::Admitted;
 use crate::record::{End, Fence, OutputCounts, Phase, Record, RecordError, Transition};
 use crate::sandbox::channel::{ChannelError, Receiver};
@@ -75,6 +79,10 @@ pub struct Attempt<'a> {
     pub begun: Instant,
     /// Told of each phase as it begins, for people who wait.
     pub progress: &'a (dyn Fn(Phase) + Sync),
+    /// What its gateway is told; `None` where policy has no way out.
+    pub egress: Option<Begin>,
+    /// Told what a person should know of the way out, a line each.
+    pub tell: &'a (dyn Fn(&str) + Sync),
 }
 
 /// Runs the attempt and records its end. `Err` means that the books could not be kept.
@@ -94,8 +102,9 @@ pub async fn run_attempt<E: Engine, R: Record>(
         let delta = attempt.delta.take();
         workspace_in::read(plan, delta, attempt.messages.take())
     });
+    let gateway = start_gateway(attempt.egress.take());
     let create = starting::create(engine, attempt.place, attempt.admitted, attempt.image);
-    let (accepted, created) = tokio::join!(accepted, create);
+    let (accepted, created, gateway) = tokio::join!(accepted, create, gateway);
     timings.ended(Phase::Create);
     let (fence, created) = match (accepted, created) {
         (Ok((fence, Transition::Applied)), created) => (fence, created),
@@ -110,13 +119,20 @@ pub async fn run_attempt<E: Engine, R: Record>(
         }
         (Err(error), Err(_)) => return Err(error),
     };
+    let (created, gateway) = match (created, gateway) {
+        (Ok(unused), Some(Err(error))) => {
+            starting::discard(engine, unused).await;
+            (Err(starting::ungated(&error)), None)
+        }
+        (created, gateway) => (created, gateway.and_then(Result::ok)),
+    };
     let standing = match created {
         Ok(created) => starting::prove(engine, record, fence, attempt.admitted, created, &mut timings).await,
         Err(not) => Err(not),
     };
     let (mut end, attestation) = match standing {
         Ok(mut standing) => {
-            let sandbox = (&mut standing, content);
+            let sandbox = (&mut standing, content, gateway);
             let end = in_sandbox(engine, record, fence, &mut attempt, sandbox, &mut timings).await?;
             (end, None)
         }
@@ -139,14 +155,18 @@ async fn in_sandbox<E: Engine, R: Record>(
     record: &R,
     fence: Fence,
     attempt: &mut Attempt<'_>,
-    (standing, content): (&mut Standing, Option<Content>),
+    (standing, content, gateway): (&mut Standing, Option<Content>, Option<Link>),
     timings: &mut Timings,
 ) -> Result<End, RecordError> {
     let meter = Arc::new(Meter::new(attempt.admitted.policy().resources.output_bytes));
     let tap = attempt.sinks.tap.clone();
-    let mut end = match released(record, fence, attempt, (standing, content), timings, &meter).await {
+    let ledger = Ledger::new(fence.run, record, attempt.tell);
+    let mut egress = gateway.map(|link| Egress::new(link, ledger));
+    let way = (&mut *standing, content, egress.as_mut());
+    let mut end = match released(record, fence, attempt, way, timings, &meter).await {
         Ok(released) => {
-            run_to_end(engine, record, fence, attempt, standing, released, timings, &meter).await?
+            let way = (standing, egress.as_mut());
+            run_to_end(engine, record, fence, attempt, way, released, timings, &meter).await?
         }
         Err(Unreleased::Outcome(outcome)) => {
             destroy(engine, standing).await;
@@ -161,6 +181,9 @@ async fn in_sandbox<E: Engine, R: Record>(
             return Err(error);
         }
     };
+    if let Some(egress) = egress {
+        end.network = Some(egress.finish().await?);
+    }
     let (stdout_bytes, stderr_bytes) = meter.shown();
     end.output = OutputCounts {
         stdout_bytes,
@@ -168,6 +191,14 @@ async fn in_sandbox<E: Engine, R: Record>(
         log_truncated: tap.ended() == Kept::Truncated || meter.exceeded(),
     };
     Ok(end)
+}
+
+/// Starts the gateway of a run that has a way out.
+async fn start_gateway(begin: Option<Begin>) -> Option<Result<Link, LinkError>> {
+    match begin {
+        Some(begin) => Some(Link::start(begin).await),
+        None => None,
+    }
 }
 
 /// A task that runs.
@@ -181,7 +212,7 @@ async fn released<R: Record>(
     record: &R,
     fence: Fence,
     attempt: &mut Attempt<'_>,
-    (standing, content): (&mut Standing, Option<Content>),
+    (standing, content, egress): (&mut Standing, Option<Content>, Option<&mut Egress<'_>>),
     timings: &mut Timings,
     meter: &Arc<Meter>,
 ) -> Result<Released, Unreleased> {
@@ -201,6 +232,9 @@ async fn released<R: Record>(
         return Err(Unreleased::Outcome(Outcome::Cancelled(by)));
     }
     timings.ended(Phase::Workspace);
+    if let Some(egress) = egress {
+        egress.open(&standing.sender, &mut standing.receiver).await?;
+    }
     let mut sinks = std::mem::replace(&mut attempt.sinks, Sinks::nowhere());
     sinks.redactor = attempt.secrets.redactor.clone();
     if record.release(fence, &standing.attestation, now_ms()).await? == Transition::Superseded {
@@ -213,7 +247,8 @@ async fn released<R: Record>(
         }
         Stdio::Terminal { .. } => (None, None),
     };
-    let mut environment = request::environment(attempt.image, attempt.task, attempt.stdio);
+    let mut environment =
+        request::environment(attempt.image, attempt.task, attempt.stdio, &attempt.place.variables);
     variables_in(&attempt.secrets.given, &mut environment)?;
     files_in(&attempt.secrets.given, standing).await?;
     // Inside it is; here it is needed no more.
@@ -273,7 +308,7 @@ async fn run_to_end<E: Engine, R: Record>(
     record: &R,
     fence: Fence,
     attempt: &mut Attempt<'_>,
-    standing: &mut Standing,
+    (standing, egress): (&mut Standing, Option<&mut Egress<'_>>),
     released: Released,
     timings: &mut Timings,
     meter: &Arc<Meter>,
@@ -287,6 +322,7 @@ async fn run_to_end<E: Engine, R: Record>(
         control: &mut attempt.control,
         meter,
         disk: gauge.as_deref(),
+        egress,
         environment: &released.environment,
         workdir: attempt.task.workdir.as_deref().unwrap_or(WORKSPACE),
         grace_ms: attempt.grace_ms,
@@ -372,7 +408,9 @@ async fn collect_and_end(
     }
     if let Some(changes) = attempt.changes.take() {
         (attempt.progress)(Phase::Outputs);
-        let (counts, exposures) = changes_out(changes, standing, Scanner::new(redactor)).await;
+        let settled_ns = attempt.place.base.as_ref().map(|it| it.settled_ns);
+        let scanner = Scanner::new(redactor);
+        let (counts, exposures) = changes_out(changes, settled_ns, standing, scanner).await;
         end.changes = Some(counts);
         end.exposures.extend(exposures);
     }

@@ -104,8 +104,10 @@ pub(super) async fn collect(
             | Reply::PutDone { .. }
             | Reply::FileContent { .. }
             | Reply::FileWritten { .. }
-            | Reply::Gone(_)
+            | Reply::Met(_)
             | Reply::Compared { .. }
+            | Reply::Listening { .. }
+            | Reply::Dialled { .. }
             | Reply::Bye { .. } => return Err("init sent what nobody asked for".to_owned()),
         }
     }

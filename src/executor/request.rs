@@ -14,12 +14,17 @@ pub const MAIN: u32 = 0;
 pub const TERM_DEFAULT: &str = "xterm-256color";
 
 /// The environment of a task's command.
-pub fn environment(image: &ImageFacts, task: &TaskSpec, stdio: Stdio) -> Vec<String> {
+pub fn environment(
+    image: &ImageFacts,
+    task: &TaskSpec,
+    stdio: Stdio,
+    variables: &[(String, String)],
+) -> Vec<String> {
     let terminal = match stdio {
         Stdio::Pipes => None,
         Stdio::Terminal { .. } => Some(TERM_DEFAULT),
     };
-    let place = Place { home: HOME, hostname: HOSTNAME, terminal };
+    let place = Place { home: HOME, hostname: HOSTNAME, terminal, variables };
     environment::environment(&image.environment, place, &task.environment)
 }
 

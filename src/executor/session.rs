@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::executor::control::{Control, ExecEvent, ExecOrder, ExecStdio};
 use crate::executor::disk::Gauge;
+use crate::executor::egress::{Due, Egress};
 use crate::executor::meter::Meter;
 use crate::executor::request::MAIN;
 use crate::sandbox::channel::{ChannelError, Received, Receiver, Sender};
@@ -45,7 +46,7 @@ pub enum MainEnd {
 
 /// What the loop works with.
 #[derive(Debug)]
-pub struct Session<'a> {
+pub struct Session<'a, 'b> {
     /// To init.
     pub sender: &'a Sender,
     /// From init.
@@ -56,6 +57,8 @@ pub struct Session<'a> {
     pub meter: &'a Arc<Meter>,
     /// What tells that a workspace on disk is too large.
     pub disk: Option<&'a Gauge>,
+    /// The way out, where policy has one.
+    pub egress: Option<&'a mut Egress<'b>>,
     /// The environment of the task's command, the ground of further ones.
     pub environment: &'a [String],
     /// The task's working directory.
@@ -88,12 +91,23 @@ enum Event {
     Control(Option<Control>),
     LimitPassed,
     Interrupted,
+    Egress(Due),
     Overdue,
 }
 
-impl Session<'_> {
+impl Session<'_, '_> {
     /// Runs until the task's own command has ended.
     pub async fn run(&mut self) -> MainEnd {
+        let end = self.until_end().await;
+        if let (MainEnd::Exited { .. }, Some(egress)) = (&end, self.egress.as_deref_mut())
+            && let Err(error) = egress.settle(self.receiver).await
+        {
+            return MainEnd::ConnectionLost(error);
+        }
+        end
+    }
+
+    async fn until_end(&mut self) -> MainEnd {
         let overdue = Instant::now() + Duration::from_millis(self.timeout_ms + self.grace_ms) + HOST_SLACK;
         let mut control_open = true;
         loop {
@@ -104,6 +118,7 @@ impl Session<'_> {
                 () = meter.passed.notified() => Event::LimitPassed,
                 () = disk_passed(self.disk) => Event::LimitPassed,
                 () = meter.interrupted.notified() => Event::Interrupted,
+                due = egress_due(self.egress.as_deref_mut()) => Event::Egress(due),
                 () = tokio::time::sleep_until(overdue) => Event::Overdue,
             };
             let decided = match event {
@@ -116,6 +131,7 @@ impl Session<'_> {
                 Event::Control(Some(wish)) => self.wish(wish).await,
                 Event::LimitPassed => self.stop(MAIN, 0).await,
                 Event::Interrupted => self.cancel(Cancellation::Interrupt).await,
+                Event::Egress(due) => self.attend_egress(due).await,
                 Event::Overdue => Some(MainEnd::Overdue),
             };
             if let Some(end) = decided {
@@ -145,14 +161,24 @@ impl Session<'_> {
                 self.tell(exec, ExecEvent::StartFailed { exit_code: exit_code.get(), message });
                 self.execs.remove(&exec);
             }
+            Reply::Listening { .. } => return self.listening(received).await,
             // Nothing else was asked for; an init that says it is not ours any more, and its sandbox ends with it.
-            _ => {
-                return Some(MainEnd::ConnectionLost(ChannelError::Frame(
-                    aegis_init::frame::FrameError::Payload,
-                )));
-            }
+            _ => return Some(unasked()),
         }
         None
+    }
+
+    async fn listening(&mut self, received: Received) -> Option<MainEnd> {
+        let taken = match self.egress.as_deref_mut() {
+            Some(egress) => egress.answered(received).await,
+            None => false,
+        };
+        if taken { None } else { Some(unasked()) }
+    }
+
+    async fn attend_egress(&mut self, due: Due) -> Option<MainEnd> {
+        let egress = self.egress.as_deref_mut()?;
+        egress.attend(due, self.sender).await.err().map(MainEnd::ConnectionLost)
     }
 
     async fn wish(&mut self, wish: Control) -> Option<MainEnd> {
@@ -256,6 +282,19 @@ impl Session<'_> {
             variables.push(format!("{name}={value}"));
         }
         variables.into_iter().map(|it| ByteBuf::from(it.into_bytes())).collect()
+    }
+}
+
+/// Init said what nobody asked for.
+fn unasked() -> MainEnd {
+    MainEnd::ConnectionLost(ChannelError::Frame(aegis_init::frame::FrameError::Payload))
+}
+
+/// What is to be done about the way out; never anything where there is none.
+async fn egress_due(egress: Option<&mut Egress<'_>>) -> Due {
+    match egress {
+        Some(egress) => egress.due().await,
+        None => std::future::pending().await,
     }
 }
 

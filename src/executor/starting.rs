@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::container::{ContainerSpec, Engine, EngineError, ImageFacts, WorkspaceVolume};
 use crate::executor::disk::has_room;
+use crate::gateway::link::LinkError;
 use crate::policy::{Admitted, WorkspaceMedium};
 use crate::record::{Fence, Phase, Record, RecordError, Transition};
 use crate::sandbox::attestation::json::AttestationReport;
@@ -44,6 +45,10 @@ pub struct Place {
     pub instance: String,
     /// Open files that this host grants at the most.
     pub nofile_max: u64,
+    /// The authorities that the sandbox trusts, PEM, where its gateway ends TLS.
+    pub bundle: Option<String>,
+    /// Variables of ours for the task's command.
+    pub variables: Vec<(String, String)>,
     /// The user id inside, where the engine maps user ids; else each slot has its own.
     pub mapped_uid: Option<u32>,
 }
@@ -271,6 +276,8 @@ fn spec_for(
     filter: &Filter,
 ) -> Result<ContainerSpec, NotStanding> {
     let inner = slot.inner_directory();
+    let bundle = place.bundle.as_ref().map(|it| slot.put_bundle(it)).transpose();
+    let bundle = bundle.map_err(|it| unstarted_slot(&it))?;
     let (masked, read_only) = (masks::masked_paths(outside::cpus()), masks::readonly_paths());
     let shape = Shape {
         policy: admitted.policy(),
@@ -280,6 +287,7 @@ fn spec_for(
         slot: slot.number,
         uid: user(place, slot),
         slot_directory: &inner,
+        bundle: bundle.as_ref(),
         workspace,
         runtime: admitted.runtime(),
         seccomp: filter.document(),
@@ -334,6 +342,11 @@ async fn destroyed<E: Engine>(engine: &E, container: &str, not: NotStanding) -> 
 /// What an attempt ends with whose run belongs to another by now.
 pub(super) fn superseded() -> NotStanding {
     ended(Outcome::Lost { reason: LostReason::Owner })
+}
+
+/// What an attempt ends with whose gateway could not be started.
+pub(super) fn ungated(error: &LinkError) -> NotStanding {
+    infrastructure(&error.to_string(), &causes(error))
 }
 
 fn ended(outcome: Outcome) -> NotStanding {

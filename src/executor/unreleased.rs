@@ -1,5 +1,6 @@
 //! Why a proven sandbox did not come to run its command, and errors as one line of words.
 
+use crate::executor::egress::EgressError;
 use crate::record::RecordError;
 use crate::sandbox::channel::ChannelError;
 use crate::task::Outcome;
@@ -24,6 +25,15 @@ impl From<ChannelError> for Unreleased {
 impl From<RecordError> for Unreleased {
     fn from(error: RecordError) -> Self {
         Self::Books(error)
+    }
+}
+
+impl From<EgressError> for Unreleased {
+    fn from(error: EgressError) -> Self {
+        match error {
+            EgressError::Channel(error) => Self::Lost(error),
+            EgressError::Gone | EgressError::Late | EgressError::Unasked => infrastructure(told(&error)),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! [`Admitted`], and only [`admit`] makes one; at start it is called again, so that a policy tightened meanwhile wins.
 
 mod image;
+mod publish;
 mod runtime;
 mod secret;
 
@@ -60,6 +61,7 @@ pub fn judge(task: &TaskSpec, resolved: &Resolved, runtime: &str) -> Vec<Denial>
     denials.extend(image::unlisted(&task.image, resolved));
     denials.extend(runtime::unaccepted(runtime, resolved));
     denials.extend(secret::unnamed(&task.include_secrets, resolved));
+    denials.extend(publish::unlisted(&task.publish, resolved));
     denials.extend(secret::ungranted(&task.secrets, resolved));
     let medium = resolved.policy.filesystem.workspace;
     if medium == WorkspaceMedium::None && task.workspace != WorkspaceSource::None {

@@ -37,9 +37,18 @@ impl fmt::Display for Setting {
                 }
                 Unit::Cpus | Unit::Count => out.write_str(&amount.display(*value)),
             },
-            Self::Ptrace(value) | Self::RequireDigest(value) => write!(out, "{value}"),
+            Self::Ptrace(value) | Self::EgressAudit(value) | Self::RequireDigest(value) => {
+                write!(out, "{value}")
+            }
             Self::Workspace(value) => write!(out, "\"{}\"", value.word()),
             Self::Egress(value) => write!(out, "\"{}\"", value.word()),
+            Self::EgressPorts(ports) => {
+                let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+                write!(out, "[{}]", ports.join(", "))
+            }
+            Self::NetworkAllow(allow) => write!(out, "{allow}"),
+            Self::NetworkDeny(denied) => write!(out, "{denied}"),
+            Self::Publish(ports) => write!(out, "{ports}"),
             Self::Pull(value) => write!(out, "\"{}\"", value.word()),
             Self::Allow(sets) => out.write_str(&conjunction(sets)),
             Self::Pins(pins) => {
@@ -93,7 +102,7 @@ mod tests {
     #[test]
     fn the_digest_of_strict_is_known() {
         let strict = shipped("strict").expect("strict").policy;
-        insta::assert_snapshot!(digest(&strict), @"68b00d5a16f63347b32b954f32b0304b802bfc8a047a2a572a70c758b78b7179");
+        insta::assert_snapshot!(digest(&strict), @"badcb5fa4d0d71fa4d53383a67cda2b4d8bae11658b92d4cecf876e73c025d3f");
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The policy that nothing may exceed.
 //!
 //! Without a file it is the default ceiling of a local user: three quarters of each amount the host has, all of its
-//! CPUs, no egress, a workspace on disk and tracing (what `ci` asks for), any image, any runtime by name, any secret that a
-//! policy names. An operator's file replaces it key by key: a key that is written
-//! decides, above or below the default, and a key that is absent has the default ceiling's value. So a file of one line
-//! bounds one thing and nothing becomes unbounded by leaving it out.
+//! CPUs, any public name by rules that a flag or a policy writes, a workspace on disk and tracing (what `ci` asks for), any
+//! image, any runtime by name, any secret that a policy names. An operator's file replaces it key by key: a key that is
+//! written decides, above or below the default, and a key that is absent has the default ceiling's value. So a file of one
+//! line bounds one thing and nothing becomes unbounded by leaving it out. Where it permits `public`, it permits rules for
+//! every name at the same ports.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +15,10 @@ use crate::policy::amount::Amount;
 use crate::policy::document::{self, DocumentError, Kind};
 use crate::policy::field::{Field, Setting};
 use crate::policy::lattice::ANY_RUNTIME;
+use crate::policy::network::host::HostPattern;
+use crate::policy::network::port::{HTTP, HTTPS, PortPattern};
+use crate::policy::network::reach::CredentialPattern;
+use crate::policy::network::{Allow, Rule, Transport, Union};
 use crate::policy::{
     Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, SecretOutputs, Secrets,
     WorkspaceMedium,
@@ -63,7 +68,8 @@ impl Ceiling {
         {
             base.resources.nofile_soft = base.resources.nofile_soft.min(*hard);
         }
-        let policy = document.over(&base)?;
+        let mut policy = document.over(&base)?;
+        policy.network.allow = with_public(&policy.network);
         Ok(Self { policy, file: Some((document.file, document.settings.into_keys().collect())) })
     }
 
@@ -85,14 +91,24 @@ impl Ceiling {
                 format!("the ceiling ({file}, which the operator of this host writes)")
             }
             Some((file, _)) => format!(
-                "the default ceiling: three quarters of this host ({file}, which the operator of this host writes, does \
-                 not set `{}`)",
+                "the default ceiling: {} ({file}, which the operator of this host writes, does not set `{}`)",
+                share_of(field),
                 field.key().path
             ),
             None => format!(
-                "the default ceiling of a local user: three quarters of this host (its operator can write {CEILING_PATH})"
+                "the default ceiling of a local user: {} (its operator can write {CEILING_PATH})",
+                share_of(field)
             ),
         }
+    }
+}
+
+/// What the default ceiling is, for a field.
+fn share_of(field: Field) -> &'static str {
+    if field.key().path.starts_with("network.") {
+        "public names by rules"
+    } else {
+        "three quarters of this host"
     }
 }
 
@@ -127,7 +143,7 @@ fn default_ceiling(host: &HostAmounts) -> Policy {
             depth: most(Amount::CollectedDepth),
             secrets: SecretOutputs::Report,
         },
-        network: Network { egress: Egress::None },
+        network: default_network(),
         images: Images {
             pull: Pull::Always,
             allow: BTreeSet::new(),
@@ -141,6 +157,32 @@ fn default_ceiling(host: &HostAmounts) -> Policy {
             environment: BTreeSet::from([ANY_NAME.to_owned()]),
         },
     }
+}
+
+/// Any public name by rules, with any credential that the operator's configuration has; no `public`, nothing private.
+fn default_network() -> Network {
+    let any = Rule {
+        transport: Transport::Opaque,
+        ports: vec![PortPattern::Any],
+        credential: Some(CredentialPattern::Any),
+        ..Rule::pass_through(HostPattern::Any, HTTPS)
+    };
+    Network {
+        egress: Egress::Rules,
+        ports: BTreeSet::from([HTTP, HTTPS]),
+        allow: Allow::of(&[any]),
+        publish: Union::of([PortPattern::Any]),
+        ..Network::none()
+    }
+}
+
+/// What an operator who permits `public` permits: any public name, and so each of them by a rule.
+fn with_public(network: &Network) -> Allow {
+    let mut rules = Vec::new();
+    if network.egress == Egress::Public {
+        rules.extend(network.ports.iter().map(|port| Rule::pass_through(HostPattern::Any, *port)));
+    }
+    network.allow.join(&Allow::of(&rules))
 }
 
 /// Three quarters, whole mebibytes where there are any, so that a message can be typed back.
@@ -198,6 +240,14 @@ pub(crate) mod tests {
             policy.resources.nofile_soft = 512;
             policy.resources.nofile_hard = 512;
         });
+    }
+
+    #[test]
+    fn the_default_reaches_any_public_name_by_rules_and_nothing_else() {
+        let network = Ceiling::of_host(&HOST).policy.network;
+        assert_eq!((network.egress, network.audit), (Egress::Rules, false));
+        let rules = "[{ host = \"*\", ports = \"*\", credential = \"*\", opaque = true }]";
+        assert_eq!(network.allow.to_string(), rules);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! come from the one table in `field`; there is no key that is accepted and ignored. A ceiling is written with the same
 //! keys and extends nothing.
 
+pub mod egress;
 pub mod guard;
 pub mod mistake;
 mod nearest;
@@ -90,6 +91,7 @@ impl Document {
         for (setting, _) in self.settings.values() {
             setting.apply(&mut policy);
         }
+        self.reached(&policy)?;
         let (soft, hard) = (policy.resources.nofile_soft, policy.resources.nofile_hard);
         if soft <= hard {
             return Ok(policy);
@@ -101,6 +103,31 @@ impl Document {
             "`resources.nofile_soft` ({soft}) is above `resources.nofile_hard` ({hard}), one of them inherited: write both"
         );
         Err(DocumentError { file: self.file.clone(), mistakes: vec![Mistake { place, message }], more: 0 })
+    }
+}
+
+impl Document {
+    /// Refuses rules that would say nothing, since nothing is reached.
+    fn reached(&self, policy: &Policy) -> Result<(), DocumentError> {
+        if policy.network.has_egress() {
+            return Ok(());
+        }
+        let says = |field: &Field| match self.settings.get(field)? {
+            (Setting::NetworkAllow(allow), place) => (!allow.is_empty()).then_some(*place),
+            (Setting::EgressAudit(audit), place) => audit.then_some(*place),
+            (_, _) => None,
+        };
+        for field in [Field::NetworkAllow, Field::EgressAudit] {
+            if let Some(place) = says(&field) {
+                let path = field.key().path;
+                let message = format!(
+                    "`{path}` says nothing where `network.egress` is \"none\": write `egress = \"rules\"` in [network]"
+                );
+                let mistakes = vec![Mistake { place: Some(place), message }];
+                return Err(DocumentError { file: self.file.clone(), mistakes, more: 0 });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -148,7 +175,7 @@ impl Reader {
     }
 
     fn field(&mut self, field: Field, value: &Spanned<DeValue<'_>>) {
-        match value::read(field, value) {
+        match value::read(field, self.kind, value) {
             Ok(setting) => {
                 self.settings.insert(field, (setting, value.span().start));
             }

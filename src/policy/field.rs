@@ -4,6 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::policy::amount::{Amount, Unit};
+use crate::policy::document::egress::{DENY_KEYS, RULE_KEYS};
+use crate::policy::network::port::PortPattern;
+use crate::policy::network::{Allow, Denied, Union};
 use crate::policy::{
     Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, SecretOutputs,
     WorkspaceMedium,
@@ -18,6 +21,11 @@ pub enum Field {
     IncludeSecrets,
     Ptrace,
     Egress,
+    EgressPorts,
+    NetworkAllow,
+    NetworkDeny,
+    EgressAudit,
+    Publish,
     Pull,
     Allow,
     RequireDigest,
@@ -37,6 +45,11 @@ pub enum Setting {
     IncludeSecrets(BTreeSet<String>),
     Ptrace(bool),
     Egress(Egress),
+    EgressPorts(BTreeSet<u16>),
+    NetworkAllow(Allow),
+    NetworkDeny(Union<Denied>),
+    EgressAudit(bool),
+    Publish(Union<PortPattern>),
     Pull(Pull),
     Allow(BTreeSet<BTreeSet<String>>),
     RequireDigest(bool),
@@ -59,7 +72,7 @@ pub struct Key {
 }
 
 /// Every field, in the order in which they are shown and hashed.
-pub const FIELDS: [Field; 28] = [
+pub const FIELDS: [Field; 33] = [
     Field::Workspace,
     Field::Amount(Amount::WorkspaceSize),
     Field::Amount(Amount::WorkspaceFiles),
@@ -80,6 +93,11 @@ pub const FIELDS: [Field; 28] = [
     Field::Amount(Amount::CollectedEntries),
     Field::Amount(Amount::CollectedDepth),
     Field::Egress,
+    Field::EgressPorts,
+    Field::NetworkAllow,
+    Field::NetworkDeny,
+    Field::EgressAudit,
+    Field::Publish,
     Field::Pull,
     Field::Allow,
     Field::RequireDigest,
@@ -105,6 +123,29 @@ impl Field {
             ),
             Self::Ptrace => ("process.ptrace", None, "Whether the task's processes may trace each other."),
             Self::Egress => ("network.egress", None, "Which names the task may reach."),
+            Self::EgressPorts => {
+                ("network.ports", None, "The ports of `public`, and of names that `audit` lets pass.")
+            }
+            Self::NetworkAllow => (
+                "network.allow",
+                Some("--allow-net"),
+                "Rules, each a table `[[network.allow]]`: what may be reached under `rules`.",
+            ),
+            Self::NetworkDeny => (
+                "network.deny",
+                None,
+                "Rules, each a table `[[network.deny]]`: what is not reached, whatever allows it.",
+            ),
+            Self::EgressAudit => (
+                "network.audit",
+                Some("--egress-audit"),
+                "Whether every public name passes and is recorded, to learn which rules a task needs.",
+            ),
+            Self::Publish => (
+                "network.publish",
+                None,
+                "Ports of the task that `--publish` may make reachable on the host's loopback.",
+            ),
             Self::Pull => ("images.pull", Some("--pull"), "When the engine may fetch an image."),
             Self::Allow => {
                 ("images.allow", None, "Globs; an image needs one that matches. An empty list allows none.")
@@ -147,10 +188,13 @@ impl Field {
                 };
                 format!("{shape}, {} to {}", amount.display(min), amount.display(max))
             }
-            Self::Ptrace | Self::RequireDigest => "true or false".to_owned(),
+            Self::Ptrace | Self::EgressAudit | Self::RequireDigest => "true or false".to_owned(),
             Self::Workspace => either(&WorkspaceMedium::ALL.map(WorkspaceMedium::word)),
             Self::IncludeSecrets => "a list of globs, from the workspace's root".to_owned(),
             Self::Egress => either(&Egress::ALL.map(Egress::word)),
+            Self::EgressPorts | Self::Publish => "a list of ports, 1 to 65535".to_owned(),
+            Self::NetworkAllow => keys_of(&RULE_KEYS),
+            Self::NetworkDeny => keys_of(&DENY_KEYS),
             Self::Pull => either(&Pull::ALL.map(Pull::word)),
             Self::Allow => "a list of globs".to_owned(),
             Self::Pins => {
@@ -225,12 +269,14 @@ impl WorkspaceMedium {
 
 impl Egress {
     /// Every value.
-    pub const ALL: [Self; 1] = [Self::None];
+    pub const ALL: [Self; 3] = [Self::None, Self::Rules, Self::Public];
 
     /// Its word in a policy file.
     pub fn word(self) -> &'static str {
         match self {
             Self::None => "none",
+            Self::Rules => "rules",
+            Self::Public => "public",
         }
     }
 }
@@ -262,6 +308,11 @@ impl Pull {
     }
 }
 
+fn keys_of(keys: &[(&str, &str)]) -> String {
+    let keys: Vec<String> = keys.iter().map(|(key, _)| format!("`{key}`")).collect();
+    format!("a list of tables with the keys {}", keys.join(", "))
+}
+
 fn either(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|it| format!("\"{it}\"")).collect();
     quoted.join(" or ")
@@ -276,6 +327,11 @@ impl Setting {
             Self::IncludeSecrets(_) => Field::IncludeSecrets,
             Self::Ptrace(_) => Field::Ptrace,
             Self::Egress(_) => Field::Egress,
+            Self::EgressPorts(_) => Field::EgressPorts,
+            Self::NetworkAllow(_) => Field::NetworkAllow,
+            Self::NetworkDeny(_) => Field::NetworkDeny,
+            Self::EgressAudit(_) => Field::EgressAudit,
+            Self::Publish(_) => Field::Publish,
             Self::Pull(_) => Field::Pull,
             Self::Allow(_) => Field::Allow,
             Self::RequireDigest(_) => Field::RequireDigest,
@@ -295,6 +351,11 @@ impl Setting {
             Self::IncludeSecrets(globs) => policy.filesystem.include_secrets = globs.clone(),
             Self::Ptrace(allowed) => policy.process.ptrace = *allowed,
             Self::Egress(egress) => policy.network.egress = *egress,
+            Self::EgressPorts(ports) => policy.network.ports = ports.clone(),
+            Self::NetworkAllow(allow) => policy.network.allow = allow.clone(),
+            Self::NetworkDeny(denied) => policy.network.deny = denied.clone(),
+            Self::EgressAudit(audit) => policy.network.audit = *audit,
+            Self::Publish(ports) => policy.network.publish = ports.clone(),
             Self::Pull(pull) => policy.images.pull = *pull,
             Self::Allow(sets) => policy.images.allow = sets.clone(),
             Self::RequireDigest(required) => policy.images.require_digest = *required,
@@ -316,6 +377,11 @@ impl Setting {
             | Self::IncludeSecrets(_)
             | Self::Ptrace(_)
             | Self::Egress(_)
+            | Self::EgressPorts(_)
+            | Self::NetworkAllow(_)
+            | Self::NetworkDeny(_)
+            | Self::EgressAudit(_)
+            | Self::Publish(_)
             | Self::Allow(_)
             | Self::RequireDigest(_)
             | Self::Pins(_)
@@ -351,8 +417,8 @@ impl Policy {
             wall_time_ms,
             output_bytes,
         } = resources;
+        let Network { egress, ports, allow: reach, deny, audit, publish } = network;
         let Outputs { bytes, entries, depth, secrets: secret_outputs } = outputs;
-        let Network { egress } = network;
         let Images { pull, allow, require_digest, pins } = images;
         [
             Setting::Workspace(*workspace),
@@ -375,6 +441,11 @@ impl Policy {
             Setting::Amount(Amount::CollectedEntries, *entries),
             Setting::Amount(Amount::CollectedDepth, *depth),
             Setting::Egress(*egress),
+            Setting::EgressPorts(ports.clone()),
+            Setting::NetworkAllow(reach.clone()),
+            Setting::NetworkDeny(deny.clone()),
+            Setting::EgressAudit(*audit),
+            Setting::Publish(publish.clone()),
             Setting::Pull(*pull),
             Setting::Allow(allow.clone()),
             Setting::RequireDigest(*require_digest),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::intake::secret_name::ANY_NAME;
 use crate::intake::secret_path::ANY_SECRET;
 use crate::policy::{
-    Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, SecretOutputs, Secrets,
+    Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, SecretOutputs, Secrets,
     WorkspaceMedium,
 };
 
@@ -25,7 +25,7 @@ pub fn meet(left: &Policy, right: &Policy) -> Policy {
             depth: left.outputs.depth.min(right.outputs.depth),
             secrets: left.outputs.secrets.min(right.outputs.secrets),
         },
-        network: Network { egress: left.network.egress.min(right.network.egress) },
+        network: left.network.meet(&right.network),
         images: meet_images(&left.images, &right.images),
         runtimes: meet_names(&left.runtimes, &right.runtimes, ANY_RUNTIME),
         secrets: Secrets {
@@ -43,7 +43,7 @@ pub fn le(left: &Policy, right: &Policy) -> bool {
         && left.outputs.bytes <= right.outputs.bytes
         && left.outputs.entries <= right.outputs.entries
         && left.outputs.depth <= right.outputs.depth
-        && left.network.egress <= right.network.egress
+        && left.network.le(&right.network)
         && le_images(&left.images, &right.images)
         && le_names(&left.runtimes, &right.runtimes, ANY_RUNTIME)
         && left.outputs.secrets <= right.outputs.secrets
@@ -75,7 +75,7 @@ pub fn bottom() -> Policy {
             output_bytes: 0,
         },
         outputs: Outputs { bytes: 0, entries: 0, depth: 0, secrets: SecretOutputs::Block },
-        network: Network { egress: Egress::None },
+        network: Network::none(),
         images: Images {
             pull: Pull::Never,
             allow: BTreeSet::from([BTreeSet::new()]),
@@ -193,6 +193,8 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::policy::network::Union;
+    use crate::policy::network::model::networks;
 
     fn names() -> impl Strategy<Value = BTreeSet<String>> {
         btree_set(prop::sample::select(vec!["runc", "crun", "kata", "*"]).prop_map(str::to_owned), 0..4)
@@ -246,23 +248,28 @@ pub(crate) mod tests {
 
     /// Policies with few values per field, so that two of them often agree in some.
     pub(crate) fn policies() -> impl Strategy<Value = Policy> {
-        let secrets = (granted(), granted(), prop::sample::select(SecretOutputs::ALL.to_vec()));
-        (filesystem(), any::<bool>(), resources(), prop::array::uniform3(0..4u64), images(), names(), secrets)
-            .prop_map(|(filesystem, ptrace, resources, outputs, images, runtimes, secrets)| Policy {
-                filesystem,
-                process: Process { ptrace },
-                resources,
-                outputs: Outputs {
-                    bytes: outputs[0],
-                    entries: outputs[1],
-                    depth: outputs[2],
-                    secrets: secrets.2,
-                },
-                network: Network { egress: Egress::None },
-                images,
-                runtimes,
-                secrets: Secrets { files: secrets.0, environment: secrets.1 },
-            })
+        let outputs = (prop::array::uniform3(0..4u64), prop::sample::select(SecretOutputs::ALL.to_vec()));
+        let secrets = (granted(), granted());
+        let sides = (networks(), images(), names(), secrets);
+        (filesystem(), any::<bool>(), resources(), outputs, sides).prop_map(
+            |(filesystem, ptrace, resources, (outputs, exposed), (network, images, runtimes, secrets))| {
+                Policy {
+                    filesystem,
+                    process: Process { ptrace },
+                    resources,
+                    outputs: Outputs {
+                        bytes: outputs[0],
+                        entries: outputs[1],
+                        depth: outputs[2],
+                        secrets: exposed,
+                    },
+                    network,
+                    images,
+                    runtimes,
+                    secrets: Secrets { files: secrets.0, environment: secrets.1 },
+                }
+            },
+        )
     }
 
     proptest! {
@@ -313,6 +320,7 @@ pub(crate) mod tests {
         #[test]
         fn bottom_with_its_demands_is_below_everything_that_pins_nothing(mut a in policies()) {
             a.images.pins.clear();
+            a.network.deny = Union::EMPTY;
             a.images.allow = BTreeSet::new();
             prop_assert!(le(&bottom(), &a));
         }

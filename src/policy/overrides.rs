@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::policy::Pull;
 use crate::policy::amount::Amount;
-use crate::policy::field::Setting;
+use crate::policy::field::{Field, Setting};
+use crate::policy::network::{Allow, Rule};
+use crate::policy::{Egress, Policy, Pull};
 
 /// The flags that were given; `None` asks for nothing. Amounts are read with [`Amount::parse`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,10 @@ pub struct Overrides {
     pub pull: Option<Pull>,
     /// `--runtime`: this one, and no other
     pub runtime: Option<String>,
+    /// `--allow-net`: beside what the policy allows
+    pub allow_net: Vec<Rule>,
+    /// `--egress-audit`
+    pub egress_audit: bool,
 }
 
 impl Overrides {
@@ -41,10 +46,12 @@ impl Overrides {
         wall_time_ms: None,
         pull: None,
         runtime: None,
+        allow_net: Vec::new(),
+        egress_audit: false,
     };
 
-    /// What they ask for.
-    pub fn settings(&self) -> Vec<Setting> {
+    /// What they ask for over a policy: rules are added to its own.
+    pub fn settings(&self, policy: &Policy) -> Vec<Setting> {
         let Self {
             memory_bytes,
             cpus_milli,
@@ -55,6 +62,8 @@ impl Overrides {
             wall_time_ms,
             pull,
             runtime,
+            allow_net,
+            egress_audit,
         } = self;
         let amounts = [
             (Amount::Memory, memory_bytes),
@@ -71,6 +80,26 @@ impl Overrides {
         }
         settings.extend(pull.map(Setting::Pull));
         settings.extend(runtime.clone().map(|it| Setting::Runtimes(BTreeSet::from([it]))));
+        let network = &policy.network;
+        if !allow_net.is_empty() {
+            settings.push(Setting::NetworkAllow(network.allow.join(&Allow::of(allow_net))));
+        }
+        if *egress_audit {
+            settings.push(Setting::EgressAudit(true));
+        }
+        if network.egress == Egress::None && (*egress_audit || !allow_net.is_empty()) {
+            settings.push(Setting::Egress(Egress::Rules));
+        }
         settings
+    }
+
+    /// The flag that asks for a field.
+    pub fn flag_of(&self, field: Field) -> &'static str {
+        let key = field.key();
+        match field {
+            Field::Egress if self.allow_net.is_empty() => "--egress-audit",
+            Field::Egress => "--allow-net",
+            _ => key.flag.unwrap_or(key.path),
+        }
     }
 }

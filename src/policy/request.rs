@@ -42,17 +42,18 @@ pub struct Wider {
     pub granted: Setting,
 }
 
-/// What the file comes to: the policy that it names, or the default, and its keys over it. Globs and pins are demands,
-/// and are added to those that hold already.
+/// What the file comes to: the policy that it names, or the default, and its keys over it. Globs, pins and
+/// denials are demands, and are added to those that hold already.
 pub fn requested(request: &Document) -> Result<Chosen, ChoiceError> {
     let base = match &request.extends {
         Some(name) => shipped(name)?,
         None => default_policy()?,
     };
     let mut policy = request.over(&base.policy)?;
-    let joined = meet(&base.policy, &policy).images;
-    policy.images.allow = joined.allow;
-    policy.images.pins = joined.pins;
+    let Policy { images, network, .. } = meet(&base.policy, &policy);
+    policy.images.allow = images.allow;
+    policy.images.pins = images.pins;
+    policy.network.deny = network.deny;
     Ok(Chosen { base: base.base, policy, source: Source::Project(request.clone()) })
 }
 
@@ -122,11 +123,11 @@ fn denial(wider: &Wider, hint: &str) -> Denial {
 
 /// A policy with the flags over it; a flag out of range asks for nothing, and is denied where flags are resolved.
 fn flagged(policy: &Policy, overrides: &Overrides) -> Policy {
-    let mut policy = policy.clone();
-    for setting in overrides.settings() {
-        setting.apply(&mut policy);
+    let mut flagged = policy.clone();
+    for setting in overrides.settings(policy) {
+        setting.apply(&mut flagged);
     }
-    policy
+    flagged
 }
 
 #[cfg(test)]

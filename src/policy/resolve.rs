@@ -5,6 +5,8 @@
 //! host has and reported, whoever asked. Globs of images and pins are demands, not amounts: those of policy and ceiling
 //! all hold, and the image that is asked for is judged by `admit`.
 
+mod network;
+
 use std::collections::BTreeSet;
 
 use crate::policy::Policy;
@@ -13,6 +15,7 @@ use crate::policy::ceiling::{Ceiling, HostAmounts};
 use crate::policy::denial::Denial;
 use crate::policy::field::{Field, Setting};
 use crate::policy::lattice::meet;
+use crate::policy::network::Allow;
 use crate::policy::origin::{Clipped, FieldOrigin, Origin};
 use crate::policy::overrides::Overrides;
 use crate::policy::shipped::Chosen;
@@ -41,8 +44,8 @@ pub fn resolve(chosen: &Chosen, overrides: &Overrides, ceiling: &Ceiling, host: 
     let mut asked = chosen.policy.clone();
     let ceiling = &ceiling.for_medium(asked.filesystem.workspace, host);
     let mut flagged = BTreeSet::new();
-    let mut denials = Vec::new();
-    for setting in overrides.settings() {
+    let mut denials = network::contradictions(overrides, &asked);
+    for setting in overrides.settings(&chosen.policy) {
         match out_of_range(&setting, ceiling) {
             Some(denial) => denials.push(denial),
             None => {
@@ -52,6 +55,11 @@ pub fn resolve(chosen: &Chosen, overrides: &Overrides, ceiling: &Ceiling, host: 
         }
     }
 
+    if let Some(denial) = network::too_many(&asked, ceiling) {
+        denials.push(denial);
+        asked.network.allow = Allow::NOTHING;
+    }
+
     let clamped = clamp(&asked, host);
     let effective = meet(&ceiling.policy, &clamped);
 
@@ -59,8 +67,14 @@ pub fn resolve(chosen: &Chosen, overrides: &Overrides, ceiling: &Ceiling, host: 
     let fields = asked.settings().into_iter().zip(clamped.settings()).zip(effective.settings());
     for ((asked, clamped), effective) in fields {
         let field = effective.field();
-        let asker =
-            if flagged.contains(&field) { Origin::Flag(flag_of(field)) } else { chosen.origin(field) };
+        let asker = if flagged.contains(&field) {
+            Origin::Flag(overrides.flag_of(field))
+        } else {
+            chosen.origin(field)
+        };
+        if let Setting::NetworkAllow(allow) = &asked {
+            denials.extend(network::closed(allow, &asker, ceiling));
+        }
         let value = effective.to_string();
         before.push(FieldOrigin { field, value: asked.to_string(), origin: asker.clone() });
         if effective == asked {
@@ -69,7 +83,8 @@ pub fn resolve(chosen: &Chosen, overrides: &Overrides, ceiling: &Ceiling, host: 
         }
         let by_ceiling = effective != clamped;
         let by = if by_ceiling { ceiling.origin() } else { Origin::Host };
-        if by_ceiling && asker.is_explicit() && !is_demand(field) {
+        let is_asked = asker.is_explicit() || network::must_not_be_lowered(&asked);
+        if by_ceiling && is_asked && !is_demand(field) {
             denials.push(exceeds(&asked, &effective, &asker, ceiling));
         } else if !is_demand(field) {
             clipped.push(Clipped { field, from: asked.to_string(), to: value.clone(), by: by.clone() });
@@ -103,12 +118,16 @@ fn clamp(asked: &Policy, host: &HostAmounts) -> Policy {
 /// Fields that meet by adding demands: more of them is not less of what was asked.
 fn is_demand(field: Field) -> bool {
     match field {
-        Field::Allow | Field::Pins => true,
+        Field::Allow | Field::Pins | Field::NetworkDeny => true,
         Field::Amount(_)
         | Field::Workspace
         | Field::IncludeSecrets
         | Field::Ptrace
         | Field::Egress
+        | Field::EgressPorts
+        | Field::NetworkAllow
+        | Field::EgressAudit
+        | Field::Publish
         | Field::Pull
         | Field::RequireDigest
         | Field::Runtimes
@@ -119,6 +138,9 @@ fn is_demand(field: Field) -> bool {
 }
 
 fn exceeds(asked: &Setting, effective: &Setting, origin: &Origin, ceiling: &Ceiling) -> Denial {
+    if let Setting::NetworkAllow(allow) = asked {
+        return network::exceeds(allow, effective, origin, ceiling);
+    }
     let field = asked.field();
     let path = field.key().path;
     let allowed = allowed(effective, ceiling);
@@ -143,6 +165,9 @@ fn way_out(field: Field, allowed: Option<&Setting>, origin: &Origin) -> String {
     let path = field.key().path;
     match (allowed, origin) {
         (None, _) => format!("`{path}` of the ceiling accepts nothing: ask the operator of this host"),
+        (Some(Setting::Egress(_) | Setting::EgressAudit(_)), Origin::Flag(flag)) => {
+            format!("leave `{flag}` out, or ask the operator of this host")
+        }
         (Some(setting), Origin::Flag(flag)) => format!("pass `{flag} {}`", setting.as_flag()),
         (Some(setting), Origin::File { .. }) => format!("write `{path} = {setting}`, or leave the key out"),
         (
@@ -168,14 +193,9 @@ fn out_of_range(setting: &Setting, ceiling: &Ceiling) -> Option<Denial> {
     let mut within = ceiling.policy.clone();
     Setting::Amount(*amount, (*value).clamp(min, max)).apply(&mut within);
     let allowed = meet(&within, &ceiling.policy).settings().into_iter().find(|it| it.field() == field);
-    let origin = Origin::Flag(flag_of(field));
+    let origin = Origin::Flag(Overrides::NONE.flag_of(field));
     let message = format!("{origin}: {err}");
     Some(Denial { field, message, hint: way_out(field, allowed.as_ref(), &origin), allowed })
-}
-
-fn flag_of(field: Field) -> &'static str {
-    let key = field.key();
-    key.flag.unwrap_or(key.path)
 }
 
 #[cfg(test)]

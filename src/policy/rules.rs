@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::policy::network::Network;
+
 /// What a task may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -112,20 +114,6 @@ pub struct Outputs {
     pub depth: u64,
     /// What becomes of a file that holds a known secret.
     pub secrets: SecretOutputs,
-}
-
-/// The way out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Network {
-    /// Which names may be reached.
-    pub egress: Egress,
-}
-
-/// Which names may be reached, stricter first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Egress {
-    /// Nothing: loopback only.
-    None,
 }
 
 /// Which images may be run.

@@ -184,6 +184,11 @@ mod tests {
         outputs.entries = 10000
         outputs.depth = 64
         network.egress = "none"
+        network.ports = [80, 443]
+        network.allow = []
+        network.deny = []
+        network.audit = false
+        network.publish = []
         images.pull = "never"
         images.allow = ["*"]
         images.require_digest = false

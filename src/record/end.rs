@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::record::egress::Counts;
 use crate::task::Outcome;
 
 /// Everything that is kept of an end.
@@ -26,6 +27,8 @@ pub struct End {
     pub dropped_count: u64,
     /// What the task changed in its workspace; `None` if nobody looked.
     pub changes: Option<ChangeCounts>,
+    /// What went out and what was refused; `None` if there was no way out.
+    pub network: Option<Counts>,
     /// How often each known secret was kept out of what the task wrote, by name.
     pub redactions: BTreeMap<String, u64>,
     /// Files that came out, or would have, with a known secret in content or name.
@@ -49,6 +52,7 @@ impl End {
             dropped: Vec::new(),
             dropped_count: 0,
             changes: None,
+            network: None,
             redactions: BTreeMap::new(),
             exposures: Vec::new(),
             full_mounts: Vec::new(),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::record::egress::Counts;
 use crate::record::{
     Artifact, ChangeCounts, Dropped, End, Exposure, Fence, Image, Kept, Limits, NewRun, OutputCounts, Owner,
     Phase, PolicyRecord, Run, Slot, TaskRecord, Usage, Withheld, WorkspaceRecord,
@@ -120,6 +121,15 @@ pub(crate) fn end(outcome: Outcome) -> End {
             left_out: 7,
             complete: true,
             failure: None,
+        }),
+        network: Some(Counts {
+            allowed: 3,
+            denied: 1,
+            failed: 0,
+            bytes_up: 517,
+            bytes_down: 70_000,
+            kept: 4,
+            unkept: 0,
         }),
         redactions: [("KEY".to_owned(), 2)].into(),
         exposures: vec![Exposure {

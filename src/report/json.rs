@@ -64,6 +64,9 @@ pub struct RunJson {
     /// What the task changed in its workspace; `null` if nobody looked.
     #[serde(default)]
     pub changes: Option<ChangesJson>,
+    /// What went out and what was refused; `null` if there was no way out.
+    #[serde(default)]
+    pub network: Option<NetworkJson>,
     /// How often each known secret was kept out of what the task wrote, by name.
     #[serde(default)]
     pub redactions: BTreeMap<String, u64>,
@@ -117,6 +120,24 @@ pub struct ExposureJson {
     pub secret: String,
     /// Whether the file came out.
     pub came_out: bool,
+}
+
+/// What went out and what was refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkJson {
+    /// Connections and requests that passed.
+    pub allowed: u64,
+    /// Names, connections and requests that were refused.
+    pub denied: u64,
+    /// Connections that were allowed and did not come about.
+    pub failed: u64,
+    /// Bytes from the task.
+    pub bytes_up: u64,
+    /// Bytes to the task.
+    pub bytes_down: u64,
+    /// Entries of the ledger beyond what is kept of a run.
+    pub entries_dropped: u64,
 }
 
 /// How a workspace was filled.

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::record::egress::Counts;
 use crate::record::{ChangeCounts, End, Exposure, Kept, Limits, Run, RunBrief, Usage, WorkspaceRecord};
 use crate::report::amount;
 use crate::report::json::{
     ArtifactJson, ArtifactsJson, BriefJson, ChangesJson, DroppedJson, ExposureJson, ImageJson, LimitsJson,
-    OutcomeJson, OutputJson, PolicyJson, RESULT_SCHEMA, RunJson, SandboxJson, SecretJson, TaskJson,
-    UsageJson, WithheldJson, WorkspaceJson,
+    NetworkJson, OutcomeJson, OutputJson, PolicyJson, RESULT_SCHEMA, RunJson, SandboxJson, SecretJson,
+    TaskJson, UsageJson, WithheldJson, WorkspaceJson,
 };
 use crate::task::escape::escape;
 use crate::task::outcome::{LostReason, StartFailure};
@@ -54,6 +55,7 @@ pub fn of(run: &Run) -> RunJson {
         }),
         artifacts: end.map(artifacts),
         changes: end.and_then(|it| it.changes.as_ref()).map(changes),
+        network: end.and_then(|it| it.network.as_ref()).map(network),
         redactions: end.map(|it| it.redactions.clone()).unwrap_or_default(),
         exposures: end.map_or_else(Vec::new, |it| it.exposures.iter().map(exposure).collect()),
         full_mounts: end.map_or_else(Vec::new, |it| it.full_mounts.clone()),
@@ -170,6 +172,17 @@ fn artifacts(end: &End) -> ArtifactsJson {
         unmatched: end.unmatched.clone(),
         dropped: dropped.collect(),
         dropped_count: end.dropped_count,
+    }
+}
+
+fn network(counts: &Counts) -> NetworkJson {
+    NetworkJson {
+        allowed: counts.allowed,
+        denied: counts.denied,
+        failed: counts.failed,
+        bytes_up: counts.bytes_up,
+        bytes_down: counts.bytes_down,
+        entries_dropped: counts.unkept,
     }
 }
 

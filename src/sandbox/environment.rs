@@ -36,6 +36,8 @@ pub struct Place<'a> {
     pub hostname: &'a str,
     /// The terminal's kind, where the command has one.
     pub terminal: Option<&'a str>,
+    /// What a program needs to know of this sandbox besides: its authorities, placeholders of credentials.
+    pub variables: &'a [(String, String)],
 }
 
 /// The whole environment of a command, `NAME=value`, each name once, in a stable order.
@@ -57,7 +59,7 @@ pub fn environment(image: &[String], place: Place<'_>, given: &[(String, String)
     if let Some(terminal) = place.terminal {
         set(&mut variables, "TERM", terminal);
     }
-    for (name, value) in given {
+    for (name, value) in place.variables.iter().chain(given) {
         set(&mut variables, name, value);
     }
     variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
@@ -94,7 +96,7 @@ mod tests {
         let image: Vec<String> = image.iter().map(|it| (*it).to_owned()).collect();
         let given: Vec<(String, String)> =
             given.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-        let place = Place { home: "/run/home", hostname: "sandbox", terminal: None };
+        let place = Place { home: "/run/home", hostname: "sandbox", terminal: None, variables: &[] };
         let made = environment(&image, place, &given);
         assert_eq!(made.iter().any(|it| it == expected_part), present, "{made:?}");
     }

@@ -35,6 +35,7 @@ impl Profile {
     pub fn of(policy: &Policy) -> Self {
         let netlink_route = match policy.network.egress {
             Egress::None => true,
+            Egress::Rules | Egress::Public => false,
         };
         let preallocation = policy.filesystem.workspace != WorkspaceMedium::Disk;
         Self { ptrace: policy.process.ptrace, netlink_route, preallocation }
@@ -69,7 +70,7 @@ struct Call {
 #[derive(Debug, Clone)]
 enum Treatment {
     Always(Verdict),
-    When(Vec<Rule>),
+    When { rules: Vec<Rule>, refusals: Vec<(Rule, i32)> },
 }
 
 impl Filter {
@@ -87,7 +88,8 @@ impl Filter {
             calls.extend(group.calls().filter_map(numbers::number).map(|number| (number, call.clone())));
         }
         for it in &conditional {
-            let call = Call { group: it.call, treatment: Treatment::When(it.rules.clone()) };
+            let treatment = Treatment::When { rules: it.rules.clone(), refusals: it.refusals.clone() };
+            let call = Call { group: it.call, treatment };
             calls.extend(numbers::number(it.call).map(|number| (number, call)));
         }
         let document = json::document(&groups, &conditional);
@@ -106,14 +108,19 @@ impl Filter {
         match self.calls.get(&number).map(|it| &it.treatment) {
             None => Verdict::Errno(EPERM),
             Some(Treatment::Always(verdict)) => *verdict,
-            Some(Treatment::When(rules)) if rules.iter().any(|rule| holds(rule, args)) => Verdict::Allow,
-            Some(Treatment::When(_)) => Verdict::Errno(EPERM),
+            Some(Treatment::When { rules, .. }) if rules.iter().any(|rule| holds(rule, args)) => {
+                Verdict::Allow
+            }
+            Some(Treatment::When { refusals, .. }) => {
+                let own = refusals.iter().find(|(rule, _)| holds(rule, args));
+                Verdict::Errno(own.map_or(EPERM, |(_, errno)| *errno))
+            }
         }
     }
 
     /// Whether its arguments decide.
     fn is_conditional(&self, number: u32) -> bool {
-        matches!(self.calls.get(&number), Some(Call { treatment: Treatment::When(_), .. }))
+        matches!(self.calls.get(&number), Some(Call { treatment: Treatment::When { .. }, .. }))
     }
 
     /// The group of a call, or the call's own name where its arguments decide.
@@ -223,7 +230,8 @@ mod tests {
     #[test]
     fn netlink_closes_with_the_profile() {
         let closed = Filter::new(Profile { ptrace: false, netlink_route: false, preallocation: true });
-        assert_eq!(closed.decide(41, [16, 3, 0, 0, 0, 0]), Verdict::Errno(EPERM));
+        assert_eq!(closed.decide(41, [16, 3, 0, 0, 0, 0]), Verdict::Errno(groups::EAFNOSUPPORT));
+        assert_eq!(closed.decide(41, [17, 3, 0, 0, 0, 0]), Verdict::Errno(EPERM));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! ```text
 //! <runtime>/slots/<number>/            0700
 //! <runtime>/slots/<number>/owner.lock  locked as long as the owner lives
-//! <runtime>/slots/<number>/in/         0711, mounted read-only: aegis-init, control.sock (unlinked after the accept)
+//! <runtime>/slots/<number>/in/         0711, mounted read-only: aegis-init, control.sock (unlinked after the accept),
+//!                                      ca.pem where the sandbox trusts its gateway
 //! ```
 //!
 //! The number gives the sandbox a user id of its own: inotify and key quotas are counted per user.
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::sandbox::init_binary;
+use crate::sandbox::{init_binary, trust};
 
 /// Slots of one instance at the most.
 const SLOTS_MAX: u32 = 4096;
@@ -116,6 +117,17 @@ impl Slot {
     /// The directory that the sandbox sees.
     pub fn inner_directory(&self) -> PathBuf {
         self.directory.join("in")
+    }
+
+    /// Lays the authorities that the sandbox trusts where it can read them.
+    pub fn put_bundle(&self, pem: &str) -> Result<PathBuf, SlotError> {
+        let path = self.inner_directory().join(trust::BUNDLE_NAME);
+        let put = || {
+            std::fs::write(&path, pem)?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444))
+        };
+        put().map_err(|source| SlotError::Io { path: self.directory.clone(), source })?;
+        Ok(path)
     }
 
     /// User and group id of the sandbox.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
+use crate::record::egress::{Entry, Reason, RequestEntry, Verdict};
 use crate::record::fixture::{CREATED_MS, end, image, new_run, owner, slot};
 use crate::record::{Event, EventKind, Fence, Found, NewRun, Record, Run, RunFilter, Transition};
 use crate::store::{OwnerLock, Store};
@@ -317,4 +318,43 @@ async fn the_database_refuses_to_run_what_has_no_sandbox() {
 #[tokio::test]
 async fn the_database_refuses_an_end_without_an_outcome() {
     check_forbidden("UPDATE runs SET state = 'done' WHERE state = 'starting'", "CHECK").await;
+}
+
+/// Entries of every kind.
+fn entries() -> Vec<Entry> {
+    let entry = |verdict| Entry {
+        at_ms: CREATED_MS,
+        name: "api.example.org".to_owned(),
+        port: Some(443),
+        address: Some([203, 0, 113, 10].into()),
+        rule: Some("api.example.org:443".to_owned()),
+        verdict,
+        bytes_up: 517,
+        bytes_down: 1 << 40,
+        duration_ms: 12,
+        request: None,
+    };
+    let mut entries: Vec<Entry> = Verdict::ALL.into_iter().map(entry).collect();
+    entries.push(Entry { port: None, address: None, rule: None, ..entry(Verdict::Denied(Reason::Name)) });
+    let request = RequestEntry {
+        method: "POST".to_owned(),
+        path: "/v1/messages".to_owned(),
+        status: Some(200),
+        credential: Some("model".to_owned()),
+    };
+    entries.push(Entry { request: Some(request), ..entry(Verdict::Allowed) });
+    entries
+}
+
+#[tokio::test]
+async fn a_ledger_is_read_back_as_it_was_kept_and_goes_with_its_run() {
+    let place = Place::new().await;
+    let fence = place.at(RunState::Done).await;
+    let (first, second) = (entries(), entries());
+    place.store.keep_egress(fence.run, &first).await.expect("kept");
+    place.store.keep_egress(fence.run, &second).await.expect("kept");
+    let kept = place.store.egress(fence.run).await.expect("read");
+    assert_eq!(kept, [first, second].concat());
+    assert_eq!(place.store.forget(fence.run).await.expect("asked"), Transition::Applied);
+    assert_eq!(place.store.egress(fence.run).await.expect("read"), []);
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::record::egress::Counts;
 use crate::record::{ChangeCounts, Dropped, End, Exposure, Kept, Limits, Phase, Usage};
 use crate::task::outcome::{LostReason, StartFailure};
 use crate::task::{Cancellation, DiskLimit, Outcome, TimeLimit};
@@ -256,9 +257,22 @@ struct RemarksJson {
     #[serde(default)]
     changes: Option<ChangesJson>,
     #[serde(default)]
+    network: Option<NetworkJson>,
     redactions: BTreeMap<String, u64>,
     #[serde(default)]
     exposures: Vec<ExposureJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NetworkJson {
+    allowed: u64,
+    denied: u64,
+    failed: u64,
+    bytes_up: u64,
+    bytes_down: u64,
+    kept: u64,
+    unkept: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -296,6 +310,7 @@ pub(crate) struct Remarks {
     pub(crate) full_mounts: Vec<String>,
     pub(crate) timings: Vec<(Phase, u64)>,
     pub(crate) changes: Option<ChangeCounts>,
+    pub(crate) network: Option<Counts>,
     pub(crate) redactions: BTreeMap<String, u64>,
     pub(crate) exposures: Vec<Exposure>,
 }
@@ -320,6 +335,15 @@ pub(crate) fn remarks_text(end: &End) -> Result<String, serde_json::Error> {
             left_out: it.left_out,
             complete: it.complete,
             failure: it.failure.clone(),
+        }),
+        network: end.network.map(|it| NetworkJson {
+            allowed: it.allowed,
+            denied: it.denied,
+            failed: it.failed,
+            bytes_up: it.bytes_up,
+            bytes_down: it.bytes_down,
+            kept: it.kept,
+            unkept: it.unkept,
         }),
         redactions: end.redactions.clone(),
         exposures: end.exposures.iter().map(exposure_json).collect(),
@@ -360,6 +384,15 @@ pub(crate) fn remarks(text: &str) -> Option<Remarks> {
             left_out: it.left_out,
             complete: it.complete,
             failure: it.failure,
+        }),
+        network: it.network.map(|it| Counts {
+            allowed: it.allowed,
+            denied: it.denied,
+            failed: it.failed,
+            bytes_up: it.bytes_up,
+            bytes_down: it.bytes_down,
+            kept: it.kept,
+            unkept: it.unkept,
         }),
         redactions: it.redactions,
         exposures: it.exposures.into_iter().map(exposure).collect::<Option<_>>()?,

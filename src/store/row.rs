@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sqlx::FromRow;
 
+use crate::record::egress::{Entry, RequestEntry, Verdict};
 use crate::record::{
     Artifact, End, Event, EventKind, Fence, Image, Orphan, OutputCounts, Owner, PolicyRecord, RecordError,
     Run, RunBrief, Slot, TaskRecord,
@@ -55,6 +56,24 @@ pub(crate) struct RunRow {
     remarks: Option<String>,
     workspace_facts: Option<String>,
     secrets: String,
+}
+
+/// A row of `egress`.
+#[derive(FromRow)]
+pub(crate) struct EgressRow {
+    at_ms: i64,
+    name: String,
+    port: Option<i64>,
+    address: Option<String>,
+    rule: Option<String>,
+    verdict: String,
+    bytes_up: i64,
+    bytes_down: i64,
+    duration_ms: i64,
+    method: Option<String>,
+    path: Option<String>,
+    status: Option<i64>,
+    credential: Option<String>,
 }
 
 /// A row of `artifacts`.
@@ -241,6 +260,7 @@ impl RunRow {
             dropped: remarks.dropped,
             dropped_count: remarks.dropped_count,
             changes: remarks.changes,
+            network: remarks.network,
             redactions: remarks.redactions,
             exposures: remarks.exposures,
             full_mounts: remarks.full_mounts,
@@ -256,6 +276,40 @@ impl ArtifactRow {
             bytes: u64::try_from(self.bytes).ok()?,
             sha256: self.sha256.try_into().ok()?,
             mode: u32::try_from(self.mode).ok()?,
+        })
+    }
+}
+
+impl EgressRow {
+    /// The entry of `run`.
+    pub(crate) fn entry(self, run: &str, place: &Path) -> Result<Entry, RecordError> {
+        let reader = Reader { place, run };
+        let small = |field, value: Option<i64>| match value {
+            Some(value) => reader.read(field, u16::try_from(value).ok()).map(Some),
+            None => Ok(None),
+        };
+        let address = match &self.address {
+            Some(text) => Some(reader.read("address", text.parse().ok())?),
+            None => None,
+        };
+        let status = small("status", self.status)?;
+        let request = self.method.zip(self.path).map(|(method, path)| RequestEntry {
+            method,
+            path,
+            status,
+            credential: self.credential,
+        });
+        Ok(Entry {
+            at_ms: self.at_ms,
+            name: self.name,
+            port: small("port", self.port)?,
+            address,
+            rule: self.rule,
+            verdict: reader.read("verdict", Verdict::from_word(&self.verdict))?,
+            bytes_up: reader.read("bytes_up", count(Some(self.bytes_up)))?,
+            bytes_down: reader.read("bytes_down", count(Some(self.bytes_down)))?,
+            duration_ms: reader.read("duration_ms", count(Some(self.duration_ms)))?,
+            request,
         })
     }
 }

@@ -1,11 +1,13 @@
 //! The record port in SQLite: which verb is which step or look, and what every transaction shares.
 
+mod egress;
 mod looks;
 mod steps;
 
 use sqlx::sqlite::SqliteQueryResult;
 use sqlx::{SqlSafeStr, Sqlite, SqliteConnection, Transaction};
 
+use crate::record::egress::Entry;
 use crate::record::{
     End, Event, EventKind, Fence, Found, Image, NewRun, Orphan, Owner, Pending, Record, RecordError,
     RunBrief, RunFilter, Slot, Transition,
@@ -73,6 +75,14 @@ impl Record for Store {
 
     fn events(&self, run: RunId) -> Pending<'_, Vec<Event>> {
         Box::pin(self.look_events(run))
+    }
+
+    fn keep_egress<'a>(&'a self, run: RunId, entries: &'a [Entry]) -> Pending<'a, ()> {
+        Box::pin(self.step_keep_egress(run, entries))
+    }
+
+    fn egress(&self, run: RunId) -> Pending<'_, Vec<Entry>> {
+        Box::pin(self.look_egress(run))
     }
 
     fn orphans(&self) -> Pending<'_, Vec<Orphan>> {
@@ -163,4 +173,9 @@ impl Store {
             .map_err(|err| self.failed(err))?;
         Ok(())
     }
+}
+
+/// SQLite's integers are signed; what is counted here stays below 2^63.
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -19,6 +19,8 @@ pub struct TaskSpec {
     pub git: GitHistory,
     /// Files that are to go in although they look like secrets: paths from the workspace's root.
     pub include_secrets: Vec<String>,
+    /// Ports of the task that are to be reached from the host's loopback.
+    pub publish: Vec<Published>,
     /// Working directory inside the sandbox; `None` is the workspace, or the home directory without one.
     pub workdir: Option<String>,
     /// Variables of `-e` and `--env-file`, in order; later ones win.
@@ -97,6 +99,15 @@ impl GitHistory {
     pub fn of_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|it| it.word() == word)
     }
+}
+
+/// One `--publish`: a port of the task and the port of 127.0.0.1 on the host that leads to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// On the host.
+    pub host_port: u16,
+    /// In the sandbox.
+    pub port: u16,
 }
 
 /// One `--output`: a glob, relative to the workspace or absolute inside the sandbox.

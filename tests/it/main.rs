@@ -33,6 +33,7 @@ mod recipes;
 mod recommendations;
 mod records;
 mod reference;
+mod rules;
 mod run;
 mod sc;
 mod scans;

@@ -1,6 +1,9 @@
 //! NW of the checks, as far as there is no way out at all: loopback only, no route, no name, no socket of the host. A
 //! refusal counts only if the listeners outside counted nothing.
 
+mod egress;
+mod refused;
+
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;

@@ -110,6 +110,67 @@ fn po_03_settings_that_contradict_each_other_are_refused() {
     refused("[resources]\nnofile_soft = 2000\nnofile_hard = 1000\n", &["nofile_soft", "nofile_hard"]);
 }
 
+const RULES: &str = "[network]\negress = \"rules\"\n";
+
+/// A policy file that is shown and not run.
+fn shown(text: &str) -> Ended {
+    let aegis = Aegis::new();
+    fs::write(aegis.here().join("p.toml"), text).expect("written");
+    aegis.call(&["run", "--no-workspace", "--dry-run", "--sandbox", "./p.toml", "--", "echo", "ran"])
+}
+
+#[test]
+fn po_03_a_host_that_is_allowed_and_denied_is_denied_in_either_order() {
+    let allow = "[[network.allow]]\nhost = \"x.test\"\n";
+    let deny = "[[network.deny]]\nhost = \"x.test\"\n";
+    for rules in [format!("{allow}{deny}"), format!("{deny}{allow}")] {
+        let chosen = aegis::policy::Chosen::from_file("p.toml", format!("{RULES}{rules}").as_bytes());
+        let network = chosen.expect("a policy").policy.network;
+        let name = aegis::policy::network::Name::parse("x.test").expect("a name");
+        assert_eq!((network.ports(&name), network.connection(&name, 443)), (Vec::new(), None));
+    }
+}
+
+#[test]
+fn po_03_rules_that_cannot_both_be_meant_are_refused_with_both_lines() {
+    let rule = "[[network.allow]]\nhost = \"x.test\"\n";
+    refused(&format!("{RULES}{rule}{rule}"), &["./p.toml:5:1:", "x.test", "line 3"]);
+    let read = "[[network.allow]]\nhost = \"*.x.test\"\nmethods = [\"GET\"]\n";
+    let unread = "[[network.allow]]\nhost = \"a.x.test\"\n";
+    refused(&format!("{RULES}{read}{unread}"), &["./p.toml:6:1:", "inspected", "pass-through", "line 3"]);
+    refused(&format!("{RULES}{rule}ports = [443, 443]\n"), &["./p.toml:5:15:", "twice"]);
+    refused(&format!("{RULES}{rule}host = \"y.test\"\n"), &["./p.toml:5:1:", "duplicate"]);
+}
+
+#[test]
+fn po_04_thousands_of_hosts_are_refused_at_once() {
+    let hosts: Vec<String> = (0..3_000).map(|it| format!("{{host=\"h{it}.x\"}}")).collect();
+    refused(&format!("network.allow = [{}]\n", hosts.join(",")), &["network.allow", "256"]);
+    let wide: Vec<String> = (1..=64).map(|it| it.to_string()).collect();
+    let rule = |it: usize| format!("[[network.allow]]\nhost = \"h{it}.x\"\nports = [{}]\n", wide.join(","));
+    refused(&format!("{RULES}{}", (0..200).map(rule).collect::<String>()), &["network.allow", "2048"]);
+}
+
+#[test]
+fn po_05_no_rule_means_no_host_and_a_text_is_no_rule() {
+    for text in ["network.allow = []\n", "network.egress = \"rules\"\n", "network.deny = []\n"] {
+        shown(text).code(0);
+        let chosen = aegis::policy::Chosen::from_file("p.toml", text.as_bytes()).expect("a policy");
+        let name = aegis::policy::network::Name::parse("x.test").expect("a name");
+        assert_eq!(chosen.policy.network.ports(&name), [0_u16; 0], "{text}");
+    }
+    refused("network.allow = \"x.test\"\n", &["./p.toml:1:17:", "network.allow", "list of rules"]);
+    refused("network.allow = [\"x.test\"]\n", &["./p.toml:1:18:", "network.allow", "must be a rule"]);
+    refused("network.allow = [\"\"]\n", &["./p.toml:1:18:", "network.allow"]);
+    refused("network.allow =\n", &["./p.toml:1:", "TOML"]);
+    refused("[[network.allow]]\nhost = \"\"\n", &["./p.toml:2:8:", "empty"]);
+    refused("[[network.allow]]\nhost = \"x.test\"\n", &["./p.toml:1:1:", "egress = \"rules\""]);
+    refused(
+        &format!("{RULES}[[network.allow]]\nhost = \"x.test\"\nports = \"443\"\n"),
+        &["./p.toml:5:9:", "list"],
+    );
+}
+
 #[test]
 fn po_04_bombs_are_refused_at_once() {
     refused(&format!("a = {}1{}\n", "[".repeat(10_000), "]".repeat(10_000)), &["./p.toml:1:"]);
@@ -140,6 +201,36 @@ fn po_06_globs_of_images_mean_what_they_say() {
 }
 
 #[test]
+fn po_06_hosts_that_mean_too_much_or_nothing_are_refused() {
+    let host = |host: &str, part: &str| {
+        let rule = format!("{RULES}[[network.allow]]\nhost = \"{host}\"\n");
+        refused(&rule, &["./p.toml:4:8:", "is no host", part]);
+    };
+    host("*", "only a ceiling");
+    host("*.com", "public suffix");
+    host("*.github.io", "shared hosting");
+    host("http://x", "URL");
+    host("x:99999", "port");
+    host("x/", "URL");
+    host("0.0.0.0/0", "URL");
+    host("10.0.0.1", "address");
+    host("0x7f.1", "address");
+    host("::1", "address");
+    host("xn--", "internationalised");
+    host("a.*.b", "first dot");
+    host("a..b", "empty part");
+}
+
+#[test]
+fn po_06_names_have_one_form() {
+    let policy = format!("{RULES}[[network.allow]]\nhost = \"BÜCHER.example.\"\n");
+    shown(&policy).code(0).prints("host = \"xn--bcher-kva.example\"");
+    // A homograph is shown as what it is.
+    let policy = format!("{RULES}[[network.allow]]\nhost = \"аррӏе.com\"\n");
+    shown(&policy).code(0).prints("host = \"xn--80ak6aa92e.com\"");
+}
+
+#[test]
 fn po_07_there_is_no_key_that_mounts_the_host() {
     for key in ["mounts", "binds", "volumes", "devices", "privileged", "cap_add", "user", "env"] {
         refused(&format!("[filesystem]\n{key} = [\"/:/host\"]\n"), &["./p.toml:2:1:", key]);
@@ -158,6 +249,36 @@ fn po_07_directories_that_hold_the_host_are_no_workspace() {
         let ended = aegis.call(&["run", "-w", directory, "--", "echo", "ran"]);
         ended.code(125).says("is not taken as the workspace");
     }
+}
+
+#[test]
+fn po_09_a_project_may_only_tighten_its_way_out() {
+    let aegis = Aegis::new();
+    let project = aegis.here().join("project");
+    fs::create_dir(&project).expect("made");
+    let run = |file: &str, flags: &[&str]| {
+        fs::write(project.join("aegis.toml"), file).expect("written");
+        let arguments = [&["run", "--dry-run"], flags, &["--", "true"]].concat();
+        finish(aegis.command(&arguments).current_dir(&project).spawn().expect("aegis starts"), b"")
+    };
+    let widening = [
+        ("egress = \"public\"\n", "network.egress"),
+        ("egress = \"rules\"\n[[policy.network.allow]]\nhost = \"evil.test\"\n", "network.allow"),
+        ("publish = [8080]\n", "network.publish"),
+        ("ports = [80, 443, 22]\n", "network.ports"),
+        ("egress = \"rules\"\naudit = true\n", "network.audit"),
+    ];
+    for (text, path) in widening {
+        let ended = run(&format!("[policy.network]\n{text}"), &[]);
+        ended.prints(path);
+        assert!(format!("{}{}", ended.stdout, ended.stderr).contains("aegis trust"), "{ended:#?}");
+        let ended = finish(
+            aegis.command(&["run", "--", "true"]).current_dir(&project).spawn().expect("started"),
+            b"",
+        );
+        ended.code(125).says(path).says("aegis trust");
+    }
+    run("[[policy.network.deny]]\nhost = \"x.test\"\n", &["--allow-net", "x.test"]).code(0);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use aegis::doctor::attack::PROBES;
+use aegis::policy::document::egress::{DENY_KEYS, RULE_KEYS};
 use aegis::policy::field::FIELDS;
 use aegis::policy::{default_policy, shipped};
 use aegis::task::ExitCode;
@@ -91,6 +92,13 @@ fn policy_keys_are_as_the_table_has_them() {
             .expect("a string");
     }
     assert_eq!(strict.policy.settings().len(), FIELDS.len());
+    for (path, keys) in [("network.allow", RULE_KEYS.as_slice()), ("network.deny", DENY_KEYS.as_slice())] {
+        write!(page, "\n## Keys of a rule of `{path}`\n\n| key | what it is |\n|---|---|\n")
+            .expect("a string");
+        for (key, doc) in keys {
+            writeln!(page, "| `{key}` | {doc} |").expect("a string");
+        }
+    }
     check("policy.md", &page);
 }
 

@@ -96,6 +96,11 @@ impl<'a> Watched<'a> {
         self.aegis.call(&["exec", id, "--", "bash", "-c", script])
     }
 
+    /// The process of `aegis` itself.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// Sends a signal to `aegis` itself.
     pub fn signal(&self, signal: Signal) {
         let id = self.child.as_ref().unwrap().id();

@@ -26,6 +26,8 @@ pub const LIFETIME_MS: u64 = 60_000;
 /// A root as an engine would make it: read-only, with some tmpfs, devices, `/proc` and the slot.
 const SCRIPT: &str = r#"
 mount --make-rprivate /
+ip link set lo up
+echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start
 mount -t tmpfs -o mode=0755 none "$1/root"
 cd "$1/root"
 mkdir usr dev proc tmp workspace small .aegis etc

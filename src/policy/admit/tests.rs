@@ -3,7 +3,7 @@
 use super::*;
 use crate::policy::ceiling::tests::HOST;
 use crate::policy::{Ceiling, Chosen, Overrides, resolve};
-use crate::task::GitHistory;
+use crate::task::{GitHistory, Published};
 
 const ID: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 const OTHER: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
@@ -17,6 +17,7 @@ fn task(image: &str) -> TaskSpec {
         workspace: WorkspaceSource::Directory("/work".into()),
         git: GitHistory::Full,
         include_secrets: Vec::new(),
+        publish: Vec::new(),
         secrets: Vec::new(),
         workdir: None,
         environment: Vec::new(),
@@ -247,4 +248,20 @@ fn a_ceiling_bounds_the_secrets_that_a_policy_may_name() {
     let denials = admit(&task, &resolved(names, bound), ID, "runc").expect_err("denied");
     assert!(denials.iter().all(|it| it.field == Field::IncludeSecrets), "{denials:?}");
     assert_eq!(denials.len(), 2, "the key and the flag");
+}
+
+#[test]
+fn a_port_is_published_only_where_the_policy_lists_it() {
+    let publish = vec![Published { host_port: 1234, port: 8080 }];
+    let task = TaskSpec { publish, ..task("aegis/base") };
+    let said = |policy: &str| {
+        let chosen = Chosen::from_file("p.toml", policy.as_bytes()).expect("a policy");
+        let resolved = resolve(&chosen, &Overrides::NONE, &Ceiling::of_host(&HOST), &HOST);
+        let denials = judge(&task, &resolved, "runc");
+        denials.iter().map(|it| format!("{it}; {}", it.hint)).collect::<Vec<_>>()
+    };
+    assert_eq!(said("network.publish = [8080]"), [""; 0]);
+    let expected = "flag `--publish` asks for port 8080; `network.publish` of p.toml:1 does not list it; write \
+                    `network.publish = [8080]` into a policy file and pass it with `--sandbox`";
+    assert_eq!(said("network.publish = [8081]"), [expected]);
 }

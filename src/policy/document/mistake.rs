@@ -77,6 +77,13 @@ pub enum What {
     },
     /// The text is no TOML, for this reason.
     NotToml(String),
+    /// It cannot stand beside what another place says.
+    Clash {
+        /// In which way.
+        message: String,
+        /// The byte of the other place.
+        other: usize,
+    },
     /// Anything else, in its words.
     Said(String),
 }
@@ -99,6 +106,9 @@ impl DocumentError {
             message: match it.what {
                 What::UnknownKey { path, table, base } => nearest::unknown_key(&path, &table, base),
                 What::NotToml(reason) => format!("is not TOML: {}", shown(&reason)),
+                What::Clash { message, other } => {
+                    format!("{message} (the other is on line {})", Place::of(text, other).line)
+                }
                 What::Said(message) => message,
             },
         });

@@ -4,8 +4,11 @@
 use serde_json::{Map, Value, json};
 
 use crate::policy::amount::Unit;
+use crate::policy::document::egress::{DENY_KEYS, RULE_KEYS};
 use crate::policy::document::project::{ENTRIES_MAX, KEYS, TEXT_BYTES_MAX};
 use crate::policy::field::{FIELDS, Field};
+use crate::policy::network::method::Method;
+use crate::policy::network::rule::{PORTS_MAX, RULES_MAX};
 use crate::policy::{Egress, Pull, SecretOutputs, WorkspaceMedium, shipped};
 
 /// The schema.
@@ -83,9 +86,12 @@ fn setting(field: Field) -> Value {
                 json!({"type": "integer", "minimum": min, "maximum": max})
             }
         },
-        Field::Ptrace | Field::RequireDigest => json!({"type": "boolean"}),
+        Field::Ptrace | Field::EgressAudit | Field::RequireDigest => json!({"type": "boolean"}),
         Field::Workspace => json!({"enum": WorkspaceMedium::ALL.map(WorkspaceMedium::word)}),
         Field::Egress => json!({"enum": Egress::ALL.map(Egress::word)}),
+        Field::EgressPorts | Field::Publish => ports(),
+        Field::NetworkAllow => rules(&RULE_KEYS),
+        Field::NetworkDeny => rules(&DENY_KEYS),
         Field::Pull => json!({"enum": Pull::ALL.map(Pull::word)}),
         Field::SecretOutputs => json!({"enum": SecretOutputs::ALL.map(SecretOutputs::word)}),
         Field::Allow
@@ -100,6 +106,34 @@ fn setting(field: Field) -> Value {
     };
     shape["description"] = Value::String(format!("{} {}.", field.key().doc, field.values()));
     shape
+}
+
+/// A list of rules with these keys.
+fn rules(keys: &[(&str, &str)]) -> Value {
+    let mut properties = Map::new();
+    for (key, doc) in keys {
+        let mut shape = match *key {
+            "ports" => ports(),
+            "methods" => texts(json!({"enum": Method::ALL.map(Method::word)})),
+            "paths" => texts(json!({"type": "string", "pattern": "^/"})),
+            "upgrade" | "opaque" | "private" => json!({"type": "boolean"}),
+            _ => json!({"type": "string", "minLength": 1}),
+        };
+        shape["description"] = Value::String((*doc).to_owned());
+        properties.insert((*key).to_owned(), shape);
+    }
+    let mut rule = table(properties);
+    rule["required"] = json!(["host"]);
+    json!({"type": "array", "items": rule, "maxItems": RULES_MAX})
+}
+
+fn ports() -> Value {
+    json!({
+        "type": "array",
+        "items": {"type": "integer", "minimum": 1, "maximum": 65_535},
+        "maxItems": PORTS_MAX,
+        "uniqueItems": true,
+    })
 }
 
 fn table(properties: Map<String, Value>) -> Value {

@@ -123,7 +123,10 @@ fn a_duration_needs_its_unit() {
 #[test]
 fn a_value_of_another_kind_is_told_apart() {
     check("[process]\nptrace = \"no\"", &["p:2:10: `process.ptrace` is a string, and must be true or false"]);
-    check("[network]\negress = false", &["p:2:10: `network.egress` is true or false, and must be \"none\""]);
+    check(
+        "[network]\negress = false",
+        &["p:2:10: `network.egress` is true or false, and must be \"none\" or \"rules\" or \"public\""],
+    );
     check(
         "[resources]\nmemory = [1]",
         &["p:2:10: `resources.memory` is a list, and must be a size, such as \"512MiB\""],

@@ -10,7 +10,7 @@ use crate::intake::secret_path::{self, ANY_SECRET};
 use crate::intake::{cpus, shown};
 use crate::policy::amount::{Amount, AmountError, Unit};
 use crate::policy::document::mistake::Slip;
-use crate::policy::document::nearest;
+use crate::policy::document::{Kind, egress, nearest};
 use crate::policy::field::{Field, Setting};
 use crate::policy::lattice::ANY_RUNTIME;
 use crate::policy::reference::{self, Reference, is_image_id};
@@ -22,7 +22,7 @@ const ENTRIES_MAX: usize = 256;
 const RUNTIME_BYTES_MAX: usize = 64;
 
 /// The value of a field, or everything that is wrong with it.
-pub fn read(field: Field, value: &Spanned<DeValue<'_>>) -> Result<Setting, Vec<Slip>> {
+pub fn read(field: Field, kind: Kind, value: &Spanned<DeValue<'_>>) -> Result<Setting, Vec<Slip>> {
     let at = value.span().start;
     let one = |it: Result<Setting, String>| {
         it.map_err(|message| vec![Slip::said(at, format!("`{}` {message}", field.key().path))])
@@ -41,6 +41,11 @@ pub fn read(field: Field, value: &Spanned<DeValue<'_>>) -> Result<Setting, Vec<S
             let words = Egress::ALL.map(|it| (it.word(), it));
             one(read_word(field, &words, value.get_ref()).map(Setting::Egress))
         }
+        Field::EgressPorts => egress::read_ports(value).map(Setting::EgressPorts),
+        Field::NetworkAllow => egress::read_allow(kind, value).map(Setting::NetworkAllow),
+        Field::NetworkDeny => egress::read_deny(value).map(Setting::NetworkDeny),
+        Field::EgressAudit => one(read_bool(field, value.get_ref()).map(Setting::EgressAudit)),
+        Field::Publish => egress::read_publish(kind, value).map(Setting::Publish),
         Field::Pull => {
             let words = Pull::ALL.map(|it| (it.word(), it));
             one(read_word(field, &words, value.get_ref()).map(Setting::Pull))

@@ -12,7 +12,10 @@ use crate::policy::document::mistake::Place;
 use crate::policy::document::project::parse;
 use crate::policy::field::FIELDS;
 use crate::policy::lattice::tests::policies;
-use crate::policy::{Pull, SecretOutputs};
+use crate::policy::network::port::PortPattern;
+use crate::policy::network::tests::rule;
+use crate::policy::network::{Allow, Denied, Rule, Union};
+use crate::policy::{Egress, Pull, SecretOutputs};
 
 /// How a field of a request stands to the default policy's.
 #[derive(Debug, Clone, Copy)]
@@ -62,13 +65,25 @@ fn moved(setting: &Setting, step: Step) -> Option<Setting> {
         } else {
             BTreeSet::new()
         }),
+        Setting::Egress(_) => Setting::Egress(if is_higher { Egress::Public } else { Egress::None }),
+        Setting::EgressPorts(_) if is_higher => Setting::EgressPorts(BTreeSet::from([80, 443, 8080])),
+        Setting::EgressPorts(_) => Setting::EgressPorts(BTreeSet::new()),
+        Setting::NetworkAllow(_) if is_higher => Setting::NetworkAllow(Allow::of(&[rule("evil.test")])),
+        Setting::NetworkAllow(_) => Setting::NetworkAllow(Allow::NOTHING),
+        Setting::NetworkDeny(_) => Setting::NetworkDeny(Union::of([Denied {
+            host: rule("denied.test").host,
+            port: PortPattern::Any,
+        }])),
+        Setting::EgressAudit(_) => Setting::EgressAudit(is_higher),
+        Setting::Publish(_) if is_higher => Setting::Publish(Union::of([PortPattern::One(8080)])),
+        Setting::Publish(_) => Setting::Publish(Union::EMPTY),
         Setting::SecretFiles(_) => Setting::SecretFiles(granted(is_higher)),
         Setting::SecretEnvironment(_) => Setting::SecretEnvironment(granted(is_higher)),
         Setting::SecretOutputs(_) => Setting::SecretOutputs(match is_higher {
             true => SecretOutputs::Report,
             false => SecretOutputs::Block,
         }),
-        Setting::Workspace(_) | Setting::Egress(_) => setting.clone(),
+        Setting::Workspace(_) => setting.clone(),
     })
 }
 
@@ -234,4 +249,32 @@ fn another_image_is_told_by_its_meaning() {
     ] {
         assert_eq!(is_another_image(asked, otherwise), expected, "{asked}");
     }
+}
+
+#[test]
+fn a_project_cannot_open_the_way_out_for_itself() {
+    let rules = "network.egress = \"rules\"\n[[policy.network.allow]]\nhost = \"evil.test\"\n";
+    check(
+        rules,
+        &[
+            "aegis.toml:2 asks for \"rules\", and without trust the run gets \"none\"",
+            "aegis.toml:3 asks for [{ host = \"evil.test\", ports = [443] }], and without trust the run gets []",
+        ],
+    );
+    let said = parse(FILE_NAME, format!("[policy]\n{rules}").as_bytes()).expect("no mistakes");
+    let rule = Rule::of_flag("mine.test").expect("a rule");
+    let flags = Overrides { allow_net: vec![rule], ..Overrides::NONE };
+    let wider = wider(&requested(&said.policy).expect("a policy"), &flags).expect("compared");
+    assert_eq!(wider.len(), 1, "the user's own rule is the user's: {wider:?}");
+    check("network.publish = [8080]\n", &["aegis.toml:2 asks for [8080], and without trust the run gets []"]);
+}
+
+#[test]
+fn a_project_may_deny_what_the_user_allows() {
+    let said = parse(FILE_NAME, b"[[policy.network.deny]]\nhost = \"a.org\"\n").expect("no mistakes");
+    let flags = Overrides { allow_net: vec![Rule::of_flag("a.org").expect("a rule")], ..Overrides::NONE };
+    let ceiling = Ceiling::of_host(&HOST);
+    let resolved = resolve_request(&said.policy, MISSING, &flags, &ceiling, &HOST).expect("resolved");
+    assert_eq!(resolved.denials, vec![]);
+    assert!(resolved.policy.network.exact_names().is_empty());
 }

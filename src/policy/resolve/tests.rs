@@ -1,5 +1,6 @@
 //! What is granted, denied and clipped, case by case.
 
+mod network;
 mod recommended;
 
 use super::*;

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::container::{Bind, ContainerSpec, Tmpfs, WorkspaceVolume};
+use crate::container::{ContainerSpec, Tmpfs, TrustBundle, WorkspaceVolume};
 use crate::sandbox::attestation::difference::Findings;
 use crate::sandbox::attestation::id_map::IdMap;
 use crate::sandbox::attestation::mounts::Mounted;
+use crate::sandbox::trust;
 
 /// Files that the engine writes for every container and binds over the image's.
 const ENGINE_FILES: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"];
@@ -25,6 +26,8 @@ const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 const CONTAINER_ID_CHARS: usize = 64;
 /// Components at the end of a bind's source that name it: instance, `slots`, number, `in`.
 const BIND_COMPONENTS: usize = 4;
+/// The same for the file of authorities in `in`.
+const BUNDLE_COMPONENTS: usize = 5;
 /// Options of an overlay that change nothing of what a task can reach, beside the three that name its layers.
 const OVERLAY_OPTIONS: [&str; 13] = [
     "rw",
@@ -59,7 +62,9 @@ pub(super) fn check(findings: &mut Findings, table: &[Mounted], expected: Expect
     let mut points = BTreeSet::new();
     for mounted in table {
         let field = format!("mount `{}`", mounted.point);
-        if !points.insert(mounted.point.as_str()) {
+        let known = !points.insert(mounted.point.as_str());
+        // Two places of an image may be one by a link: the same file lies over itself.
+        if known && !is_bundle(mounted, expected.spec) {
             findings.add(&field, "mounted once", "mounted over");
         }
         if mounted.shared {
@@ -67,6 +72,7 @@ pub(super) fn check(findings: &mut Findings, table: &[Mounted], expected: Expect
         }
         check_one(findings, &field, mounted, expected);
     }
+    check_bundles(findings, table, expected.spec);
     for point in required(expected) {
         if !points.contains(point) {
             findings.add(format!("mount `{point}`"), "mounted", "absent");
@@ -98,7 +104,10 @@ fn check_one(findings: &mut Findings, field: &str, mounted: &Mounted, expected: 
         check_engine_file(findings, field, mounted);
     } else if let Some(bind) = spec.binds.iter().find(|it| it.target == point) {
         has_flags(findings, field, mounted, &["ro"]);
-        check_bind(findings, field, mounted, bind);
+        check_source(findings, field, mounted, &bind.source, BIND_COMPONENTS);
+    } else if let Some(bundle) = spec.bundle.as_ref().filter(|_| trust::is_place(point)) {
+        has_flags(findings, field, mounted, &["ro"]);
+        check_source(findings, field, mounted, &bundle.source, BUNDLE_COMPONENTS);
     } else if let Some(volume) = spec.workspace.as_ref().filter(|it| it.point == point) {
         check_workspace(findings, field, mounted, volume);
     } else if let Some(tmpfs) = spec.tmpfs.iter().find(|it| it.point == point) {
@@ -131,15 +140,28 @@ fn check_engine_file(findings: &mut Findings, field: &str, mounted: &Mounted) {
 }
 
 /// What is mounted is told from the root of its own file system, so the ends of both paths are compared.
-fn check_bind(findings: &mut Findings, field: &str, mounted: &Mounted, bind: &Bind) {
-    let components = bind.source.components().count();
-    let end: PathBuf = bind.source.components().skip(components.saturating_sub(BIND_COMPONENTS)).collect();
-    if !Path::new(&mounted.root).ends_with(&end) {
-        findings.add(
-            field,
-            format!("`{}` of the host", bind.source.display()),
-            format!("`{}`", mounted.root),
-        );
+fn check_source(findings: &mut Findings, field: &str, mounted: &Mounted, source: &Path, named_by: usize) {
+    if !is_of(mounted, source, named_by) {
+        findings.add(field, format!("`{}` of the host", source.display()), format!("`{}`", mounted.root));
+    }
+}
+
+fn is_of(mounted: &Mounted, source: &Path, named_by: usize) -> bool {
+    let components = source.components().count();
+    let end: PathBuf = source.components().skip(components.saturating_sub(named_by)).collect();
+    Path::new(&mounted.root).ends_with(&end)
+}
+
+fn is_bundle(mounted: &Mounted, spec: &ContainerSpec) -> bool {
+    let of = |bundle: &TrustBundle| is_of(mounted, &bundle.source, BUNDLE_COMPONENTS);
+    trust::is_place(&mounted.point) && spec.bundle.as_ref().is_some_and(of)
+}
+
+/// Every place has the bundle: the sandbox must not trust the image's authorities in one of them and ours in another.
+fn check_bundles(findings: &mut Findings, table: &[Mounted], spec: &ContainerSpec) {
+    if let Some(bundle) = &spec.bundle {
+        let mounted = table.iter().filter(|it| is_bundle(it, spec)).count();
+        findings.same("mounts of the trusted authorities", bundle.targets.len(), mounted);
     }
 }
 

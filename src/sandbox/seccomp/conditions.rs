@@ -2,6 +2,7 @@
 //! as 32 bits: a filter that compares 64 is passed by whoever sets an upper bit.
 
 use crate::sandbox::seccomp::Profile;
+use crate::sandbox::seccomp::groups::EAFNOSUPPORT;
 
 /// One argument under a mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +18,8 @@ pub struct Condition {
 /// Conditions that must all hold.
 pub type Rule = Vec<Condition>;
 
-/// A call that is allowed where one of its rules holds; otherwise it gets the default answer, EPERM.
+/// A call that is allowed where one of its rules holds; otherwise it gets the answer of the first refusal that holds, or
+/// the default answer, EPERM. No refusal overlaps a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conditional {
     /// The call.
@@ -26,6 +28,8 @@ pub struct Conditional {
     pub reason: &'static str,
     /// Alternatives.
     pub rules: Vec<Rule>,
+    /// Answers of their own.
+    pub refusals: Vec<(Rule, i32)>,
 }
 
 /// Namespace flags of `clone` (`CLONE_NEWTIME` lies in its signal bits and is not one).
@@ -74,29 +78,39 @@ pub fn conditional(profile: Profile) -> Vec<Conditional> {
             call: "clone",
             reason: "no new namespace, as with `unshare`",
             rules: vec![vec![bits(0, clone_namespaces(), 0)]],
+            refusals: Vec::new(),
         },
         Conditional {
             call: "ioctl",
             reason: "nothing is typed into a terminal that somebody else reads",
             rules: excluding(1, &IOCTL_DENIED.map(|(_, request)| request)),
+            refusals: Vec::new(),
         },
         Conditional {
             call: "personality",
             reason: "address randomisation stays on",
             rules: PERSONALITIES.iter().map(|it| vec![exactly(0, *it)]).collect(),
+            refusals: Vec::new(),
         },
         Conditional {
             call: "socket",
             reason: "other families and protocols load modules, reach past the namespace, or are rarely looked at",
             rules: socket_rules(profile),
+            refusals: socket_refusals(profile),
         },
         Conditional {
             call: "socketpair",
             reason: "only Unix sockets come in pairs",
             rules: unix_types().map(|it| vec![exactly(0, AF_UNIX), it]).collect(),
+            refusals: Vec::new(),
         },
-        Conditional { call: "mknod", reason: "no device nodes", rules: node_rules(1) },
-        Conditional { call: "mknodat", reason: "no device nodes", rules: node_rules(2) },
+        Conditional { call: "mknod", reason: "no device nodes", rules: node_rules(1), refusals: Vec::new() },
+        Conditional {
+            call: "mknodat",
+            reason: "no device nodes",
+            rules: node_rules(2),
+            refusals: Vec::new(),
+        },
     ]
 }
 
@@ -123,6 +137,12 @@ fn socket_rules(profile: Profile) -> Vec<Rule> {
         }
     }
     rules
+}
+
+/// Where there is a way out, the kernel seems to know no netlink: the C library then takes names of both families for
+/// reachable on loopback, which it would not if it could ask for interfaces.
+fn socket_refusals(profile: Profile) -> Vec<(Rule, i32)> {
+    if profile.netlink_route { Vec::new() } else { vec![(vec![exactly(0, AF_NETLINK)], EAFNOSUPPORT)] }
 }
 
 fn unix_types() -> impl Iterator<Item = Condition> {

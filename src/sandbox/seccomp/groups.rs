@@ -12,6 +12,8 @@ pub const EACCES: i32 = 13;
 pub const ENOSYS: i32 = 38;
 /// The file system does not do it: programs do it another way.
 pub const EOPNOTSUPP: i32 = 95;
+/// The kernel has no such family of sockets: programs do without.
+pub const EAFNOSUPPORT: i32 = 97;
 
 /// Calls that are treated alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

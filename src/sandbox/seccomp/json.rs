@@ -13,6 +13,7 @@ pub(super) fn document(groups: &[Group], conditional: &[Conditional]) -> String 
     let mut syscalls: Vec<Value> = groups.iter().map(unconditional).collect();
     for it in conditional {
         syscalls.extend(it.rules.iter().map(|rule| alternative(it, rule)));
+        syscalls.extend(it.refusals.iter().map(|(rule, errno)| refusal(it, rule, *errno)));
     }
     json!({ "defaultAction": ERRNO, "architectures": ["SCMP_ARCH_X86_64"], "syscalls": syscalls }).to_string()
 }
@@ -33,6 +34,11 @@ fn unconditional(group: &Group) -> Value {
 fn alternative(call: &Conditional, rule: &Rule) -> Value {
     let args: Vec<Value> = rule.iter().map(argument).collect();
     json!({ "names": [call.call], "action": ALLOW, "args": args, "comment": call.reason })
+}
+
+fn refusal(call: &Conditional, rule: &Rule, errno: i32) -> Value {
+    let args: Vec<Value> = rule.iter().map(argument).collect();
+    json!({ "names": [call.call], "action": ERRNO, "errnoRet": errno, "args": args, "comment": call.reason })
 }
 
 /// Under `SCMP_CMP_MASKED_EQ` the engine's `value` is the mask and `valueTwo` what must be left.
@@ -80,7 +86,13 @@ mod tests {
 
     #[test]
     fn the_document_says_what_the_tables_decide() {
-        let (document, filter) = (document(), Filter::new(STRICT));
+        check_document(STRICT);
+        check_document(Profile { netlink_route: false, ..STRICT });
+    }
+
+    fn check_document(profile: Profile) {
+        let filter = Filter::new(profile);
+        let document: Value = serde_json::from_str(filter.document()).expect("it is JSON");
         for (number, name) in numbers::all() {
             for args in [[0; 6], [u64::MAX; 6], [1, 1, 0, 0, 0, 0], [2, 0x5412, 6, 0, 0, 0], [0x1000_0000; 6]]
             {

@@ -6,7 +6,7 @@ use serde_json::json;
 use sqlx::SqliteConnection;
 
 use crate::record::{End, EventKind, Fence, Image, NewRun, Owner, RecordError, Slot, Transition};
-use crate::store::sqlite::Durability;
+use crate::store::sqlite::{Durability, signed};
 use crate::store::{Store, json as column, row};
 use crate::task::{Outcome, RunId};
 
@@ -259,9 +259,4 @@ fn leased_detail(fence: &Fence, owner: &Owner) -> String {
         ("epoch", json!(fence.epoch)),
         ("owner_pid", json!(owner.pid)),
     ])
-}
-
-/// SQLite's integers are signed; what is counted here stays below 2^63.
-fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }

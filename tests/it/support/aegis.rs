@@ -16,6 +16,7 @@ const REMOVAL_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Aegis {
     home: tempfile::TempDir,
     variables: Vec<(String, String)>,
+    namespace: Option<String>,
 }
 
 /// What a command gave.
@@ -36,12 +37,18 @@ impl Aegis {
         for name in ["home", "here"] {
             std::fs::create_dir(home.path().join(name)).expect("a directory");
         }
-        Self { home, variables: Vec::new() }
+        Self { home, variables: Vec::new(), namespace: None }
     }
 
     /// The same with a variable in the environment of every command.
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same with every command in this network namespace, by name.
+    pub fn within(mut self, namespace: &str) -> Self {
+        self.namespace = Some(namespace.to_owned());
         self
     }
 
@@ -67,7 +74,14 @@ impl Aegis {
 
     /// `aegis` with these arguments, ready to be started.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_aegis"));
+        let mut command = match &self.namespace {
+            None => Command::new(env!("CARGO_BIN_EXE_aegis")),
+            Some(name) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net=/run/netns/{name}")).arg(env!("CARGO_BIN_EXE_aegis"));
+                command
+            }
+        };
         command.args(arguments).current_dir(self.here()).env_clear();
         for name in ["PATH", "DOCKER_HOST", "XDG_RUNTIME_DIR", "TMPDIR"] {
             if let Some(value) = std::env::var_os(name) {

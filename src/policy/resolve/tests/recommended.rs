@@ -7,7 +7,7 @@ use crate::policy::ceiling::tests::HOST;
 use crate::policy::denial::Denial;
 use crate::policy::field::Field;
 use crate::policy::lattice::le;
-use crate::policy::resolve::flag_of;
+use crate::policy::network::tests::rule;
 use crate::policy::resolve::tests::{ceiling, chosen};
 use crate::policy::{Ceiling, Overrides, Pull, resolve};
 
@@ -15,27 +15,25 @@ fn overrides() -> impl Strategy<Value = Overrides> {
     let amount = || prop::option::of(prop_oneof![0..10_000u64, any::<u64>()]);
     let pull = prop::option::of(prop::sample::select(Pull::ALL.to_vec()));
     let runtime = prop::option::of(prop::sample::select(vec!["runc", "crun"]).prop_map(str::to_owned));
-    (amount(), amount(), amount(), amount(), amount(), amount(), amount(), pull, runtime).prop_map(
-        |(
-            memory_bytes,
-            cpus_milli,
-            pids,
-            tmp_bytes,
-            workspace_bytes,
-            output_bytes,
-            wall_time_ms,
-            pull,
-            runtime,
-        )| Overrides {
-            memory_bytes,
-            cpus_milli,
-            pids,
-            tmp_bytes,
-            workspace_bytes,
-            output_bytes,
-            wall_time_ms,
-            pull,
-            runtime,
+    let allow_net = prop::collection::vec(prop::sample::select(vec![rule("a.org"), rule("b.org")]), 0..3);
+    let amounts = (amount(), amount(), amount(), amount(), amount(), amount(), amount());
+    (amounts, pull, runtime, allow_net, any::<bool>()).prop_map(
+        |(amounts, pull, runtime, allow_net, egress_audit)| {
+            let (memory_bytes, cpus_milli, pids, tmp_bytes, workspace_bytes, output_bytes, wall_time_ms) =
+                amounts;
+            Overrides {
+                memory_bytes,
+                cpus_milli,
+                pids,
+                tmp_bytes,
+                workspace_bytes,
+                output_bytes,
+                wall_time_ms,
+                pull,
+                runtime,
+                allow_net,
+                egress_audit,
+            }
         },
     )
 }
@@ -45,6 +43,8 @@ fn ceilings() -> impl Strategy<Value = Ceiling> {
         "",
         "runtimes = [\"runc\"]\n[resources]\npids = 100\nmemory = \"32MiB\"",
         "[images]\npull = \"never\"\n[resources]\ncpus = 0.5\nwall_time = \"1m\"",
+        "[network]\negress = \"none\"",
+        "[network]\naudit = true\n[[network.allow]]\nhost = \"a.org\"",
         "[filesystem]\ntmp_size = \"64KiB\"\n[resources]\noutput_size = \"2GiB\"",
     ])
     .prop_map(ceiling)
@@ -52,9 +52,18 @@ fn ceilings() -> impl Strategy<Value = Ceiling> {
 
 /// Asks for what a denial says is allowed, by the text that it says to type.
 fn follow(denial: &Denial, overrides: &mut Overrides) {
+    match denial.field {
+        Field::Egress | Field::NetworkAllow | Field::EgressAudit => {
+            assert!(denial.hint.starts_with("leave `--"), "{}", denial.hint);
+            overrides.egress_audit &= denial.field == Field::NetworkAllow;
+            overrides.allow_net.retain(|_| denial.field == Field::EgressAudit);
+            return;
+        }
+        _ => {}
+    }
     let allowed = denial.allowed.as_ref().expect("a flag's denial says what passes");
     let typed = allowed.as_flag();
-    assert_eq!(denial.hint, format!("pass `{} {typed}`", flag_of(denial.field)));
+    assert_eq!(denial.hint, format!("pass `{} {typed}`", overrides.flag_of(denial.field)));
     match denial.field {
         Field::Amount(amount) => {
             let value = Some(amount.parse(&typed).expect("what is recommended can be typed"));
@@ -96,7 +105,7 @@ proptest! {
     #[test]
     fn what_is_asked_is_granted_or_denied_or_reported(flags in overrides(), ceiling in ceilings()) {
         let resolved = resolve(&chosen(""), &flags, &ceiling, &HOST);
-        for asked in flags.settings() {
+        for asked in flags.settings(&chosen("").policy) {
             let granted = resolved.policy.settings().contains(&asked);
             let denied = resolved.denials.iter().any(|it| it.field == asked.field());
             let clipped = resolved.clipped.iter().any(|it| it.field == asked.field());

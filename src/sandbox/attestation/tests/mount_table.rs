@@ -2,8 +2,10 @@
 
 use serde_bytes::ByteBuf;
 
+use crate::container::TrustBundle;
 use crate::sandbox::attestation::fixture::Fixture;
 use crate::sandbox::attestation::tests::{check, check_text};
+use crate::sandbox::trust;
 
 #[test]
 fn a_writable_root_is_named() {
@@ -190,6 +192,71 @@ fn a_writable_cgroup_is_named() {
 #[test]
 fn a_line_that_is_no_mount_is_named() {
     check(|it| add_mount(it, "nonsense\n"), &["mount table is nonsense, expected lines of mountinfo"]);
+}
+
+/// A sandbox that trusts its gateway, with its bundle at these places.
+fn with_bundle(fixture: &mut Fixture, points: &[&str]) {
+    let source = "/run/aegis/default/slots/1/in/ca.pem";
+    let targets = trust::PLACES.iter().map(|it| (*it).to_owned()).collect();
+    fixture.spec.bundle = Some(TrustBundle { source: source.into(), targets });
+    for (at, point) in points.iter().enumerate() {
+        let line = format!("{} 72 254:0 {source} {point} ro,relatime - ext4 /dev/vda rw\n", 300 + at);
+        add_mount(fixture, &line);
+        let outside = fixture.outside.mountinfo.get_or_insert_default();
+        outside.extend_from_slice(line.as_bytes());
+    }
+}
+
+#[test]
+fn a_bundle_at_all_of_its_places_is_as_asked() {
+    check(|it| with_bundle(it, &trust::PLACES), &[]);
+}
+
+#[test]
+fn a_bundle_behind_links_of_the_image_is_as_asked() {
+    let [debian, _, suse, _] = trust::PLACES;
+    check(|it| with_bundle(it, &[debian, trust::BEHIND_LINKS[0], suse, debian]), &[]);
+}
+
+#[test]
+fn a_bundle_that_is_missing_somewhere_is_named() {
+    check(|it| with_bundle(it, &trust::PLACES[..3]), &["mounts of the trusted authorities is 3, expected 4"]);
+}
+
+#[test]
+fn a_bundle_that_nobody_asked_for_is_named() {
+    check(
+        |it| {
+            with_bundle(it, &trust::PLACES[3..]);
+            it.spec.bundle = None;
+        },
+        &[
+            "mount `/etc/ssl/cert.pem` is ext4 of `/run/aegis/default/slots/1/in/ca.pem`, ro,relatime, expected absent",
+        ],
+    );
+}
+
+#[test]
+fn a_bundle_elsewhere_or_of_another_is_named() {
+    check(
+        |it| {
+            with_bundle(it, &trust::PLACES);
+            let line =
+                "400 72 254:0 /run/aegis/default/slots/1/in/ca.pem /etc/passwd ro - ext4 /dev/vda rw\n";
+            add_mount(it, line);
+        },
+        &["mount `/etc/passwd` is ext4 of `/run/aegis/default/slots/1/in/ca.pem`, ro, expected absent"],
+    );
+    check(
+        |it| {
+            with_bundle(it, &trust::PLACES[..3]);
+            add_mount(it, "400 72 254:0 /home/mine/ca.pem /etc/ssl/cert.pem ro - ext4 /dev/vda rw\n");
+        },
+        &[
+            "mount `/etc/ssl/cert.pem` is `/home/mine/ca.pem`, expected `/run/aegis/default/slots/1/in/ca.pem` of the host",
+            "mounts of the trusted authorities is 3, expected 4",
+        ],
+    );
 }
 
 fn add_mount(fixture: &mut Fixture, line: &str) {
