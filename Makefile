@@ -37,14 +37,17 @@ build: ## Build target/release/aegis
 	$(BOOTSTRAP) build
 	$(CARGO) build --release --locked
 
+# Everything of the lock file is fetched, other systems' parts too: a test reads it without the network.
 test: ## Every test, in CI's form
 	$(BOOTSTRAP) build engine $(TEST_IMAGES:%=image-%) test
+	$(CARGO) fetch --locked --quiet
 	$(CARGO) build --release --locked
 	packaging/image.sh $(AEGIS) $(TEST_IMAGES)
 	$(MEMBER) $(CARGO) nextest run $(PROFILE)
 
 test-long: ## Every test with its full counts
 	$(BOOTSTRAP) build engine $(TEST_IMAGES:%=image-%) test
+	$(CARGO) fetch --locked --quiet
 	$(CARGO) build --release --locked
 	packaging/image.sh $(AEGIS) $(TEST_IMAGES) go node rust
 	AEGIS_TEST_FORM=long $(MEMBER) $(CARGO) nextest run $(PROFILE) --profile long

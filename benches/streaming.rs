@@ -45,7 +45,7 @@ pub fn measure(instance: &Instance) -> anyhow::Result<Verdict> {
 }
 
 /// MiB per second that come out of a command.
-fn rate(command: &mut Command) -> anyhow::Result<f64> {
+pub fn rate(command: &mut Command) -> anyhow::Result<f64> {
     let program = format!("{:?}", command.get_program());
     let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("{program} starts"))?;
     let mut output = child.stdout.take().context("no pipe")?;

@@ -64,19 +64,8 @@ fn pairs(
     tree: &Path,
 ) -> anyhow::Result<(Series, Pairs)> {
     let path = tree.display().to_string();
-    let mut ours = instance.aegis(&[
-        "run",
-        "--sandbox",
-        policy,
-        "--no-changes",
-        "-w",
-        &path,
-        "--image",
-        IMAGE,
-        "-q",
-        "--",
-        PROGRAM,
-    ]);
+    let mut ours =
+        instance.aegis(&["run", "--sandbox", policy, "-w", &path, "--image", IMAGE, "-q", "--", PROGRAM]);
     let mut theirs = by_hand.docker_run_with(&["--volume".to_owned(), format!("{path}:/w")])?;
     let (mut first, mut pairs) = (Series::default(), Pairs::default());
     for round in 0..WARM_UP_ROUNDS + ROUNDS {

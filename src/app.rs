@@ -14,6 +14,7 @@ pub mod policy;
 pub mod prepare;
 pub mod project;
 pub mod run;
+pub mod secrets;
 pub mod starter;
 pub mod sweep;
 pub mod trust;
@@ -25,7 +26,7 @@ use crate::policy::{ChoiceError, Denial, Overrides};
 use crate::record::RecordError;
 use crate::sandbox::workspace::WorkspaceError;
 use crate::store::OpenError;
-use crate::task::{GitHistory, OutputRequest, Published};
+use crate::task::{GitHistory, OutputRequest, Published, SecretRequest};
 
 /// What a caller wants to have run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub struct RunOrder {
     pub include_secrets: Vec<String>,
     /// Ports of the task that are asked for on the host's loopback.
     pub publish: Vec<Published>,
+    /// Secrets of the store that are put inside.
+    pub secrets: Vec<SecretRequest>,
     /// Working directory inside.
     pub workdir: Option<String>,
     /// Variables, in order.
@@ -133,6 +136,9 @@ pub enum AppError {
     /// A sweep took the run for a dead owner's.
     #[error("run {} was taken over by another process before it began: run it again", .0.short())]
     Superseded(crate::task::RunId),
+    /// A secret, or the store of them.
+    #[error(transparent)]
+    Secret(#[from] crate::config::secrets::SecretError),
     /// A directory of ours cannot be used.
     #[error(transparent)]
     Directory(#[from] crate::config::DirectoryError),

@@ -17,6 +17,7 @@ pub mod generate;
 pub mod habits;
 pub mod image;
 pub mod init;
+pub mod known;
 pub mod logs;
 pub mod policy;
 pub mod print;
@@ -24,6 +25,7 @@ pub mod progress;
 pub mod ps;
 pub mod run;
 pub mod screen;
+pub mod secret;
 pub mod selected;
 pub mod shell;
 pub mod show;
@@ -74,10 +76,41 @@ enum Command {
     Trust(trust::TrustArgs),
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    Secret(secret::SecretArgs),
     Completions(generate::CompletionsArgs),
     Man(generate::ManArgs),
     #[command(hide = true)]
     Gateway(gateway::GatewayArgs),
+}
+
+impl Command {
+    /// Whether what it says can have something of a task in it, or of what a caller asked for.
+    fn shows_runs(&self) -> bool {
+        match self {
+            Self::Run(_)
+            | Self::Shell(_)
+            | Self::Exec(_)
+            | Self::Ps(_)
+            | Self::Show(_)
+            | Self::Logs(_)
+            | Self::Why(_)
+            | Self::Diff(_)
+            | Self::Apply(_)
+            | Self::Cancel(_)
+            | Self::Gc(_)
+            | Self::Egress(_)
+            | Self::Policy(_)
+            | Self::Image(_) => true,
+            Self::Doctor(_)
+            | Self::Demo(_)
+            | Self::Init(_)
+            | Self::Trust(_)
+            | Self::Secret(_)
+            | Self::Gateway(_)
+            | Self::Completions(_)
+            | Self::Man(_) => false,
+        }
+    }
 }
 
 /// Parses the command line, carries the command out, says what failed, and gives the exit status.
@@ -93,6 +126,13 @@ pub fn main() -> ExitCode {
             return ExitCode::USAGE;
         }
     };
+    if cli.command.shows_runs()
+        && let Some(reason) = known::learn()
+    {
+        talk::note(&format!(
+            "the secret store cannot be read, so what is recorded is shown as it is: {reason}"
+        ));
+    }
     let carried_out = match cli.command {
         Command::Run(args) => run::cmd_run(&args),
         Command::Shell(args) => shell::cmd_shell(&args),
@@ -112,6 +152,7 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::cmd_init(&args),
         Command::Trust(args) => trust::cmd_trust(&args),
         Command::Policy(command) => policy::cmd_policy(&command),
+        Command::Secret(args) => secret::cmd_secret(&args),
         Command::Completions(args) => generate::cmd_completions(&args),
         Command::Man(args) => generate::cmd_man(&args),
         Command::Gateway(args) => gateway::cmd_gateway(&args),

@@ -3,6 +3,7 @@
 pub mod operator;
 pub mod retention;
 pub mod runtime_dir;
+pub mod secrets;
 pub mod state_dir;
 pub mod surroundings;
 pub mod trust;

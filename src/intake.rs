@@ -5,6 +5,7 @@ pub mod cpus;
 pub mod duration;
 pub mod look;
 pub mod project;
+pub mod secret_name;
 pub mod secret_path;
 pub mod size;
 pub mod variable;

@@ -28,5 +28,7 @@ pub use network::{Egress, Network};
 pub use origin::{Clipped, FieldOrigin, Origin};
 pub use overrides::Overrides;
 pub use resolve::{Resolved, resolve};
-pub use rules::{Filesystem, Images, Outputs, Policy, Process, Pull, Resources, WorkspaceMedium};
+pub use rules::{
+    Filesystem, Images, Outputs, Policy, Process, Pull, Resources, SecretOutputs, Secrets, WorkspaceMedium,
+};
 pub use shipped::{ChoiceError, Chosen, Selection, default_policy, select, shipped};

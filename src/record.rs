@@ -15,7 +15,7 @@ pub mod workspace;
 use std::future::Future;
 use std::pin::Pin;
 
-pub use end::{Artifact, ChangeCounts, Dropped, End, OutputCounts, Phase, Stream, Usage};
+pub use end::{Artifact, ChangeCounts, Dropped, End, Exposure, Kept, OutputCounts, Phase, Stream, Usage};
 pub use error::RecordError;
 pub use event::{Event, EventKind};
 pub use run::{

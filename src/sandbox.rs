@@ -3,6 +3,7 @@
 
 pub mod attestation;
 pub mod beneath;
+pub mod by_run;
 pub mod changes;
 pub mod channel;
 pub mod container_spec;

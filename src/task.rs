@@ -10,5 +10,5 @@ pub mod state;
 pub use exit_code::ExitCode;
 pub use outcome::{Cancellation, DiskLimit, Outcome, TimeLimit};
 pub use run_id::RunId;
-pub use spec::{GitHistory, OutputRequest, Published, TaskSpec, WorkspaceSource};
+pub use spec::{GitHistory, OutputRequest, Published, SecretPlace, SecretRequest, TaskSpec, WorkspaceSource};
 pub use state::RunState;

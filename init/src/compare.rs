@@ -4,8 +4,7 @@
 mod fetch;
 mod walk;
 
-use std::collections::VecDeque;
-
+use aegis_init::path_key::PathKey;
 use aegis_init::wire::{Collect, Compare, DropReason, OutDone, Reply};
 
 use crate::clock::Moment;
@@ -13,14 +12,14 @@ use crate::collect::Progress;
 use crate::collect::outbox::Outbox;
 use crate::stamps::{Index, Stamps};
 
-use self::walk::Walk;
+use self::walk::{Step, Walk};
 
 pub use self::fetch::Fetching;
 
 /// Names that are looked at before the loop of init gets its turn.
 const NAMES_PER_TURN: usize = 1_000;
-/// Numbers in one answer.
-const GONE_MAX: usize = 100_000;
+/// Hashes in one answer: even the longest fit a frame.
+const MET_MAX: usize = 100_000;
 
 /// A comparison on its way.
 pub struct Comparison {
@@ -28,8 +27,9 @@ pub struct Comparison {
     walk: Option<Walk>,
     outbox: Outbox,
     deadline: Moment,
-    /// What is gone, in pieces; `None` until the walk is over.
-    gone: Option<VecDeque<Vec<u32>>>,
+    key: PathKey,
+    /// What is there and was not told yet.
+    met: Vec<u64>,
     complete: bool,
 }
 
@@ -42,12 +42,13 @@ impl Comparison {
             outbox.drop_entry(b"", DropReason::Unreadable);
         }
         Self {
-            index: stamps.index(),
+            index: stamps.index(compare.settled_ns),
             complete: walk.is_some(),
             walk,
             outbox,
             deadline: now.after_ms(compare.timeout_ms),
-            gone: None,
+            key: compare.key,
+            met: Vec::new(),
         }
     }
 
@@ -57,31 +58,30 @@ impl Comparison {
             if let Some(reply) = self.outbox.reply() {
                 return Progress::Reply(reply);
             }
+            if self.met.len() >= MET_MAX {
+                return Progress::Reply(Reply::Met(std::mem::take(&mut self.met)));
+            }
             if let Some(walk) = &mut self.walk {
                 if Moment::now() >= self.deadline {
                     self.complete = false;
                     self.outbox.drop_entry(walk.place(), DropReason::TimeLimit);
                     self.walk = None;
-                } else if !walk.step(&mut self.index, &mut self.outbox, &mut self.complete) {
-                    self.walk = None;
+                } else {
+                    match walk.step(&self.index, &mut self.outbox, &mut self.complete) {
+                        Step::Met(path) => self.met.push(self.key.hash(&path)),
+                        Step::Passed => {}
+                        Step::Over => self.walk = None,
+                    }
                 }
             } else if self.outbox.flush() {
                 continue;
-            } else if let Some(numbers) = self.gone().pop_front() {
-                return Progress::Reply(Reply::Gone(numbers));
+            } else if !self.met.is_empty() {
+                return Progress::Reply(Reply::Met(std::mem::take(&mut self.met)));
             } else {
                 return Progress::Done(self.done());
             }
         }
         Progress::Working
-    }
-
-    fn gone(&mut self) -> &mut VecDeque<Vec<u32>> {
-        let (index, complete) = (&self.index, self.complete);
-        self.gone.get_or_insert_with(|| {
-            let numbers: Vec<u32> = if complete { index.gone().collect() } else { Vec::new() };
-            numbers.chunks(GONE_MAX).map(<[u32]>::to_vec).collect()
-        })
     }
 
     fn done(&mut self) -> Reply {

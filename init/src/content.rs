@@ -128,6 +128,7 @@ impl Content {
         let (parent, name) = split(&gone.path)?;
         let flags = if gone.directory { UnlinkatFlags::RemoveDir } else { UnlinkatFlags::NoRemoveDir };
         unlinkat(places.of_entry.directory(parent)?, name, flags)?;
+        self.stamps.add(&gone.path, Given::Removed);
         if gone.directory && !self.directories.is_empty() {
             self.superseded.insert(gone.path.clone(), self.directories.len());
         }

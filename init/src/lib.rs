@@ -5,4 +5,5 @@
 
 pub mod descriptors;
 pub mod frame;
+pub mod path_key;
 pub mod wire;

@@ -44,6 +44,8 @@ pub enum Given {
     },
     /// A file whose content has not arrived.
     Unfinished,
+    /// Nothing any more.
+    Removed,
 }
 
 impl Given {
@@ -64,7 +66,7 @@ impl Stamps {
         Self { hasher: RandomState::new(), stamps: Vec::new(), relinked: HashMap::new(), latest: i64::MIN }
     }
 
-    /// Adds the next entry and gives its number.
+    /// Adds the next entry and gives its number. What was at the path before does not count any more.
     pub fn add(&mut self, path: &[u8], given: Given) -> usize {
         self.stamps.push(Stamp { path: self.hasher.hash_one(path), given });
         self.note(given);
@@ -97,11 +99,11 @@ impl Stamps {
         }
     }
 
-    /// Ready to be asked.
-    pub fn index(self) -> Index {
+    /// Ready to be asked. What has no stamp is as it was given where its change time is not later than `settled`.
+    pub fn index(self, settled: Option<i64>) -> Index {
         let mut by_path: Vec<u32> = (0..self.stamps.len() as u32).collect();
-        by_path.sort_unstable_by_key(|it| self.stamps[*it as usize].path);
-        Index { seen: vec![false; self.stamps.len()], by_path, stamps: self }
+        by_path.sort_unstable_by_key(|it| (self.stamps[*it as usize].path, *it));
+        Index { by_path, stamps: self, settled }
     }
 
     fn note(&mut self, given: Given) {
@@ -115,32 +117,27 @@ impl Stamps {
 pub struct Index {
     stamps: Stamps,
     by_path: Vec<u32>,
-    seen: Vec<bool>,
+    settled: Option<i64>,
 }
 
 impl Index {
-    /// Whether this is what was put at the path.
-    pub fn unchanged(&mut self, path: &[u8], found: Given) -> bool {
+    /// Whether this is what was given at the path.
+    pub fn unchanged(&self, path: &[u8], found: Given, stat: &FileStat) -> bool {
         let Stamps { hasher, stamps, relinked, .. } = &self.stamps;
         let wanted = hasher.hash_one(path);
-        let first = self.by_path.partition_point(|it| stamps[*it as usize].path < wanted);
-        let Some(number) = self.by_path.get(first).map(|it| *it as usize) else { return false };
-        if stamps[number].path != wanted {
-            return false;
-        }
-        self.seen[number] = true;
-        match (stamps[number].given, found) {
+        let after = self.by_path.partition_point(|it| stamps[*it as usize].path <= wanted);
+        let last = after.checked_sub(1).map(|it| &stamps[self.by_path[it] as usize]);
+        let Some(stamp) = last.filter(|it| it.path == wanted) else {
+            return self.settled.is_some_and(|it| ctime(stat) <= it);
+        };
+        match (stamp.given, found) {
+            (Given::Removed | Given::Unfinished, _) => false,
             (given, found) if given == found => true,
             (Given::Leaf { inode: given, .. }, Given::Leaf { inode, ctime }) => {
                 given == inode && relinked.get(&inode) == Some(&ctime)
             }
             _ => false,
         }
-    }
-
-    /// The numbers of entries that were not asked for: nothing is at their paths.
-    pub fn gone(&self) -> impl Iterator<Item = u32> {
-        (0..self.seen.len() as u32).filter(|it| !self.seen[*it as usize])
     }
 }
 

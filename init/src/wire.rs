@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use crate::path_key::PathKey;
+
 /// Version of this protocol. Host and init are built together; a difference is a defect.
 pub const VERSION: u16 = 1;
 
@@ -92,7 +94,7 @@ pub enum Request {
     /// Kill what is left, answer [`Reply::Bye`] and exit.
     End,
     /// Kill every command, then tell how the workspace differs from what was put: new and changed entries without
-    /// their content in [`Reply::Out`], what is gone in [`Reply::Gone`], last [`Reply::Compared`]. Asked once.
+    /// their content in [`Reply::Out`], what is there at all in [`Reply::Met`], last [`Reply::Compared`]. Asked once.
     Compare(Compare),
     /// Send these regular files of the workspace. Answered as [`Request::Collect`] is.
     Fetch(Fetch),
@@ -346,8 +348,13 @@ pub struct Collect {
 }
 
 /// How far a comparison of the workspace goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compare {
+    /// Paths are told as hashes under it.
+    pub key: PathKey,
+    /// What was not put and has a change time until then, in nanoseconds since the epoch, lay below the workspace before
+    /// anything was put, and is as it was; `None` where nothing did.
+    pub settled_ns: Option<i64>,
     /// Entries that are told at the most.
     pub entries_max: u64,
     /// Directory levels at the most.
@@ -431,8 +438,8 @@ pub enum Reply {
         /// Resources of the whole sandbox.
         usage: Usage,
     },
-    /// Entries that were put and are not there any more, by their number: the first that was put has 0.
-    Gone(Vec<u32>),
+    /// Directories, files and links that are there, changed or not, each as the hash of its path.
+    Met(Vec<u64>),
     /// The comparison is over.
     Compared {
         /// What was left out.

@@ -231,6 +231,7 @@ pub fn quiet_order(
         git: GitHistory::Full,
         include_secrets: Vec::new(),
         publish: Vec::new(),
+        secrets: Vec::new(),
         changes: Changes::Dropped,
         workdir: None,
         environment: Vec::new(),

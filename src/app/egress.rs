@@ -13,12 +13,14 @@ use serde_bytes::ByteBuf;
 use crate::app::{AppError, read_bounded};
 use crate::config::operator::Operator;
 use crate::gateway::authority::Authority;
+use crate::gateway::credential::Credential;
 use crate::gateway::roots::Roots;
 use crate::gateway::wire::{Begin, Inspect, Rules};
 use crate::policy::Policy;
 use crate::policy::network::host::HostPattern;
 use crate::policy::network::port::{HTTP, PortPattern};
 use crate::policy::network::{Network, Transport};
+use crate::redact::Known;
 use crate::sandbox::trust;
 
 /// Where the host's own resolvers stand.
@@ -41,10 +43,12 @@ pub struct WayOut {
     pub bundle: Option<String>,
     /// Variables of the task's command.
     pub variables: Vec<(String, String)>,
+    /// Values of credentials, to be kept out of everything that comes out.
+    pub secrets: Vec<Known>,
 }
 
-/// The way out of a run under this policy; `None` where it has none.
-pub fn way_out(policy: &Policy) -> Result<Option<WayOut>, AppError> {
+/// The way out of a run under this policy; `None` where it has none. No request may carry one of `others`.
+pub fn way_out(policy: &Policy, state: &Path, others: &[Known]) -> Result<Option<WayOut>, AppError> {
     let network = &policy.network;
     if !network.has_egress() {
         return Ok(None);
@@ -54,7 +58,7 @@ pub fn way_out(policy: &Policy) -> Result<Option<WayOut>, AppError> {
         false => operator.resolvers.clone(),
         true => host_resolvers()?,
     };
-    let credentials = credentials::gather(network, &operator)?;
+    let credentials = credentials::gather(network, &operator, state)?;
     let mut variables = credentials.placeholders;
     let (mut roots, mut authority, mut bundle) = (Roots::default(), None, None);
     if network.inspects_tls() {
@@ -68,11 +72,12 @@ pub fn way_out(policy: &Policy) -> Result<Option<WayOut>, AppError> {
     let begin = Begin {
         rules: Rules::of(network),
         resolvers,
-        inspect: Inspect::of(authority.as_ref(), &credentials.added, &[]),
+        inspect: Inspect::of(authority.as_ref(), &credentials.added, others),
         roots: roots.certificates().map(|it| ByteBuf::from(it.to_vec())).collect(),
         proxy: operator.proxy,
     };
-    Ok(Some(WayOut { begin, bundle, variables }))
+    let secrets = credentials.added.iter().filter_map(Credential::known).collect();
+    Ok(Some(WayOut { begin, bundle, variables, secrets }))
 }
 
 /// What the run's authority may vouch for: names whose TLS is ended, and the names below a wildcard's.

@@ -105,6 +105,7 @@ pub fn prepare_leniently(
         git: order.git,
         include_secrets: order.include_secrets.clone(),
         publish: order.publish.clone(),
+        secrets: order.secrets.clone(),
         workdir,
         environment,
         outputs,

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::app::owner::service::Door;
 use crate::app::prepare::{Prepared, prepare};
-use crate::app::{AppError, Changes, RunOrder, egress, host, sweep};
+use crate::app::{AppError, Changes, RunOrder, egress, host, secrets, sweep};
 use crate::config::Directories;
 use crate::config::trust::TrustStore;
 use crate::container::{Engine, EngineFacts, ImageFacts};
@@ -89,6 +89,7 @@ pub async fn run(
     if let Some(plan) = &prepared.workspace {
         (caller.progress)(Step::Workspace(plan.summary.notes.clone(), plan.record(&prepared.task)));
     }
+    let mut known = secrets::of_run(&directories.state, &prepared.task.secrets)?;
     // The engine takes its time to answer; what needs only this host is done meanwhile.
     let digested = tokio::task::spawn_blocking(init_binary::digest);
     let connected = connect_for(Some(&prepared.task.image));
@@ -119,23 +120,21 @@ pub async fn run(
     let outputs = outputs(order, &prepared.task.outputs, id, &admitted)?;
     let changes = changes_out(order, id, &prepared, &admitted, directories)?;
     let mut prepared = prepared;
-    // What a task changed is told by what init itself put: a run whose changes are kept gets a whole copy.
-    let (base, messages, delta) = if changes.is_some() {
-        (None, None, None)
-    } else {
-        let ground = tokio::select! {
-            ground = ground(work_directory.as_deref(), &mut prepared, directories, &facts) => ground?,
-            by = control::cancelled(&mut caller.control) => return Err(AppError::Cancelled(by)),
-        };
-        match ground {
-            Ground::Empty => (None, None, None),
-            Ground::Snapshot(base, delta) => (Some(base), None, Some(delta)),
-            Ground::Messages(messages, delta) => (None, Some(messages), Some(delta)),
-        }
+    let ground = tokio::select! {
+        ground = ground(work_directory.as_deref(), &mut prepared, directories, &facts) => ground?,
+        by = control::cancelled(&mut caller.control) => return Err(AppError::Cancelled(by)),
     };
-    let way_out = egress::way_out(admitted.policy())?;
+    let (base, messages, delta) = match ground {
+        Ground::Empty => (None, None, None),
+        Ground::Snapshot(base, delta) => (Some(base), None, Some(delta)),
+        Ground::Messages(messages, delta) => (None, Some(messages), Some(delta)),
+    };
+    let way_out = egress::way_out(admitted.policy(), &directories.state, &known.others)?;
     let (egress, bundle, variables) = match way_out {
-        Some(way) => (Some(way.begin), way.bundle, way.variables),
+        Some(way) => {
+            known.keep_out(&way.secrets);
+            (Some(way.begin), way.bundle, way.variables)
+        }
         None => (None, None, Vec::new()),
     };
     let listening = Listening::open(&prepared.task.publish).await?;
@@ -150,7 +149,8 @@ pub async fn run(
         path: directories.state.clone(),
         source,
     })?;
-    let new = new_run(id, &prepared, &admitted, lock.owner().clone());
+    let mut new = new_run(id, &prepared, &admitted, lock.owner().clone());
+    secrets::keep_out_of(&mut new, &known.secrets.redactor);
     let kept = Image { id: image.id.clone(), repo_digest: image.repo_digests.first().cloned() };
     let accepted = async {
         let fence = store.insert(&new).await?;
@@ -178,6 +178,7 @@ pub async fn run(
         delta,
         messages,
         sinks,
+        secrets: known.secrets,
         stdio: order.terminal.map_or(Stdio::Pipes, |(rows, columns)| Stdio::Terminal { rows, columns }),
         grace_ms: order.grace_ms,
         outputs,

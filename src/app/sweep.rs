@@ -4,8 +4,7 @@
 //! The order is container, slot, run: a container is matched to its slot by its label, a slot to its owner by the lock
 //! that the kernel gives back when a process ends. What belongs to a living owner, or to another instance, is left.
 
-mod changes;
-mod logs;
+mod kept;
 
 use std::path::Path;
 
@@ -91,8 +90,15 @@ pub async fn sweep(
     snapshots(directories, retention, mode, &mut swept)?;
     sockets(&directories.runtime.join("runs"), mode, &mut swept);
     runs(store, directories, retention, mode, &mut swept).await?;
-    logs::sweep(store, directories, retention, mode, &mut swept).await?;
-    changes::sweep(store, directories, retention, mode, &mut swept).await?;
+    let forgotten = swept.runs_forgotten.iter().copied().collect();
+    let logs = Logs::new(&directories.state);
+    let gone = kept::sweep(store, logs.by_run(), retention.log_bytes_max, mode, &forgotten).await?;
+    swept.bytes_freed += gone.iter().map(|(_, bytes)| bytes).sum::<u64>();
+    swept.logs.extend(gone.into_iter().map(|(run, _)| run));
+    let changes = Kept::new(&directories.state);
+    let gone = kept::sweep(store, changes.by_run(), retention.changes_bytes_max, mode, &forgotten).await?;
+    swept.bytes_freed += gone.iter().map(|(_, bytes)| bytes).sum::<u64>();
+    swept.changes.extend(gone.into_iter().map(|(run, _)| run));
     images(engine, retention, mode, &mut swept).await?;
     Ok(swept)
 }
@@ -218,8 +224,8 @@ async fn runs(
 ) -> Result<(), AppError> {
     orphans(store, mode, swept).await?;
     let now_ms = now_ms();
-    let logs = Logs::new(&directories.state);
-    let changes = Kept::new(&directories.state);
+    let (logs, changes) = (Logs::new(&directories.state), Kept::new(&directories.state));
+    let (logs, changes) = (logs.by_run(), changes.by_run());
     for run in store.ended_before(retention.horizon_ms(now_ms), FORGOTTEN_MAX).await? {
         swept.bytes_freed += logs.bytes(run).unwrap_or(0) + changes.bytes(run).unwrap_or(0);
         if mode == Mode::Remove {

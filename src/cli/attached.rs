@@ -15,7 +15,7 @@ use crate::cli::failure::Failure;
 use crate::cli::progress::Progress;
 use crate::cli::run::{SandboxArgs, streams_are_one_terminal};
 use crate::cli::screen::Screen;
-use crate::cli::{CommandResult, ending, talk};
+use crate::cli::{CommandResult, ending, known, talk};
 use crate::config::Directories;
 use crate::executor::control::{Control, QUEUE_MAX};
 use crate::executor::{OutputTap, Sinks};
@@ -150,7 +150,7 @@ pub fn sinks(stdio: Stdio, tap: Arc<dyn OutputTap>) -> Result<Sinks, AppError> {
     // On a terminal that is not the task's own, its escape sequences are shown, not obeyed.
     let stdout = screened(rustix::stdio::stdout(), stdio, std::io::stdout().is_terminal())?;
     let stderr = screened(rustix::stdio::stderr(), stdio, std::io::stderr().is_terminal())?;
-    Ok(Sinks { stdout, stderr, stdin, tap })
+    Ok(Sinks { stdout, stderr, stdin, tap, redactor: known::redactor() })
 }
 
 fn screened(

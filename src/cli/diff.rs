@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use crate::app::AppError;
 use crate::app::changes::{ChangesError, RunChanges, load};
 use crate::cli::failure::Failure;
-use crate::cli::{CommandResult, attached, print, selected, talk};
+use crate::cli::{CommandResult, attached, known, print, selected, talk};
 use crate::config::Directories;
 use crate::record::Run;
 use crate::report::diff::{self, FileDiff, Line, LineKind};
@@ -160,7 +160,7 @@ fn line(text: &str) -> Result<Reader, Failure> {
 }
 
 fn write(bytes: &[u8]) -> Result<Reader, Failure> {
-    match std::io::stdout().lock().write_all(bytes) {
+    match std::io::stdout().lock().write_all(&known::bytes(bytes)) {
         Ok(()) => Ok(Reader::Listens),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
         Err(error) => Err(Failure::of(&error)),

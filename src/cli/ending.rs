@@ -9,13 +9,15 @@ use crate::app::{AppError, RunOrder, plan};
 use crate::cli::failure::Failure;
 use crate::cli::flags::ResultTarget;
 use crate::cli::run::SandboxArgs;
-use crate::cli::{CommandResult, attached, print, talk};
-use crate::record::ChangeCounts;
+use crate::cli::{CommandResult, attached, known, print, talk};
+use crate::record::{ChangeCounts, Exposure, Kept};
 use crate::report::why::{Ended, remarks};
 use crate::report::{result, summary};
 use crate::task::escape::escape;
 use crate::task::{ExitCode, Outcome};
 
+/// Files with secrets that are named on the terminal.
+const EXPOSURES_SHOWN_MAX: usize = 5;
 /// Dropped outputs that are named on the terminal.
 const DROPS_SHOWN_MAX: usize = 5;
 
@@ -60,6 +62,7 @@ impl Target {
     }
 
     fn write(self, text: &str) -> Result<(), Failure> {
+        let text = known::text(text);
         let failed = |it: std::io::Error| Failure::new(format!("the result cannot be written: {it}"));
         match self {
             Self::None => Ok(()),
@@ -127,11 +130,25 @@ fn say(finished: &Finished, ended: &Ended<'_>) {
     if rest > 0 {
         talk::note(&format!("{rest} more were left out: `aegis show {}`", finished.run.id.short()));
     }
+    say_exposures(&end.exposures, &finished.run.id.short());
     if let Some(changes) = &end.changes {
         say_changes(changes, &finished.run.id.short());
     }
     if let Some(directory) = &end.output_dir {
         talk::note(&format!("outputs are in {}", directory.display()));
+    }
+}
+
+fn say_exposures(exposures: &[Exposure], run: &str) {
+    for Exposure { path, secret, kept } in exposures.iter().take(EXPOSURES_SHOWN_MAX) {
+        let became = match kept {
+            Kept::Out => "came out",
+            Kept::In => "stayed in",
+        };
+        talk::note(&format!("the file `{}` holds the secret `{secret}`, and {became}", escape(path)));
+    }
+    if exposures.len() > EXPOSURES_SHOWN_MAX {
+        talk::note(&format!("{} more: `aegis show --json {run}`", exposures.len() - EXPOSURES_SHOWN_MAX));
     }
 }
 

@@ -153,6 +153,7 @@ impl From<AppError> for Failure {
             | AppError::Outputs(_)
             | AppError::Project(_)
             | AppError::Pull(_)
+            | AppError::Secret(_)
             | AppError::Superseded(_)
             | AppError::Operator(_)
             | AppError::Publish(_)

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::intake::{cpus, duration, secret_path, shown, size};
+use crate::intake::{cpus, duration, secret_name, secret_path, shown, size};
 use crate::policy::network::Rule;
-use crate::task::{GitHistory, Published};
+use crate::task::{GitHistory, Published, SecretRequest};
 
 /// Characters of a name or a label at the most.
 const LABEL_CHARS_MAX: usize = 128;
@@ -68,6 +68,16 @@ pub fn publish(text: &str) -> Result<Published, String> {
         [_, _, _] => Err("only 127.0.0.1 is listened at: write 127.0.0.1:8080:8080".to_owned()),
         _ => Err("write 127.0.0.1:PORT:PORT, the host's port first".to_owned()),
     }
+}
+
+/// A secret of the store, and where it is put.
+pub fn granted(text: &str) -> Result<SecretRequest, String> {
+    secret_name::parse_request(text).map_err(|it| it.to_string())
+}
+
+/// The name of a secret.
+pub fn secret_name(text: &str) -> Result<String, String> {
+    secret_name::parse(text).map_err(|it| it.to_string())
 }
 
 /// `NAME=value` of an environment.

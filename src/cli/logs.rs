@@ -9,9 +9,10 @@ use crate::app::owner::client::{Asked, ask};
 use crate::app::owner::wire::Ask;
 use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
-use crate::cli::{CommandResult, attached, selected, talk};
+use crate::cli::{CommandResult, attached, known, selected, talk};
 use crate::config::Directories;
 use crate::record::{Run, Stream};
+use crate::redact;
 use crate::store::Logs;
 use crate::store::log::{Chunk, LogReader, Look};
 use crate::task::ExitCode;
@@ -124,6 +125,7 @@ fn finish(reader: &mut LogReader, shown: &mut Shown) -> CommandResult {
             break;
         }
     }
+    shown.end()?;
     if shown.truncated {
         talk::note("the log is cut: the run wrote more than is kept");
     }
@@ -137,19 +139,66 @@ enum Reader {
     Gone,
 }
 
-/// Where the bytes go: escaped on a terminal, exact elsewhere.
+fn listens(written: std::io::Result<()>) -> Result<Reader, Failure> {
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        written => written.map(|()| Reader::Listens).map_err(|it| Failure::of(&it)),
+    }
+}
+
+/// Where the bytes go.
 struct Shown {
-    stdout: Box<dyn Write>,
-    stderr: Box<dyn Write>,
+    stdout: Side,
+    stderr: Side,
     truncated: bool,
+}
+
+/// One stream: escaped on a terminal, exact elsewhere; free of the secrets that are known now.
+struct Side {
+    into: Box<dyn Write>,
+    redacting: Option<redact::Stream>,
+}
+
+impl Side {
+    fn new(into: Box<dyn Write>) -> Self {
+        Self { into, redacting: known::stream() }
+    }
+
+    fn show(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match &mut self.redacting {
+            None => self.into.write_all(bytes)?,
+            Some(stream) => {
+                let mut left = Vec::with_capacity(bytes.len());
+                stream.push(bytes, &mut left);
+                self.into.write_all(&left)?;
+            }
+        }
+        self.into.flush()
+    }
+
+    fn end(&mut self) -> std::io::Result<()> {
+        let Some(stream) = &mut self.redacting else { return Ok(()) };
+        let mut left = Vec::new();
+        stream.flush(&mut left);
+        self.into.write_all(&left)?;
+        self.into.flush()
+    }
 }
 
 impl Shown {
     fn new() -> Self {
         let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
         Self {
-            stdout: if stdout.is_terminal() { Box::new(Screen::new(stdout)) } else { Box::new(stdout) },
-            stderr: if stderr.is_terminal() { Box::new(Screen::new(stderr)) } else { Box::new(stderr) },
+            stdout: Side::new(if stdout.is_terminal() {
+                Box::new(Screen::new(stdout))
+            } else {
+                Box::new(stdout)
+            }),
+            stderr: Side::new(if stderr.is_terminal() {
+                Box::new(Screen::new(stderr))
+            } else {
+                Box::new(stderr)
+            }),
             truncated: false,
         }
     }
@@ -159,9 +208,11 @@ impl Shown {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
         };
-        match into.write_all(&chunk.bytes).and_then(|()| into.flush()) {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
-            written => written.map(|()| Reader::Listens).map_err(|it| Failure::of(&it)),
-        }
+        listens(into.show(&chunk.bytes))
+    }
+
+    fn end(&mut self) -> Result<Reader, Failure> {
+        listens(self.stdout.end())?;
+        listens(self.stderr.end())
     }
 }

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use crate::cli::failure::Failure;
+use crate::cli::known;
 
 /// Prints text with a newline at its end. A reader that left is no failure: it has what it wanted.
 pub fn data(text: &str) -> Result<(), Failure> {
@@ -13,9 +14,9 @@ pub fn data(text: &str) -> Result<(), Failure> {
     bytes(text.as_bytes())
 }
 
-/// Prints bytes as they are.
+/// Prints bytes, free of secrets.
 pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
-    match std::io::stdout().lock().write_all(bytes) {
+    match std::io::stdout().lock().write_all(&known::bytes(bytes)) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Failure::of(&error)),

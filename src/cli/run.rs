@@ -15,7 +15,7 @@ use crate::cli::{CommandResult, attached, ending};
 use crate::intake::variable;
 use crate::policy::network::Rule;
 use crate::policy::{Overrides, Pull};
-use crate::task::{GitHistory, OutputRequest, Published};
+use crate::task::{GitHistory, OutputRequest, Published, SecretRequest};
 
 /// Milliseconds between SIGTERM and SIGKILL.
 const GRACE_MS_DEFAULT: u64 = 2_000;
@@ -62,6 +62,11 @@ pub struct WaysIn {
     /// in `filesystem.include_secrets`; repeatable
     #[arg(long = "include-secret", value_name = "PATH", value_parser = flags::secret)]
     include_secrets: Vec<String>,
+
+    /// Put this secret of `aegis secret` inside: as the file /run/secrets/NAME, under another name, or as a variable; the
+    /// policy must name it in `secrets.files` or `secrets.environment`; repeatable
+    #[arg(long = "secret", value_name = "NAME[=FILE|=env:VAR]", value_parser = flags::granted)]
+    secrets: Vec<SecretRequest>,
 }
 
 /// The flags that say what a sandbox may reach, and from where it is reached.
@@ -232,6 +237,7 @@ pub(super) fn order(
         git: args.ways_in.git,
         include_secrets: args.ways_in.include_secrets.clone(),
         publish: args.ways_out.publish.clone(),
+        secrets: args.ways_in.secrets.clone(),
         workdir: workdir(args)?,
         environment: environment(args)?,
         outputs: args.outputs.iter().map(|it| OutputRequest { pattern: it.clone() }).collect(),

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use crate::cli::failure::Failure;
+use crate::cli::known;
 
 /// Prints a failure: what, why, what to do.
 pub fn failure(failure: &Failure) {
@@ -33,7 +34,7 @@ fn painted(text: &str, code: &str) -> String {
 
 /// A closed stderr is nobody to talk to, and no reason to fail.
 fn print(lines: &[String]) {
-    let mut text = lines.join("\n");
+    let mut text = known::text(&lines.join("\n"));
     text.push('\n');
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }

@@ -12,11 +12,13 @@ use crate::executor::changes_out::{ChangesOut, changes_out};
 use crate::executor::control::{self, Control};
 use crate::executor::disk::{Seen, Watch, Watched};
 use crate::executor::egress::Egress;
+use crate::executor::exposure::{self, Scanner};
 use crate::executor::ledger::Ledger;
 use crate::executor::meter::Meter;
-use crate::executor::outputs_out::{COLLECT_TIME_MAX, collect, keep_collected};
+use crate::executor::outputs_out::{COLLECT_TIME_MAX, Taker, collect};
 use crate::executor::publish::{Listening, Publishing};
 use crate::executor::request::{self, MAIN};
+use crate::executor::secrets_in::{Secrets, files_in, variables_in};
 use crate::executor::session::{self, MainEnd, Session};
 use crate::executor::starting::{self, NotStanding, Place, Standing, Timings, now_ms};
 use crate::executor::streams::{self, HostEnds, Kept, Pumps, Sinks};
@@ -62,6 +64,8 @@ pub struct Attempt<'a> {
     pub messages: Option<Messages>,
     /// Where the streams lead to.
     pub sinks: Sinks,
+    /// What is put inside, and what is kept out of everything that comes out.
+    pub secrets: Secrets,
     /// Pipes or a terminal.
     pub stdio: Stdio,
     /// Milliseconds between SIGTERM and SIGKILL.
@@ -139,6 +143,7 @@ pub async fn run_attempt<E: Engine, R: Record>(
         Err(NotStanding::Books(error)) => return Err(error),
     };
     end.timings = timings.total();
+    exposure::redact(&mut end, &attempt.secrets.redactor);
     match record.finish(fence, &end, attestation.as_deref(), now_ms()).await? {
         Transition::Applied => {}
         Transition::Superseded => end.outcome = Outcome::Lost { reason: LostReason::Owner },
@@ -233,7 +238,8 @@ async fn released<R: Record>(
     if let Some(egress) = egress {
         egress.open(&standing.sender, &mut standing.receiver).await?;
     }
-    let sinks = std::mem::replace(&mut attempt.sinks, Sinks::nowhere());
+    let mut sinks = std::mem::replace(&mut attempt.sinks, Sinks::nowhere());
+    sinks.redactor = attempt.secrets.redactor.clone();
     if record.release(fence, &standing.attestation, now_ms()).await? == Transition::Superseded {
         return Err(Unreleased::Outcome(Outcome::Lost { reason: LostReason::Owner }));
     }
@@ -244,8 +250,12 @@ async fn released<R: Record>(
         }
         Stdio::Terminal { .. } => (None, None),
     };
-    let environment =
+    let mut environment =
         request::environment(attempt.image, attempt.task, attempt.stdio, &attempt.place.variables);
+    variables_in(&attempt.secrets.given, &mut environment)?;
+    files_in(&attempt.secrets.given, standing).await?;
+    // Inside it is; here it is needed no more.
+    attempt.secrets.given.clear();
     let timeout_ms = attempt.admitted.policy().resources.wall_time_ms;
     let exec = request::main_command(attempt.task, &environment, attempt.stdio, timeout_ms, attempt.grace_ms);
     {
@@ -354,7 +364,7 @@ async fn run_to_end<E: Engine, R: Record>(
     };
     destroy_unless_ended(engine, standing, exited.is_some()).await;
     // The sandbox is gone, so the pipes end; what is left in them is still shown.
-    released.pumps.finish().await;
+    end.redactions = released.pumps.finish().await;
     if let Some((status, stopped, usage, exceeded_before)) = exited {
         // It may be what passes the limit; a task that was ended for another reason has that one.
         let output_exceeded = exceeded_before || (stopped.is_none() && meter.exceeded());
@@ -387,23 +397,27 @@ async fn collect_and_end(
     end: &mut End,
     timings: &mut Timings,
 ) -> Option<Usage> {
-    if let Some(mut extractor) = attempt.outputs.take() {
+    let redactor = &attempt.secrets.redactor;
+    if let Some(extractor) = attempt.outputs.take() {
         (attempt.progress)(Phase::Outputs);
-        let collected = tokio::time::timeout(
-            COLLECT_TIME_MAX,
-            collect(attempt.task, &attempt.admitted.policy().outputs, standing, &mut extractor),
-        )
-        .await;
+        let limits = &attempt.admitted.policy().outputs;
+        let mut taker = Taker::new(extractor, Scanner::new(redactor), limits.secrets);
+        let collected =
+            tokio::time::timeout(COLLECT_TIME_MAX, collect(attempt.task, limits, standing, &mut taker)).await;
         let (done, failed) = match collected {
             Ok(Ok(done)) => (Some(done), None),
             Ok(Err(message)) => (None, Some(message)),
             Err(_) => (None, Some("the collection took too long".to_owned())),
         };
-        keep_collected(extractor.finish(done), failed, attempt.task, end);
+        taker.finish(done, failed, attempt.task, end);
     }
     if let Some(changes) = attempt.changes.take() {
         (attempt.progress)(Phase::Outputs);
-        end.changes = Some(changes_out(changes, standing).await);
+        let settled_ns = attempt.place.base.as_ref().map(|it| it.settled_ns);
+        let scanner = Scanner::new(redactor);
+        let (counts, exposures) = changes_out(changes, settled_ns, standing, scanner).await;
+        end.changes = Some(counts);
+        end.exposures.extend(exposures);
     }
     timings.ended(Phase::Outputs);
     standing.sender.send(&Request::End, &[]).await.ok()?;

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use aegis_init::wire::{Compare, Fetch, Reply, Request};
+use aegis_init::path_key::PathKey;
+use aegis_init::wire::{Compare, Entry, EntryKind, Fetch, Reply, Request};
+use rustix::rand::GetRandomFlags;
 use serde_bytes::ByteBuf;
 
+use crate::executor::exposure::Scanner;
 use crate::executor::starting::Standing;
 use crate::executor::unreleased::told;
-use crate::record::ChangeCounts;
+use crate::record::{ChangeCounts, Exposure, Kept};
 use crate::sandbox::changes::ChangeSet;
 use crate::sandbox::changes::gather::{Gatherer, LISTED_MAX, Start, counts};
 use crate::sandbox::workspace::Base;
@@ -26,14 +29,43 @@ pub struct ChangesOut {
     pub base: Base,
 }
 
-/// Compares the workspace with what was given, and keeps what differs.
-pub(super) async fn changes_out(out: ChangesOut, standing: &mut Standing) -> ChangeCounts {
-    let depth_max = u32::try_from(out.start.limits.depth).unwrap_or(u32::MAX);
-    let mut gatherer = match Gatherer::new(out.start, out.base) {
+/// Compares the workspace with what was given, and keeps what differs. What lay below it has no change time after
+/// `settled_ns`. What holds a secret is kept too, on this host, and told: `aegis apply` is the caller's own step.
+pub(super) async fn changes_out(
+    out: ChangesOut,
+    settled_ns: Option<i64>,
+    standing: &mut Standing,
+    mut scanner: Option<Scanner>,
+) -> (ChangeCounts, Vec<Exposure>) {
+    let counts = kept_changes(out, settled_ns, standing, &mut scanner).await;
+    end_file(&mut scanner);
+    (counts, scanner.map(Scanner::finish).unwrap_or_default())
+}
+
+async fn kept_changes(
+    out: ChangesOut,
+    settled_ns: Option<i64>,
+    standing: &mut Standing,
+    scanner: &mut Option<Scanner>,
+) -> ChangeCounts {
+    let mut key = [0; 16];
+    if let Err(error) = rustix::rand::getrandom(&mut key, GetRandomFlags::empty()) {
+        return ChangeCounts { failure: Some(told(&error)), ..ChangeCounts::default() };
+    }
+    let key = PathKey(key);
+    let compare = Compare {
+        key,
+        settled_ns,
+        entries_max: LISTED_MAX,
+        depth_max: u32::try_from(out.start.limits.depth).unwrap_or(u32::MAX),
+        timeout_ms: STEP_MS_MAX,
+    };
+    let mut gatherer = match Gatherer::new(out.start, out.base, key) {
         Ok(gatherer) => gatherer,
         Err(error) => return ChangeCounts { failure: Some(told(&error)), ..ChangeCounts::default() },
     };
-    let gathered = tokio::time::timeout(CHANGES_TIME_MAX, gather(standing, &mut gatherer, depth_max)).await;
+    let gathered =
+        tokio::time::timeout(CHANGES_TIME_MAX, gather(standing, &mut gatherer, compare, scanner)).await;
     let failure = match gathered {
         Ok(Ok(())) => match gatherer.finish() {
             Ok(set) => return counted(&set),
@@ -64,13 +96,33 @@ fn counted(set: &ChangeSet) -> ChangeCounts {
     }
 }
 
-async fn gather(standing: &mut Standing, gatherer: &mut Gatherer, depth_max: u32) -> Result<(), String> {
-    let compare = Compare { entries_max: LISTED_MAX, depth_max, timeout_ms: STEP_MS_MAX };
+fn end_file(scanner: &mut Option<Scanner>) {
+    if let Some(scanner) = scanner {
+        scanner.end(Kept::Out);
+    }
+}
+
+fn look_through(scanner: &mut Option<Scanner>, entries: &[Entry]) {
+    let Some(scanner) = scanner else { return };
+    for entry in entries {
+        scanner.end(Kept::Out);
+        if let EntryKind::File { data, .. } = &entry.kind {
+            scanner.begin(&entry.path, data);
+        }
+    }
+}
+
+async fn gather(
+    standing: &mut Standing,
+    gatherer: &mut Gatherer,
+    compare: Compare,
+    scanner: &mut Option<Scanner>,
+) -> Result<(), String> {
     standing.sender.send(&Request::Compare(compare), &[]).await.map_err(|it| told(&it))?;
     loop {
         match receive(standing).await? {
             Reply::Out(entries) => gatherer.listed(entries).map_err(|it| told(&it))?,
-            Reply::Gone(numbers) => gatherer.gone(&numbers).map_err(|it| told(&it))?,
+            Reply::Met(hashes) => gatherer.met(&hashes).map_err(|it| told(&it))?,
             Reply::Compared { done, complete } => {
                 gatherer.compared(&done, complete);
                 break;
@@ -88,9 +140,18 @@ async fn gather(standing: &mut Standing, gatherer: &mut Gatherer, depth_max: u32
         standing.sender.send(&Request::Fetch(fetch), &[]).await.map_err(|it| told(&it))?;
         loop {
             match receive(standing).await? {
-                Reply::Out(entries) => gatherer.content(entries).map_err(|it| told(&it))?,
-                Reply::OutChunk(bytes) => gatherer.chunk(&bytes).map_err(|it| told(&it))?,
+                Reply::Out(entries) => {
+                    look_through(scanner, &entries);
+                    gatherer.content(entries).map_err(|it| told(&it))?;
+                }
+                Reply::OutChunk(bytes) => {
+                    if let Some(scanner) = scanner {
+                        scanner.chunk(&bytes);
+                    }
+                    gatherer.chunk(&bytes).map_err(|it| told(&it))?;
+                }
                 Reply::OutDone(_) => {
+                    end_file(scanner);
                     gatherer.fetched().map_err(|it| told(&it))?;
                     break;
                 }
@@ -115,7 +176,7 @@ fn ignore_ends(reply: &Reply) -> Result<(), String> {
         | Reply::Out(_)
         | Reply::OutChunk(_)
         | Reply::OutDone(_)
-        | Reply::Gone(_)
+        | Reply::Met(_)
         | Reply::Compared { .. }
         | Reply::Listening { .. }
         | Reply::Dialled { .. }

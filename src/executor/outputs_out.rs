@@ -2,25 +2,87 @@
 
 use std::time::Duration;
 
-use aegis_init::wire::{Collect, OutDone, Reply, Request};
+use aegis_init::wire::{Collect, Entry, EntryKind, OutDone, Reply, Request};
 use serde_bytes::ByteBuf;
 
+use crate::executor::exposure::{Scanner, Seen};
 use crate::executor::starting::Standing;
 use crate::executor::unreleased::told;
-use crate::policy::Outputs;
-use crate::record::{Artifact, Dropped, End};
-use crate::sandbox::outputs::{Collected, Extractor};
+use crate::policy::{Outputs, SecretOutputs};
+use crate::record::{Artifact, Dropped, End, Kept};
+use crate::sandbox::outputs::{Collected, Extractor, OutputError};
 use crate::task::TaskSpec;
 
 /// Time that the collection of outputs may take.
 pub(super) const COLLECT_TIME_MAX: Duration = Duration::from_secs(300);
+
+/// Takes what comes out: looks through it where a secret is known, and gives it on.
+pub(super) struct Taker {
+    extractor: Extractor,
+    scanner: Option<Scanner>,
+    kept: Kept,
+}
+
+impl Taker {
+    pub(super) fn new(extractor: Extractor, scanner: Option<Scanner>, secrets: SecretOutputs) -> Self {
+        let kept = match secrets {
+            SecretOutputs::Block => Kept::In,
+            SecretOutputs::Report => Kept::Out,
+        };
+        Self { extractor, scanner, kept }
+    }
+
+    fn entries(&mut self, entries: Vec<Entry>) -> Result<(), OutputError> {
+        if self.scanner.is_none() {
+            return self.extractor.entries(entries);
+        }
+        // One at a time: a file is put in its place when the next entry comes.
+        for entry in entries {
+            self.end_file();
+            if let (Some(scanner), EntryKind::File { data, .. }) = (&mut self.scanner, &entry.kind) {
+                scanner.begin(&entry.path, data);
+            }
+            self.extractor.entries(vec![entry])?;
+        }
+        Ok(())
+    }
+
+    fn chunk(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
+        if let Some(scanner) = &mut self.scanner {
+            scanner.chunk(bytes);
+        }
+        self.extractor.chunk(bytes)
+    }
+
+    fn end_file(&mut self) {
+        let seen = self.scanner.as_mut().map(|it| it.end(self.kept));
+        if (seen, self.kept) == (Some(Seen::Secret), Kept::In) {
+            self.extractor.withhold();
+        }
+    }
+
+    /// Ends the collection, whether init said so or not, and keeps what came out.
+    pub(super) fn finish(
+        mut self,
+        done: Option<OutDone>,
+        failed: Option<String>,
+        task: &TaskSpec,
+        end: &mut End,
+    ) {
+        self.end_file();
+        if let Some(scanner) = self.scanner {
+            end.exposures.extend(scanner.finish());
+        }
+        keep_collected(self.extractor.finish(done), failed, task, end);
+    }
+}
 
 /// Asks for what was declared and feeds it to the extractor.
 pub(super) async fn collect(
     task: &TaskSpec,
     limits: &Outputs,
     standing: &mut Standing,
-    extractor: &mut Extractor,
+    taker: &mut Taker,
 ) -> Result<OutDone, String> {
     let request = Request::Collect(Collect {
         patterns: task.outputs.iter().map(|it| ByteBuf::from(it.pattern.as_bytes())).collect(),
@@ -33,8 +95,8 @@ pub(super) async fn collect(
     loop {
         let received = standing.receiver.receive().await.map_err(|it| told(&it))?;
         match received.message {
-            Reply::Out(entries) => extractor.entries(entries).map_err(|it| told(&it))?,
-            Reply::OutChunk(bytes) => extractor.chunk(&bytes).map_err(|it| told(&it))?,
+            Reply::Out(entries) => taker.entries(entries).map_err(|it| told(&it))?,
+            Reply::OutChunk(bytes) => taker.chunk(&bytes).map_err(|it| told(&it))?,
             Reply::OutDone(done) => return Ok(done),
             // Further commands are killed by the collection and tell their end.
             Reply::Exited { .. } | Reply::Started { .. } | Reply::StartFailed { .. } => {}
@@ -42,7 +104,7 @@ pub(super) async fn collect(
             | Reply::PutDone { .. }
             | Reply::FileContent { .. }
             | Reply::FileWritten { .. }
-            | Reply::Gone(_)
+            | Reply::Met(_)
             | Reply::Compared { .. }
             | Reply::Listening { .. }
             | Reply::Dialled { .. }
@@ -52,7 +114,7 @@ pub(super) async fn collect(
 }
 
 /// What came out, as the record keeps it.
-pub(super) fn keep_collected(collected: Collected, failed: Option<String>, task: &TaskSpec, end: &mut End) {
+fn keep_collected(collected: Collected, failed: Option<String>, task: &TaskSpec, end: &mut End) {
     end.output_dir = collected.directory;
     end.dropped_count = collected.dropped_count;
     end.unmatched = collected

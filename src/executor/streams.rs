@@ -9,12 +9,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
 use crate::executor::meter::Meter;
 use crate::record::Stream;
+use crate::redact::{self, Redactions, Redactor};
 
 /// Bytes of a buffer.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -24,6 +25,8 @@ const PIPE_BYTES: usize = 1024 * 1024;
 const CTRL_C: u8 = 3;
 /// So many of them within a second are a cancel.
 const CTRL_C_CANCEL: usize = 3;
+/// Nanoseconds that the short beginning of what could be a secret is held back from a reader who may wait for it.
+const LET_GO_NS: i64 = 20_000_000;
 
 /// Sees every byte that is shown, in the order of its stream. Called from two threads.
 pub trait OutputTap: Send + Sync {
@@ -52,6 +55,8 @@ pub struct Sinks {
     pub stdin: Option<OwnedFd>,
     /// Sees what is shown.
     pub tap: Arc<dyn OutputTap>,
+    /// What is kept out of it.
+    pub redactor: Redactor,
 }
 
 impl Sinks {
@@ -69,6 +74,7 @@ impl Sinks {
             stderr: Box::new(std::io::sink()),
             stdin: None,
             tap: Arc::new(Nobody),
+            redactor: Redactor::none(),
         }
     }
 }
@@ -113,7 +119,7 @@ fn pipe() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
 
 /// The running threads. [`Pumps::finish`] joins them.
 pub struct Pumps {
-    outputs: Vec<JoinHandle<()>>,
+    outputs: Vec<JoinHandle<Redactions>>,
     input: Option<JoinHandle<()>>,
     // Closing it tells the input thread to stop.
     stop_input: Option<OwnedFd>,
@@ -122,10 +128,14 @@ pub struct Pumps {
 impl Pumps {
     /// Starts the threads for pipes.
     pub fn start(ends: HostEnds, sinks: Sinks, meter: &Arc<Meter>) -> std::io::Result<Self> {
-        let Sinks { stdout, stderr, stdin, tap } = sinks;
+        let Sinks { stdout, stderr, stdin, tap, redactor } = sinks;
+        let shown = |into, stream| {
+            let (meter, tap) = (meter.clone(), tap.clone());
+            Shown::new(Out { into, stream, meter, tap }, &redactor, Reader::Program)
+        };
         let outputs = vec![
-            output(ends.stdout, stdout, Stream::Stdout, meter.clone(), tap.clone())?,
-            output(ends.stderr, stderr, Stream::Stderr, meter.clone(), tap)?,
+            output(ends.stdout, shown(stdout, Stream::Stdout))?,
+            output(ends.stderr, shown(stderr, Stream::Stderr))?,
         ];
         let (input, stop_input) = match (stdin, ends.stdin) {
             (Some(from), Some(into)) => start_input(from, into, Keyboard::No, meter.clone())?,
@@ -136,27 +146,35 @@ impl Pumps {
 
     /// Starts the threads for a terminal, whose `master` side carries both directions.
     pub fn start_terminal(master: OwnedFd, sinks: Sinks, meter: &Arc<Meter>) -> std::io::Result<Self> {
-        let Sinks { stdout, stderr: _, stdin, tap } = sinks;
+        let Sinks { stdout, stderr: _, stdin, tap, redactor } = sinks;
         let (input, stop_input) = match stdin {
             Some(from) => start_input(from, master.try_clone()?, Keyboard::Yes, meter.clone())?,
             None => (None, None),
         };
-        let outputs = vec![output(master, stdout, Stream::Stdout, meter.clone(), tap)?];
+        let out = Out { into: stdout, stream: Stream::Stdout, meter: meter.clone(), tap };
+        let outputs = vec![output(master, Shown::new(out, &redactor, Reader::Person))?];
         Ok(Self { outputs, input, stop_input })
     }
 
     /// Waits until everything that the task wrote is shown. The sandbox must be ended or ending: then the pipes end.
-    /// A caller that does not read its own streams is waited for.
-    pub async fn finish(mut self) {
+    /// A caller that does not read its own streams is waited for. Gives what was kept out.
+    pub async fn finish(mut self) -> Redactions {
         drop(self.stop_input.take());
-        let threads: Vec<JoinHandle<()>> = self.outputs.drain(..).chain(self.input.take()).collect();
+        let (outputs, input) = (self.outputs, self.input);
         let joined = tokio::task::spawn_blocking(move || {
-            for thread in threads {
+            let mut redactions = Redactions::new();
+            for thread in outputs {
                 // A panic in a pump has been reported by its own thread; the others are joined all the same.
+                for (name, count) in thread.join().unwrap_or_default() {
+                    *redactions.entry(name).or_default() += count;
+                }
+            }
+            if let Some(thread) = input {
                 let _ = thread.join();
             }
+            redactions
         });
-        let _ = joined.await;
+        joined.await.unwrap_or_default()
     }
 }
 
@@ -167,35 +185,111 @@ enum Keyboard {
     No,
 }
 
-fn output(
-    from: OwnedFd,
+/// Who reads an output while it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// Somebody who waits for a prompt.
+    Person,
+    /// Something that waits for whole lines.
+    Program,
+}
+
+/// Where an output goes.
+struct Out {
     into: Box<dyn Write + Send>,
     stream: Stream,
     meter: Arc<Meter>,
     tap: Arc<dyn OutputTap>,
-) -> std::io::Result<JoinHandle<()>> {
-    let name = match stream {
+}
+
+/// Whether an output goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    On,
+    /// The limit is reached, or nobody takes the bytes any more.
+    Ended,
+}
+
+impl Out {
+    fn show(&mut self, bytes: &[u8]) -> Flow {
+        if bytes.is_empty() {
+            return Flow::On;
+        }
+        let admitted = self.meter.admit(self.stream, bytes.len());
+        self.tap.saw(self.stream, &bytes[..admitted]);
+        let written = self.into.write_all(&bytes[..admitted]).and_then(|()| self.into.flush());
+        if written.is_err() || admitted < bytes.len() { Flow::Ended } else { Flow::On }
+    }
+}
+
+/// An output, with what is kept out of it. Everything behind it sees what is left.
+struct Shown {
+    out: Out,
+    redacting: Option<redact::Stream>,
+    left: Vec<u8>,
+    reader: Reader,
+}
+
+impl Shown {
+    /// Where nothing is known the bytes go through as they are, without a copy.
+    fn new(out: Out, redactor: &Redactor, reader: Reader) -> Self {
+        let redacting = (!redactor.is_empty()).then(|| redactor.stream());
+        Self { out, redacting, left: Vec::new(), reader }
+    }
+
+    fn show(&mut self, bytes: &[u8]) -> Flow {
+        match &mut self.redacting {
+            None => self.out.show(bytes),
+            Some(stream) => {
+                self.left.clear();
+                stream.push(bytes, &mut self.left);
+                self.out.show(&self.left)
+            }
+        }
+    }
+
+    /// Whether something is held back that its reader may wait for, and that is too short to give a secret away.
+    fn keeps_waiting(&self) -> bool {
+        self.redacting
+            .as_ref()
+            .is_some_and(|it| it.can_let_go() && (self.reader == Reader::Person || it.ends_line()))
+    }
+
+    fn let_go(&mut self) -> Flow {
+        let Some(stream) = &mut self.redacting else { return Flow::On };
+        self.left.clear();
+        stream.let_go(&mut self.left);
+        self.out.show(&self.left)
+    }
+
+    fn finish(mut self) -> Redactions {
+        let Some(mut stream) = self.redacting.take() else { return Redactions::new() };
+        self.left.clear();
+        stream.flush(&mut self.left);
+        // The last bytes; that they were the last is known already.
+        let _: Flow = self.out.show(&self.left);
+        stream.redactions()
+    }
+}
+
+fn output(from: OwnedFd, shown: Shown) -> std::io::Result<JoinHandle<Redactions>> {
+    let name = match shown.out.stream {
         Stream::Stdout => "stdout",
         Stream::Stderr => "stderr",
     };
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(move || pump_output(&from, into, stream, &meter, &*tap))
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || pump_output(&from, shown))
 }
 
 /// Ends at the end of the pipe, at the limit, or when nobody takes the bytes any more; dropping the pipe's end then
 /// tells the task with SIGPIPE, as a pipe of the caller's own would.
-fn pump_output(
-    from: &OwnedFd,
-    mut into: Box<dyn Write + Send>,
-    stream: Stream,
-    meter: &Meter,
-    tap: &dyn OutputTap,
-) {
+fn pump_output(from: &OwnedFd, mut shown: Shown) -> Redactions {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
+        if shown.keeps_waiting() && !comes(from) && shown.let_go() == Flow::Ended {
+            return shown.finish();
+        }
         let count = match rustix::io::read(from, &mut buffer[..]) {
-            Ok(0) => return,
+            Ok(0) => return shown.finish(),
             Ok(count) => count,
             Err(Errno::INTR) => continue,
             // A terminal is one open file in both directions, and its input side must not block.
@@ -203,18 +297,23 @@ fn pump_output(
                 let mut polled = [PollFd::from_borrowed_fd(from.as_fd(), PollFlags::IN)];
                 match rustix::event::poll(&mut polled, None) {
                     Ok(_) | Err(Errno::INTR) => continue,
-                    Err(_) => return,
+                    Err(_) => return shown.finish(),
                 }
             }
             // A terminal whose other side is closed answers EIO.
-            Err(_) => return,
+            Err(_) => return shown.finish(),
         };
-        let admitted = meter.admit(stream, count);
-        tap.saw(stream, &buffer[..admitted]);
-        if into.write_all(&buffer[..admitted]).and_then(|()| into.flush()).is_err() || admitted < count {
-            return;
+        if shown.show(&buffer[..count]) == Flow::Ended {
+            return shown.finish();
         }
     }
+}
+
+/// Whether more comes before what is held is let go.
+fn comes(from: &OwnedFd) -> bool {
+    let mut polled = [PollFd::from_borrowed_fd(from.as_fd(), PollFlags::IN)];
+    let time = Timespec { tv_sec: 0, tv_nsec: LET_GO_NS };
+    !matches!(rustix::event::poll(&mut polled, Some(&time)), Ok(0))
 }
 
 type Input = (Option<JoinHandle<()>>, Option<OwnedFd>);
@@ -314,6 +413,7 @@ mod tests {
             stderr: Box::new(std::io::sink()),
             stdin: None,
             tap: kept.clone(),
+            redactor: Redactor::none(),
         };
         let pumps = Pumps::start(host, sinks, &meter).expect("started");
         rustix::io::write(&child.stdout, written).expect("written");

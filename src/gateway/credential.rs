@@ -93,6 +93,11 @@ impl Credential {
         self.value.expose_secret()
     }
 
+    /// The same, ready to be found; `None` where it cannot be told from other text.
+    pub fn known(&self) -> Option<Known> {
+        Known::new(&self.name, self.value().as_bytes()).ok()
+    }
+
     /// Whether the operator lets it go with this request.
     fn permits(&self, to: Destination<'_>, head: &Parts) -> bool {
         let method = Method::of_word(head.method.as_str());
@@ -108,9 +113,7 @@ impl Vault {
     /// Holds credentials, and other secrets of the operator's or the run's that no request may carry. A value that is too
     /// short or plain to be told from other text is added where it belongs, and not looked for.
     pub fn new(credentials: Vec<Credential>, others: &[Known]) -> Self {
-        let values = credentials.iter();
-        let mut known: Vec<Known> =
-            values.filter_map(|it| Known::new(&it.name, it.value.expose_secret().as_bytes()).ok()).collect();
+        let mut known: Vec<Known> = credentials.iter().filter_map(Credential::known).collect();
         known.extend(others.iter().cloned());
         let credentials = credentials.into_iter().map(|it| (it.name.clone(), it)).collect();
         Self { credentials, redactor: Redactor::new(&known) }

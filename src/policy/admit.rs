@@ -62,6 +62,7 @@ pub fn judge(task: &TaskSpec, resolved: &Resolved, runtime: &str) -> Vec<Denial>
     denials.extend(runtime::unaccepted(runtime, resolved));
     denials.extend(secret::unnamed(&task.include_secrets, resolved));
     denials.extend(publish::unlisted(&task.publish, resolved));
+    denials.extend(secret::ungranted(&task.secrets, resolved));
     let medium = resolved.policy.filesystem.workspace;
     if medium == WorkspaceMedium::None && task.workspace != WorkspaceSource::None {
         let message = format!("a workspace is given, and {} admits none", who(resolved, Field::Workspace));

@@ -58,6 +58,8 @@ impl fmt::Display for Setting {
             }
             Self::IncludeSecrets(globs) => out.write_str(&list(globs)),
             Self::Runtimes(names) => out.write_str(&list(names)),
+            Self::SecretFiles(names) | Self::SecretEnvironment(names) => out.write_str(&list(names)),
+            Self::SecretOutputs(value) => write!(out, "\"{}\"", value.word()),
         }
     }
 }

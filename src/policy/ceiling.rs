@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::intake::secret_name::ANY_NAME;
 use crate::intake::secret_path::ANY_SECRET;
 use crate::policy::amount::Amount;
 use crate::policy::document::{self, DocumentError, Kind};
@@ -19,7 +20,8 @@ use crate::policy::network::port::{HTTP, HTTPS, PortPattern};
 use crate::policy::network::reach::CredentialPattern;
 use crate::policy::network::{Allow, Rule, Transport, Union};
 use crate::policy::{
-    Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, WorkspaceMedium,
+    Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, SecretOutputs, Secrets,
+    WorkspaceMedium,
 };
 
 /// Where an operator's ceiling is.
@@ -139,6 +141,7 @@ fn default_ceiling(host: &HostAmounts) -> Policy {
             bytes: share(Amount::CollectedSize, host.disk_bytes),
             entries: most(Amount::CollectedEntries),
             depth: most(Amount::CollectedDepth),
+            secrets: SecretOutputs::Report,
         },
         network: default_network(),
         images: Images {
@@ -148,6 +151,11 @@ fn default_ceiling(host: &HostAmounts) -> Policy {
             pins: BTreeMap::new(),
         },
         runtimes: BTreeSet::from([ANY_RUNTIME.to_owned()]),
+        // Any secret of the user's own store, where a policy that the user names has it.
+        secrets: Secrets {
+            files: BTreeSet::from([ANY_NAME.to_owned()]),
+            environment: BTreeSet::from([ANY_NAME.to_owned()]),
+        },
     }
 }
 

@@ -8,7 +8,8 @@ use crate::policy::document::egress::{DENY_KEYS, RULE_KEYS};
 use crate::policy::network::port::PortPattern;
 use crate::policy::network::{Allow, Denied, Union};
 use crate::policy::{
-    Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, WorkspaceMedium,
+    Egress, Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, SecretOutputs,
+    WorkspaceMedium,
 };
 
 /// One field of a policy.
@@ -30,6 +31,9 @@ pub enum Field {
     RequireDigest,
     Pins,
     Runtimes,
+    SecretFiles,
+    SecretEnvironment,
+    SecretOutputs,
 }
 
 /// A field with a value.
@@ -51,6 +55,9 @@ pub enum Setting {
     RequireDigest(bool),
     Pins(BTreeMap<String, BTreeSet<String>>),
     Runtimes(BTreeSet<String>),
+    SecretFiles(BTreeSet<String>),
+    SecretEnvironment(BTreeSet<String>),
+    SecretOutputs(SecretOutputs),
 }
 
 /// How a field is written.
@@ -65,7 +72,7 @@ pub struct Key {
 }
 
 /// Every field, in the order in which they are shown and hashed.
-pub const FIELDS: [Field; 30] = [
+pub const FIELDS: [Field; 33] = [
     Field::Workspace,
     Field::Amount(Amount::WorkspaceSize),
     Field::Amount(Amount::WorkspaceFiles),
@@ -96,6 +103,9 @@ pub const FIELDS: [Field; 30] = [
     Field::RequireDigest,
     Field::Pins,
     Field::Runtimes,
+    Field::SecretFiles,
+    Field::SecretEnvironment,
+    Field::SecretOutputs,
 ];
 
 impl Field {
@@ -147,6 +157,15 @@ impl Field {
             Self::Runtimes => {
                 ("runtimes", Some("--runtime"), "The engine's runtimes that are accepted; `*` is any.")
             }
+            Self::SecretFiles => {
+                ("secrets.files", None, "Secrets that `--secret` may put below `/run/secrets`; `*` is any.")
+            }
+            Self::SecretEnvironment => {
+                ("secrets.environment", None, "Secrets that `--secret` may put into a variable; `*` is any.")
+            }
+            Self::SecretOutputs => {
+                ("outputs.secrets", None, "What becomes of a collected file that holds a known secret.")
+            }
         };
         Key { path, flag, doc }
     }
@@ -182,6 +201,8 @@ impl Field {
                 "a table of references and image ids (`sha256:` and 64 hexadecimal digits)".to_owned()
             }
             Self::Runtimes => "a list of runtime names".to_owned(),
+            Self::SecretFiles | Self::SecretEnvironment => "a list of names of secrets".to_owned(),
+            Self::SecretOutputs => either(&SecretOutputs::ALL.map(SecretOutputs::word)),
         }
     }
 }
@@ -260,6 +281,19 @@ impl Egress {
     }
 }
 
+impl SecretOutputs {
+    /// Every value.
+    pub const ALL: [Self; 2] = [Self::Block, Self::Report];
+
+    /// Its word in a policy file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Report => "report",
+        }
+    }
+}
+
 impl Pull {
     /// Every value.
     pub const ALL: [Self; 3] = [Self::Never, Self::Missing, Self::Always];
@@ -303,6 +337,9 @@ impl Setting {
             Self::RequireDigest(_) => Field::RequireDigest,
             Self::Pins(_) => Field::Pins,
             Self::Runtimes(_) => Field::Runtimes,
+            Self::SecretFiles(_) => Field::SecretFiles,
+            Self::SecretEnvironment(_) => Field::SecretEnvironment,
+            Self::SecretOutputs(_) => Field::SecretOutputs,
         }
     }
 
@@ -324,6 +361,9 @@ impl Setting {
             Self::RequireDigest(required) => policy.images.require_digest = *required,
             Self::Pins(pins) => policy.images.pins = pins.clone(),
             Self::Runtimes(names) => policy.runtimes = names.clone(),
+            Self::SecretFiles(names) => policy.secrets.files = names.clone(),
+            Self::SecretEnvironment(names) => policy.secrets.environment = names.clone(),
+            Self::SecretOutputs(secrets) => policy.outputs.secrets = *secrets,
         }
     }
 
@@ -344,7 +384,10 @@ impl Setting {
             | Self::Publish(_)
             | Self::Allow(_)
             | Self::RequireDigest(_)
-            | Self::Pins(_) => self.to_string(),
+            | Self::Pins(_)
+            | Self::SecretFiles(_)
+            | Self::SecretEnvironment(_)
+            | Self::SecretOutputs(_) => self.to_string(),
         }
     }
 }
@@ -353,7 +396,7 @@ impl Policy {
     /// Every field with its value, in the order of [`FIELDS`].
     pub fn settings(&self) -> [Setting; FIELDS.len()] {
         // Taken apart by name: a new field stops the build here.
-        let Policy { filesystem, process, resources, outputs, network, images, runtimes } = self;
+        let Policy { filesystem, process, resources, outputs, network, images, runtimes, secrets } = self;
         let Filesystem {
             workspace,
             workspace_bytes,
@@ -374,8 +417,8 @@ impl Policy {
             wall_time_ms,
             output_bytes,
         } = resources;
-        let Outputs { bytes, entries, depth } = outputs;
         let Network { egress, ports, allow: reach, deny, audit, publish } = network;
+        let Outputs { bytes, entries, depth, secrets: secret_outputs } = outputs;
         let Images { pull, allow, require_digest, pins } = images;
         [
             Setting::Workspace(*workspace),
@@ -408,6 +451,9 @@ impl Policy {
             Setting::RequireDigest(*require_digest),
             Setting::Pins(pins.clone()),
             Setting::Runtimes(runtimes.clone()),
+            Setting::SecretFiles(secrets.files.clone()),
+            Setting::SecretEnvironment(secrets.environment.clone()),
+            Setting::SecretOutputs(*secret_outputs),
         ]
     }
 }

@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::intake::secret_name::ANY_NAME;
 use crate::intake::secret_path::ANY_SECRET;
 use crate::policy::{
-    Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, WorkspaceMedium,
+    Filesystem, Images, Network, Outputs, Policy, Process, Pull, Resources, SecretOutputs, Secrets,
+    WorkspaceMedium,
 };
 
 /// The name that stands for every runtime.
@@ -21,10 +23,15 @@ pub fn meet(left: &Policy, right: &Policy) -> Policy {
             bytes: left.outputs.bytes.min(right.outputs.bytes),
             entries: left.outputs.entries.min(right.outputs.entries),
             depth: left.outputs.depth.min(right.outputs.depth),
+            secrets: left.outputs.secrets.min(right.outputs.secrets),
         },
         network: left.network.meet(&right.network),
         images: meet_images(&left.images, &right.images),
         runtimes: meet_names(&left.runtimes, &right.runtimes, ANY_RUNTIME),
+        secrets: Secrets {
+            files: meet_names(&left.secrets.files, &right.secrets.files, ANY_NAME),
+            environment: meet_names(&left.secrets.environment, &right.secrets.environment, ANY_NAME),
+        },
     }
 }
 
@@ -39,6 +46,9 @@ pub fn le(left: &Policy, right: &Policy) -> bool {
         && left.network.le(&right.network)
         && le_images(&left.images, &right.images)
         && le_names(&left.runtimes, &right.runtimes, ANY_RUNTIME)
+        && left.outputs.secrets <= right.outputs.secrets
+        && le_names(&left.secrets.files, &right.secrets.files, ANY_NAME)
+        && le_names(&left.secrets.environment, &right.secrets.environment, ANY_NAME)
 }
 
 /// The policy that permits nothing: what a file that extends no other starts from.
@@ -64,7 +74,7 @@ pub fn bottom() -> Policy {
             wall_time_ms: 0,
             output_bytes: 0,
         },
-        outputs: Outputs { bytes: 0, entries: 0, depth: 0 },
+        outputs: Outputs { bytes: 0, entries: 0, depth: 0, secrets: SecretOutputs::Block },
         network: Network::none(),
         images: Images {
             pull: Pull::Never,
@@ -73,7 +83,13 @@ pub fn bottom() -> Policy {
             pins: BTreeMap::new(),
         },
         runtimes: BTreeSet::new(),
+        secrets: Secrets { files: BTreeSet::new(), environment: BTreeSet::new() },
     }
+}
+
+/// Whether a set of secrets' names has this one.
+pub fn names_secret(names: &BTreeSet<String>, name: &str) -> bool {
+    names.contains(name) || names.contains(ANY_NAME)
 }
 
 /// Whether a set of runtimes accepts this one.
@@ -192,6 +208,10 @@ pub(crate) mod tests {
         btree_set(prop::sample::select(vec![".env", "*/.npmrc", "**"]).prop_map(str::to_owned), 0..3)
     }
 
+    fn granted() -> impl Strategy<Value = BTreeSet<String>> {
+        btree_set(prop::sample::select(vec!["KEY", "TOKEN", "*"]).prop_map(str::to_owned), 0..3)
+    }
+
     fn images() -> impl Strategy<Value = Images> {
         let pull = prop::sample::select(Pull::ALL.to_vec());
         let ids = btree_set(prop::sample::select(vec!["sha256:1", "sha256:2"]).prop_map(str::to_owned), 1..3);
@@ -228,16 +248,26 @@ pub(crate) mod tests {
 
     /// Policies with few values per field, so that two of them often agree in some.
     pub(crate) fn policies() -> impl Strategy<Value = Policy> {
-        let outputs = prop::array::uniform3(0..4u64);
-        (filesystem(), any::<bool>(), resources(), outputs, networks(), images(), names()).prop_map(
-            |(filesystem, ptrace, resources, outputs, network, images, runtimes)| Policy {
-                filesystem,
-                process: Process { ptrace },
-                resources,
-                outputs: Outputs { bytes: outputs[0], entries: outputs[1], depth: outputs[2] },
-                network,
-                images,
-                runtimes,
+        let outputs = (prop::array::uniform3(0..4u64), prop::sample::select(SecretOutputs::ALL.to_vec()));
+        let secrets = (granted(), granted());
+        let sides = (networks(), images(), names(), secrets);
+        (filesystem(), any::<bool>(), resources(), outputs, sides).prop_map(
+            |(filesystem, ptrace, resources, (outputs, exposed), (network, images, runtimes, secrets))| {
+                Policy {
+                    filesystem,
+                    process: Process { ptrace },
+                    resources,
+                    outputs: Outputs {
+                        bytes: outputs[0],
+                        entries: outputs[1],
+                        depth: outputs[2],
+                        secrets: exposed,
+                    },
+                    network,
+                    images,
+                    runtimes,
+                    secrets: Secrets { files: secrets.0, environment: secrets.1 },
+                }
             },
         )
     }
@@ -293,6 +323,14 @@ pub(crate) mod tests {
             a.network.deny = Union::EMPTY;
             a.images.allow = BTreeSet::new();
             prop_assert!(le(&bottom(), &a));
+        }
+
+        #[test]
+        fn a_secret_is_named_if_both_sides_name_it(a in granted(), b in granted()) {
+            for name in ["KEY", "TOKEN", "OTHER"] {
+                let both = names_secret(&a, name) && names_secret(&b, name);
+                prop_assert_eq!(names_secret(&meet_names(&a, &b, ANY_NAME), name), both);
+            }
         }
 
         #[test]

@@ -130,7 +130,10 @@ fn is_demand(field: Field) -> bool {
         | Field::Publish
         | Field::Pull
         | Field::RequireDigest
-        | Field::Runtimes => false,
+        | Field::Runtimes
+        | Field::SecretFiles
+        | Field::SecretEnvironment
+        | Field::SecretOutputs => false,
     }
 }
 

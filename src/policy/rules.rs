@@ -23,6 +23,26 @@ pub struct Policy {
     pub images: Images,
     /// Names of the engine's runtimes that are accepted.
     pub runtimes: BTreeSet<String>,
+    /// What may be put inside.
+    pub secrets: Secrets,
+}
+
+/// Secrets of the user's store that may be put inside, by name; `*` is any. None by default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secrets {
+    /// As files.
+    pub files: BTreeSet<String>,
+    /// As variables of the environment, where every child and every crash report sees them.
+    pub environment: BTreeSet<String>,
+}
+
+/// What becomes of outputs that hold a known secret, stricter first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SecretOutputs {
+    /// A file with one does not come out.
+    Block,
+    /// It comes out, and the run says so.
+    Report,
 }
 
 /// Writable places. Sizes in bytes.
@@ -92,6 +112,8 @@ pub struct Outputs {
     pub entries: u64,
     /// Directory levels.
     pub depth: u64,
+    /// What becomes of a file that holds a known secret.
+    pub secrets: SecretOutputs,
 }
 
 /// Which images may be run.

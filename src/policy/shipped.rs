@@ -194,6 +194,9 @@ mod tests {
         images.require_digest = false
         images.pins = {}
         runtimes = ["runc"]
+        secrets.files = []
+        secrets.environment = []
+        outputs.secrets = "report"
         "#);
     }
 

@@ -1,5 +1,6 @@
 //! How a run ended: its outcome and what is counted beside it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::record::egress::Counts;
@@ -28,6 +29,10 @@ pub struct End {
     pub changes: Option<ChangeCounts>,
     /// What went out and what was refused; `None` if there was no way out.
     pub network: Option<Counts>,
+    /// How often each known secret was kept out of what the task wrote, by name.
+    pub redactions: BTreeMap<String, u64>,
+    /// Files that came out, or would have, with a known secret in content or name.
+    pub exposures: Vec<Exposure>,
     /// Writable mounts that were seen full, by mount point.
     pub full_mounts: Vec<String>,
     /// How long each phase took, microseconds, in order.
@@ -48,6 +53,8 @@ impl End {
             dropped_count: 0,
             changes: None,
             network: None,
+            redactions: BTreeMap::new(),
+            exposures: Vec::new(),
             full_mounts: Vec::new(),
             timings: Vec::new(),
         }
@@ -121,6 +128,26 @@ pub struct Artifact {
     pub sha256: [u8; 32],
     /// Permission bits.
     pub mode: u32,
+}
+
+/// A file of the outputs or changes that holds a known secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exposure {
+    /// Its path inside, as bytes, without the secret.
+    pub path: Vec<u8>,
+    /// The secret's name.
+    pub secret: String,
+    /// What became of the file.
+    pub kept: Kept,
+}
+
+/// Whether a file came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// It did.
+    Out,
+    /// It stayed inside.
+    In,
 }
 
 /// A thing that was declared and did not come out.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use crate::record::egress::Counts;
 use crate::record::{
-    Artifact, ChangeCounts, Dropped, End, Fence, Image, Limits, NewRun, OutputCounts, Owner, Phase,
-    PolicyRecord, Run, Slot, TaskRecord, Usage, Withheld, WorkspaceRecord,
+    Artifact, ChangeCounts, Dropped, End, Exposure, Fence, Image, Kept, Limits, NewRun, OutputCounts, Owner,
+    Phase, PolicyRecord, Run, Slot, TaskRecord, Usage, Withheld, WorkspaceRecord,
 };
 use crate::task::outcome::{LostReason, StartFailure};
 use crate::task::{Cancellation, DiskLimit, GitHistory, Outcome, RunId, RunState, TimeLimit};
@@ -25,6 +25,7 @@ pub(crate) fn new_run(owner: &Owner) -> NewRun {
             workspace: Some(PathBuf::from("/srv/project")),
             workdir: None,
             environment_names: vec!["LANG".to_owned()],
+            secrets: vec![("KEY".to_owned(), "/run/secrets/KEY".to_owned())],
             outputs: vec!["report/*.xml".to_owned()],
         },
         workspace: Some(workspace()),
@@ -130,6 +131,12 @@ pub(crate) fn end(outcome: Outcome) -> End {
             kept: 4,
             unkept: 0,
         }),
+        redactions: [("KEY".to_owned(), 2)].into(),
+        exposures: vec![Exposure {
+            path: b"report/a.xml".to_vec(),
+            secret: "KEY".to_owned(),
+            kept: Kept::Out,
+        }],
         full_mounts: vec!["/tmp".to_owned()],
         timings: vec![(Phase::Create, 40_000), (Phase::Run, 1_240_000), (Phase::Total, 1_400_000)],
     }

@@ -55,6 +55,8 @@ pub struct TaskRecord {
     pub environment_names: Vec<String>,
     /// Patterns of the declared outputs.
     pub outputs: Vec<String>,
+    /// Secrets that were put inside: name and place (a path, or `env:NAME`). Values are not kept.
+    pub secrets: Vec<(String, String)>,
 }
 
 impl TaskRecord {
@@ -71,6 +73,7 @@ impl TaskRecord {
             workdir: spec.workdir.clone(),
             environment_names: spec.environment.iter().map(|(name, _)| name.clone()).collect(),
             outputs: spec.outputs.iter().map(|it| it.pattern.clone()).collect(),
+            secrets: spec.secrets.iter().map(|it| (it.name.clone(), it.place.shown())).collect(),
         }
     }
 }

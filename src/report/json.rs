@@ -67,6 +67,12 @@ pub struct RunJson {
     /// What went out and what was refused; `null` if there was no way out.
     #[serde(default)]
     pub network: Option<NetworkJson>,
+    /// How often each known secret was kept out of what the task wrote, by name.
+    #[serde(default)]
+    pub redactions: BTreeMap<String, u64>,
+    /// Files of the outputs or changes that hold a known secret.
+    #[serde(default)]
+    pub exposures: Vec<ExposureJson>,
     /// Writable mounts that were seen full.
     pub full_mounts: Vec<String>,
     /// Microseconds of each phase.
@@ -89,6 +95,31 @@ pub struct TaskJson {
     pub environment_names: Vec<String>,
     /// Patterns of the declared outputs.
     pub outputs: Vec<String>,
+    /// Secrets that were put inside; their values are not kept.
+    #[serde(default)]
+    pub secrets: Vec<SecretJson>,
+}
+
+/// A secret that was put inside.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretJson {
+    /// Its name.
+    pub name: String,
+    /// Where: a path, or `env:NAME` for a variable.
+    pub place: String,
+}
+
+/// A file of the outputs or changes that holds a known secret.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExposureJson {
+    /// Its path inside, escaped.
+    pub path: String,
+    /// The secret's name.
+    pub secret: String,
+    /// Whether the file came out.
+    pub came_out: bool,
 }
 
 /// What went out and what was refused.

@@ -6,12 +6,12 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::record::egress::Counts;
-use crate::record::{ChangeCounts, End, Limits, Run, RunBrief, Usage, WorkspaceRecord};
+use crate::record::{ChangeCounts, End, Exposure, Kept, Limits, Run, RunBrief, Usage, WorkspaceRecord};
 use crate::report::amount;
 use crate::report::json::{
-    ArtifactJson, ArtifactsJson, BriefJson, ChangesJson, DroppedJson, ImageJson, LimitsJson, NetworkJson,
-    OutcomeJson, OutputJson, PolicyJson, RESULT_SCHEMA, RunJson, SandboxJson, TaskJson, UsageJson,
-    WithheldJson, WorkspaceJson,
+    ArtifactJson, ArtifactsJson, BriefJson, ChangesJson, DroppedJson, ExposureJson, ImageJson, LimitsJson,
+    NetworkJson, OutcomeJson, OutputJson, PolicyJson, RESULT_SCHEMA, RunJson, SandboxJson, SecretJson,
+    TaskJson, UsageJson, WithheldJson, WorkspaceJson,
 };
 use crate::task::escape::escape;
 use crate::task::outcome::{LostReason, StartFailure};
@@ -56,6 +56,8 @@ pub fn of(run: &Run) -> RunJson {
         artifacts: end.map(artifacts),
         changes: end.and_then(|it| it.changes.as_ref()).map(changes),
         network: end.and_then(|it| it.network.as_ref()).map(network),
+        redactions: end.map(|it| it.redactions.clone()).unwrap_or_default(),
+        exposures: end.map_or_else(Vec::new, |it| it.exposures.iter().map(exposure).collect()),
         full_mounts: end.map_or_else(Vec::new, |it| it.full_mounts.clone()),
         timings_us: end
             .map(|it| it.timings.iter().map(|(phase, us)| (phase.name().to_owned(), *us)).collect())
@@ -89,7 +91,17 @@ fn task(run: &Run) -> TaskJson {
         workdir: run.task.workdir.clone(),
         environment_names: run.task.environment_names.clone(),
         outputs: run.task.outputs.clone(),
+        secrets: run.task.secrets.iter().map(secret).collect(),
     }
+}
+
+fn secret((name, place): &(String, String)) -> SecretJson {
+    SecretJson { name: name.clone(), place: place.clone() }
+}
+
+fn exposure(exposure: &Exposure) -> ExposureJson {
+    let Exposure { path, secret, kept } = exposure;
+    ExposureJson { path: escape(path), secret: secret.clone(), came_out: *kept == Kept::Out }
 }
 
 /// How a workspace was filled, as JSON.

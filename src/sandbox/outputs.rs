@@ -42,7 +42,7 @@ pub struct OutputLimits {
 
 impl From<&policy::Outputs> for OutputLimits {
     fn from(policy: &policy::Outputs) -> Self {
-        let policy::Outputs { bytes, entries, depth } = *policy;
+        let policy::Outputs { bytes, entries, depth, secrets: _ } = *policy;
         Self { bytes, entries, depth }
     }
 }
@@ -98,6 +98,8 @@ pub enum Why {
     DepthLimit,
     /// Its content was shorter or longer than announced.
     SizeDiffers,
+    /// It holds a known secret, and policy keeps such files in.
+    Secret,
     /// The name is one that unfinished files have.
     ReservedName,
     /// The host could not write it: the name does not suit its file system, or its disk is full.
@@ -133,6 +135,7 @@ impl Why {
             Self::PathBlocked => "path_blocked",
             Self::NameIsDirectory => "name_is_directory",
             Self::SizeDiffers => "size_differs",
+            Self::Secret => "secret",
             Self::ReservedName => "reserved_name",
             Self::Host(_) => "host",
         }
@@ -162,6 +165,7 @@ impl fmt::Display for Why {
             Self::PathBlocked => "something that is no directory lies on its path",
             Self::NameIsDirectory => "a directory has its name",
             Self::SizeDiffers => "its content was not of the announced size",
+            Self::Secret => "it holds a known secret, and `outputs.secrets` is \"block\"",
             Self::ReservedName => "its name is reserved for unfinished files",
             Self::Host(cause) => {
                 return write!(out, "the host could not write it: {}", io::Error::from(*cause));

@@ -2,11 +2,13 @@
 
 mod workspace;
 
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::record::egress::Counts;
-use crate::record::{ChangeCounts, Dropped, End, Limits, Phase, Usage};
+use crate::record::{ChangeCounts, Dropped, End, Exposure, Kept, Limits, Phase, Usage};
 use crate::task::outcome::{LostReason, StartFailure};
 use crate::task::{Cancellation, DiskLimit, Outcome, TimeLimit};
 
@@ -256,6 +258,9 @@ struct RemarksJson {
     changes: Option<ChangesJson>,
     #[serde(default)]
     network: Option<NetworkJson>,
+    redactions: BTreeMap<String, u64>,
+    #[serde(default)]
+    exposures: Vec<ExposureJson>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -268,6 +273,14 @@ struct NetworkJson {
     bytes_down: u64,
     kept: u64,
     unkept: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExposureJson {
+    path_hex: String,
+    secret: String,
+    kept_in: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -298,6 +311,8 @@ pub(crate) struct Remarks {
     pub(crate) timings: Vec<(Phase, u64)>,
     pub(crate) changes: Option<ChangeCounts>,
     pub(crate) network: Option<Counts>,
+    pub(crate) redactions: BTreeMap<String, u64>,
+    pub(crate) exposures: Vec<Exposure>,
 }
 
 pub(crate) fn remarks_text(end: &End) -> Result<String, serde_json::Error> {
@@ -330,7 +345,19 @@ pub(crate) fn remarks_text(end: &End) -> Result<String, serde_json::Error> {
             kept: it.kept,
             unkept: it.unkept,
         }),
+        redactions: end.redactions.clone(),
+        exposures: end.exposures.iter().map(exposure_json).collect(),
     })
+}
+
+fn exposure_json(exposure: &Exposure) -> ExposureJson {
+    let Exposure { path, secret, kept } = exposure;
+    ExposureJson { path_hex: hex::encode(path), secret: secret.clone(), kept_in: *kept == Kept::In }
+}
+
+fn exposure(json: ExposureJson) -> Option<Exposure> {
+    let kept = if json.kept_in { Kept::In } else { Kept::Out };
+    Some(Exposure { path: hex::decode(json.path_hex).ok()?, secret: json.secret, kept })
 }
 
 pub(crate) fn remarks(text: &str) -> Option<Remarks> {
@@ -367,6 +394,8 @@ pub(crate) fn remarks(text: &str) -> Option<Remarks> {
             kept: it.kept,
             unkept: it.unkept,
         }),
+        redactions: it.redactions,
+        exposures: it.exposures.into_iter().map(exposure).collect::<Option<_>>()?,
     })
 }
 

@@ -17,9 +17,10 @@ mod writer;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::record::Stream;
+use crate::sandbox::by_run::ByRun;
 use crate::task::RunId;
 
 pub use reader::{Chunk, LogReader, Look, Position};
@@ -28,79 +29,38 @@ pub use writer::{LogEnd, LogWriter};
 /// The logs' directory below the state directory.
 const DIRECTORY: &str = "logs";
 const INDEX: &str = "index";
-/// Entries that a sweep looks at.
-const RUNS_MAX: usize = 1_000_000;
 
 /// The logs of one state directory.
 #[derive(Debug, Clone)]
 pub struct Logs {
-    directory: PathBuf,
+    by_run: ByRun,
 }
 
 impl Logs {
     /// The logs below `state_dir`. Nothing is made yet.
     pub fn new(state_dir: &Path) -> Self {
-        Self { directory: state_dir.join(DIRECTORY) }
+        Self { by_run: ByRun::new(state_dir.join(DIRECTORY)) }
+    }
+
+    /// The directory of each.
+    pub fn by_run(&self) -> &ByRun {
+        &self.by_run
     }
 
     /// Begins the log of a run, which keeps at most `bytes_max` of both streams together.
     pub fn writer(&self, run: RunId, bytes_max: u64) -> io::Result<LogWriter> {
-        let directory = self.of(run);
+        let directory = self.by_run.of(run);
         DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
         LogWriter::create(directory, bytes_max)
     }
 
     /// The log of a run; `None` if none was written.
     pub fn reader(&self, run: RunId) -> io::Result<Option<LogReader>> {
-        match LogReader::open(&self.of(run)) {
+        match LogReader::open(&self.by_run.of(run)) {
             Ok(reader) => Ok(Some(reader)),
             Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(err) => Err(err),
         }
-    }
-
-    /// Bytes that the log of a run uses.
-    pub fn bytes(&self, run: RunId) -> io::Result<u64> {
-        let mut bytes = 0;
-        let entries = match std::fs::read_dir(self.of(run)) {
-            Ok(entries) => entries,
-            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(0),
-            Err(err) => return Err(err),
-        };
-        for entry in entries {
-            bytes += entry?.metadata()?.len();
-        }
-        Ok(bytes)
-    }
-
-    /// Removes the log of a run and says how many bytes that freed.
-    pub fn remove(&self, run: RunId) -> io::Result<u64> {
-        let bytes = self.bytes(run)?;
-        match std::fs::remove_dir_all(self.of(run)) {
-            Ok(()) => Ok(bytes),
-            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(0),
-            Err(err) => Err(err),
-        }
-    }
-
-    /// Every run that has a log, in no order.
-    pub fn runs(&self) -> io::Result<Vec<RunId>> {
-        let entries = match std::fs::read_dir(&self.directory) {
-            Ok(entries) => entries,
-            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(err) => return Err(err),
-        };
-        let mut runs = Vec::new();
-        for entry in entries.take(RUNS_MAX) {
-            if let Some(run) = entry?.file_name().to_str().and_then(|it| it.parse().ok()) {
-                runs.push(run);
-            }
-        }
-        Ok(runs)
-    }
-
-    fn of(&self, run: RunId) -> PathBuf {
-        self.directory.join(run.to_string())
     }
 }
 

@@ -55,6 +55,7 @@ pub(crate) struct RunRow {
     output_dir: Option<Vec<u8>>,
     remarks: Option<String>,
     workspace_facts: Option<String>,
+    secrets: String,
 }
 
 /// A row of `egress`.
@@ -211,6 +212,7 @@ impl RunRow {
                 workdir: self.workdir,
                 environment_names: reader.read("environment_names", json::value(&self.environment_names))?,
                 outputs: reader.read("outputs", json::value(&self.outputs))?,
+                secrets: reader.read("secrets", json::value(&self.secrets))?,
             },
             policy: PolicyRecord {
                 name: self.policy_name,
@@ -259,6 +261,8 @@ impl RunRow {
             dropped_count: remarks.dropped_count,
             changes: remarks.changes,
             network: remarks.network,
+            redactions: remarks.redactions,
+            exposures: remarks.exposures,
             full_mounts: remarks.full_mounts,
             timings: remarks.timings,
         }))

@@ -132,6 +132,31 @@ impl Outcome {
     }
 }
 
+impl Outcome {
+    /// Edits every text in it that is not Aegis's own.
+    pub fn edit_texts(&mut self, mut edit: impl FnMut(&mut String)) {
+        match self {
+            Self::Refused { differences } => differences.iter_mut().for_each(edit),
+            Self::StartFailed { reason: StartFailure::NotFound { program } } => edit(program),
+            Self::StartFailed { reason: StartFailure::NotExecutable { program, cause } } => {
+                edit(program);
+                edit(cause);
+            }
+            Self::StartFailed { reason: StartFailure::Infrastructure { message } }
+            | Self::Lost { reason: LostReason::Engine { message } }
+            | Self::DiskLimit(DiskLimit::Full { mount: message }) => edit(message),
+            Self::Exited(_)
+            | Self::Signaled(_)
+            | Self::TimedOut(_)
+            | Self::OutOfMemory
+            | Self::OutputLimit
+            | Self::DiskLimit(DiskLimit::FileSize | DiskLimit::Size { .. } | DiskLimit::HostSpace { .. })
+            | Self::Cancelled(_)
+            | Self::Lost { reason: LostReason::InitDied | LostReason::Owner } => {}
+        }
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

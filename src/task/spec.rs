@@ -25,8 +25,41 @@ pub struct TaskSpec {
     pub workdir: Option<String>,
     /// Variables of `-e` and `--env-file`, in order; later ones win.
     pub environment: Vec<(String, String)>,
+    /// Secrets of the user's store that are to be put inside, by name.
+    pub secrets: Vec<SecretRequest>,
     /// What comes out after the end.
     pub outputs: Vec<OutputRequest>,
+}
+
+/// One `--secret`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretRequest {
+    /// Its name in the store.
+    pub name: String,
+    /// Where it is put.
+    pub place: SecretPlace,
+}
+
+/// Where a secret is put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretPlace {
+    /// A file of this name below [`SecretPlace::DIRECTORY`].
+    File(String),
+    /// A variable of the command's environment.
+    Variable(String),
+}
+
+impl SecretPlace {
+    /// Where files of secrets lie inside.
+    pub const DIRECTORY: &str = "/run/secrets";
+
+    /// The place as people read it and records keep it: a path, or `env:NAME`.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::File(name) => format!("{}/{name}", Self::DIRECTORY),
+            Self::Variable(name) => format!("env:{name}"),
+        }
+    }
 }
 
 /// Where a workspace comes from.

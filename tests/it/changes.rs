@@ -2,10 +2,12 @@
 
 mod model;
 
+use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -122,7 +124,7 @@ impl Project {
 }
 
 /// Everything of the project as it is now.
-fn tree(project: &Project) -> std::collections::BTreeMap<Vec<u8>, Thing> {
+fn tree(project: &Project) -> BTreeMap<Vec<u8>, Thing> {
     read(&project.root())
 }
 
@@ -151,6 +153,76 @@ fn random_trees_and_edits_come_back_as_the_model_has_them() {
         project.apply(&run, &[]).code(0);
         model::check(&tree(&project), &after, &script);
     }
+}
+
+/// Trees and edits over a workspace that was copied before, in which everything else stays as it was.
+fn check_repeated(policy: &str) {
+    let (random, project) = (Random::seeded_by_the_caller(), Project::new());
+    for number in 0..1_200 {
+        project.write(&format!("bulk/d{}/f{number}", number % 30), format!("content {number}"));
+    }
+    // Where a quarter of the bytes is new, everything is copied anew.
+    project.write("bulk/large", vec![b'x'; 32 << 20]);
+    let flags = ["--sandbox", policy];
+    // What is as young as a tick of the clock counts as changed.
+    std::thread::sleep(Duration::from_secs(4));
+    project.run(&flags, "true").code(0);
+    let made = kept_before(&project.aegis, policy);
+    for round in 0..repetitions(3, 20) {
+        // The caller's own edits go in as what differs from before.
+        for index in 0..TREES_PER_RUN {
+            let _ = std::fs::remove_dir_all(project.root().join(format!("t{index}")));
+        }
+        let mut model = Tree::default();
+        for index in 0..TREES_PER_RUN {
+            model.grow(&format!("t{index}"), &random);
+        }
+        model.write_to(&project.root());
+        std::fs::remove_file(project.root().join(format!("bulk/d0/f{}", 30 * round))).expect("a file");
+        let before = tree(&project);
+        let planned = model.snapshot();
+        let script = model.edit(&random);
+        let mut after = before.clone();
+        after.retain(|path, _| !planned.contains_key(path));
+        after.extend(model.snapshot());
+        let (gone, edited) = (format!("bulk/d1/f{}", 30 * round + 1), format!("bulk/d2/f{}", 30 * round + 2));
+        after.remove(gone.as_bytes());
+        after.insert(edited.clone().into_bytes(), Thing::File(0o644, b"edited".to_vec()));
+        after.retain(|path, _| !path.starts_with(b"bulk/d3/") || path == b"bulk/d3/f3");
+        let script = format!(
+            "{script}\nrm {gone}; printf edited >{edited}
+            mv bulk/d3/f3 kept; rm -r bulk/d3; mkdir bulk/d3; mv kept bulk/d3/f3"
+        );
+
+        project.run(&flags, &script).code(0);
+        let run = newest(&project.aegis);
+        assert_eq!(project.told(&run), differences(&before, &after), "{script}");
+        project.apply(&run, &[]).code(0);
+        model::check(&tree(&project), &after, &script);
+        project.untouched_beside();
+    }
+    assert_eq!(kept_before(&project.aegis, policy), made, "it was not what lay below");
+}
+
+/// When what is kept of a workspace for the next run was made.
+fn kept_before(aegis: &Aegis, policy: &str) -> SystemTime {
+    let (trees, name) = match policy {
+        "ci" => (Path::new("/var/lib/sandbox-work").join(aegis.instance()).join("trees"), "tree"),
+        _ => (aegis.state().join("trees"), "messages"),
+    };
+    let mut places = std::fs::read_dir(trees).expect("something is kept").flatten();
+    let place = places.find_map(|it| std::fs::metadata(it.path().join(name)).ok());
+    place.expect("something is kept").created().expect("a time")
+}
+
+#[test]
+fn changes_of_a_repeated_run_in_memory_come_back_as_the_model_has_them() {
+    check_repeated("strict");
+}
+
+#[test]
+fn changes_of_a_repeated_run_on_disk_come_back_as_the_model_has_them() {
+    check_repeated("ci");
 }
 
 #[test]

@@ -306,10 +306,10 @@ impl Project {
         self.tree.path().join(name)
     }
 
-    /// Runs a script over the project, without keeping its changes: such a run begins on a snapshot.
+    /// Runs a script over the project.
     fn run(&self, script: &str) -> Ended {
         let tree = self.tree.path().to_str().unwrap();
-        self.aegis.call(&["run", CI[0], CI[1], "--no-changes", "-w", tree, "--", "bash", "-c", script])
+        self.aegis.call(&["run", CI[0], CI[1], "-w", tree, "--", "bash", "-c", script])
     }
 
     /// Holds that the task sees the tree as it is.
@@ -545,7 +545,7 @@ fn under_strict_what_is_kept_of_a_workspace_is_sent_as_it_is_now() {
     let seen = || {
         let here = std::process::Command::new("python3").args(["-c", LISTING]).current_dir(path).output();
         let script = format!("python3 - <<'PY'{LISTING}PY");
-        let ended = aegis.call(&["run", "--no-changes", "-w", path, "--", "bash", "-c", &script]);
+        let ended = aegis.call(&["run", "-w", path, "--", "bash", "-c", &script]);
         ended.code(0);
         assert_eq!(ended.stdout, String::from_utf8_lossy(&here.unwrap().stdout));
     };
@@ -566,7 +566,7 @@ fn under_strict_what_is_kept_of_a_workspace_is_sent_as_it_is_now() {
     assert_eq!(kept(), made, "it was packed anew");
     // What a rule leaves out now is not sent, not even to be taken back.
     std::fs::write(tree.path().join(".aegisignore"), "d5/\n").unwrap();
-    let ended = aegis.call(&["run", "--no-changes", "-w", path, "--", "ls"]);
+    let ended = aegis.call(&["run", "-w", path, "--", "ls"]);
     ended.code(0);
     assert!(!ended.stdout.contains("d5\n") && kept() != made, "{ended:#?}");
 }

@@ -5,6 +5,7 @@
 mod ar;
 mod book;
 mod changes;
+mod cr;
 mod demo;
 mod disk;
 mod doctor;

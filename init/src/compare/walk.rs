@@ -25,6 +25,16 @@ const DIRECTORY: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_NONBLOCK)
     .union(OFlag::O_CLOEXEC);
 
+/// What a step came to.
+pub enum Step {
+    /// A directory, file or link at this path.
+    Met(Vec<u8>),
+    /// Nothing of that kind.
+    Passed,
+    /// There is nothing left.
+    Over,
+}
+
 /// A walk through the workspace.
 pub struct Walk {
     levels: Vec<Level>,
@@ -61,12 +71,12 @@ impl Walk {
         self.levels.last().map_or(b"", |level| &level.path)
     }
 
-    /// Looks at the next name. False when there is none left.
-    pub fn step(&mut self, index: &mut Index, outbox: &mut Outbox, complete: &mut bool) -> bool {
-        let Some(level) = self.levels.last_mut() else { return false };
+    /// Looks at the next name.
+    pub fn step(&mut self, index: &Index, outbox: &mut Outbox, complete: &mut bool) -> Step {
+        let Some(level) = self.levels.last_mut() else { return Step::Over };
         let Some(name) = level.names.next() else {
             self.levels.pop();
-            return !self.levels.is_empty();
+            return Step::Passed;
         };
         let path = if level.path.is_empty() {
             name.clone()
@@ -76,15 +86,18 @@ impl Walk {
         if let Err(reason) = self.consider(&name, &path, index, outbox) {
             *complete &= reason == DropReason::NotAFile;
             outbox.drop_entry(&path[..path.len().min(PATH_BYTES_MAX)], reason);
+            if reason == DropReason::NotAFile {
+                return Step::Passed;
+            }
         }
-        true
+        Step::Met(path)
     }
 
     fn consider(
         &mut self,
         name: &[u8],
         path: &[u8],
-        index: &mut Index,
+        index: &Index,
         outbox: &mut Outbox,
     ) -> Result<(), DropReason> {
         if path.len() > PATH_BYTES_MAX {
@@ -97,14 +110,14 @@ impl Walk {
         match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
             SFlag::S_IFDIR => self.enter(name, path, &stat, index, outbox),
             SFlag::S_IFREG => {
-                if index.unchanged(path, Given::leaf(&stat)) {
+                if index.unchanged(path, Given::leaf(&stat), &stat) {
                     return Ok(());
                 }
                 let size = stat.st_size.unsigned_abs();
                 tell(outbox, path, &stat, EntryKind::File { size, data: ByteBuf::new() })
             }
             SFlag::S_IFLNK => {
-                if index.unchanged(path, Given::leaf(&stat)) {
+                if index.unchanged(path, Given::leaf(&stat), &stat) {
                     return Ok(());
                 }
                 let target = readlinkat(&level.directory, name).map_err(|_| DropReason::Unreadable)?;
@@ -120,10 +133,10 @@ impl Walk {
         name: &OsStr,
         path: &[u8],
         stat: &FileStat,
-        index: &mut Index,
+        index: &Index,
         outbox: &mut Outbox,
     ) -> Result<(), DropReason> {
-        if !index.unchanged(path, Given::directory(stat.st_mode)) {
+        if !index.unchanged(path, Given::directory(stat.st_mode), stat) {
             tell(outbox, path, stat, EntryKind::Dir)?;
         }
         if stat.st_dev != self.device {

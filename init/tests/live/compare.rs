@@ -1,15 +1,21 @@
 //! How the workspace differs from what was put, as init sees it: by stamps that no task can set.
 
+use nix::time::{ClockId, clock_gettime};
 use serde_bytes::ByteBuf;
 
+use aegis_init::path_key::PathKey;
 use aegis_init::wire::{
-    CHUNK_BYTES_MAX, Compare, DropReason, Entry, EntryKind, FETCH_PATHS_MAX, Fetch, OutDone, Reply, Request,
+    CHUNK_BYTES_MAX, Compare, DropReason, Entry, EntryKind, FETCH_PATHS_MAX, Fetch, Gone, OutDone, Reply,
+    Request,
 };
 
 use crate::host::Sandbox;
 
 const MTIME_S: i64 = 1_000_000_000;
-const COMPARE: Compare = Compare { entries_max: 1_000, depth_max: 32, timeout_ms: 10_000 };
+const KEY: PathKey = PathKey([7; 16]);
+const COMPARE: Compare =
+    Compare { key: KEY, settled_ns: None, entries_max: 1_000, depth_max: 32, timeout_ms: 10_000 };
+const GIVEN: [&str; 9] = ["a", "b", "d", "d/x", "d/link", "e", "e/x", "hard", "large"];
 
 fn entry(path: &str, mode: u32, kind: EntryKind) -> Entry {
     Entry { path: ByteBuf::from(path), mode, mtime_s: MTIME_S, mtime_ns: 0, kind }
@@ -20,8 +26,7 @@ fn file(path: &str, content: &[u8]) -> Entry {
     entry(path, 0o644, EntryKind::File { size: content.len() as u64, data })
 }
 
-/// A sandbox that was given, in this order: `a`, `b`, `d`, `d/x`, `d/link`, `e`, `e/x`, `hard` (another name of `a`), and
-/// `large` in two pieces.
+/// A sandbox that was given what [`GIVEN`] names, `hard` as another name of `a` and `large` in two pieces.
 fn given() -> Sandbox {
     let mut sandbox = Sandbox::attested();
     let large = vec![7; CHUNK_BYTES_MAX + 10];
@@ -44,30 +49,46 @@ fn given() -> Sandbox {
 
 struct Compared {
     told: Vec<String>,
-    gone: Vec<u32>,
+    gone: Vec<&'static str>,
     done: OutDone,
     complete: bool,
 }
 
 fn compare(sandbox: &mut Sandbox, orders: Compare) -> Compared {
     sandbox.request(&Request::Compare(orders));
-    let (mut told, mut gone) = (Vec::new(), Vec::new());
+    let (mut told, mut met) = (Vec::new(), Vec::new());
     loop {
         match sandbox.reply() {
             Reply::Out(entries) => {
                 told.extend(entries.iter().map(|it| String::from_utf8_lossy(&it.path).into_owned()));
             }
-            Reply::Gone(numbers) => gone.extend(numbers),
-            Reply::Compared { done, complete } => return Compared { told, gone, done, complete },
+            Reply::Met(hashes) => met.extend(hashes),
+            Reply::Compared { done, complete } => {
+                let gone = GIVEN.into_iter().filter(|it| !met.contains(&KEY.hash(it.as_bytes()))).collect();
+                return Compared { told, gone, done, complete };
+            }
             Reply::Exited { .. } => {}
             other => panic!("not compared but {other:?}"),
         }
     }
 }
 
-/// Holds what differs after a script, and the numbers of what is gone.
+/// A moment that is over also for the clock of file systems, in nanoseconds since the epoch.
+fn outlasted_ns() -> i64 {
+    let now = |clock| {
+        let now = clock_gettime(clock).expect("a clock");
+        now.tv_sec() * 1_000_000_000 + now.tv_nsec()
+    };
+    let moment = now(ClockId::CLOCK_REALTIME);
+    while now(ClockId::CLOCK_REALTIME_COARSE) <= moment {
+        std::thread::yield_now();
+    }
+    moment
+}
+
+/// Holds what differs after a script, and what is gone.
 #[track_caller]
-fn check(script: &str, told: &[&str], gone: &[u32]) {
+fn check(script: &str, told: &[&str], gone: &[&str]) {
     let mut sandbox = given();
     let ended = sandbox.run(script);
     assert_eq!(ended.error, "");
@@ -108,15 +129,30 @@ fn modes_are_seen_and_the_content_of_a_directory_is_no_change_of_it() {
 
 #[test]
 fn directories_that_change_places_change_what_lies_in_them() {
-    check("mv d t; mv e d; mv t e", &["d", "d/x", "e", "e/link", "e/x"], &[4]);
+    check("mv d t; mv e d; mv t e", &["d", "d/x", "e", "e/link", "e/x"], &["d/link"]);
 }
 
 #[test]
-fn what_is_gone_is_told_by_its_number() {
-    check("rm -r d; rm large", &[], &[2, 3, 4, 8]);
-    check("rm -r d; ln -s e d", &["d"], &[3, 4]);
+fn what_is_gone_is_not_met() {
+    check("rm -r d; rm large", &[], &["d", "d/x", "d/link", "large"]);
+    check("rm -r d; ln -s e d", &["d"], &["d/x", "d/link"]);
     check("rm b; mkdir b; touch b/x", &["b", "b/x"], &[]);
-    check("rm a", &["hard"], &[0]);
+    check("rm a", &["hard"], &["a"]);
+}
+
+#[test]
+fn what_lay_there_before_is_as_it_was_until_it_gets_a_later_change_time() {
+    let mut sandbox = Sandbox::attested();
+    sandbox.run("mkdir d; echo 1 >d/a; echo 2 >d/b; echo 3 >c; ln -s c l; mkdir e");
+    let settled_ns = Some(outlasted_ns());
+    sandbox.request(&Request::Remove(vec![Gone { path: ByteBuf::from("e"), directory: true }]));
+    sandbox.request(&Request::Put(vec![file("put", b"1")]));
+    sandbox.request(&Request::PutEnd);
+    assert!(matches!(sandbox.reply(), Reply::PutDone { failed: None, .. }));
+    sandbox.run("cat d/a; echo 4 >d/b; mv l m; mkdir e; mv c x; mv x c");
+    let compared = compare(&mut sandbox, Compare { settled_ns, ..COMPARE });
+    assert_eq!(compared.told, ["c", "d/b", "e", "m"]);
+    assert!(compared.complete);
 }
 
 #[test]
@@ -130,20 +166,23 @@ fn a_fifo_is_named_and_nothing_is_missing_for_it() {
     sandbox.run("rm b; mkfifo b");
     let compared = compare(&mut sandbox, COMPARE);
     assert_eq!(compared.done.dropped, [(ByteBuf::from("b"), DropReason::NotAFile)]);
-    assert_eq!((compared.told.len(), compared.gone.as_slice(), compared.complete), (0, [1].as_slice(), true));
+    assert_eq!(
+        (compared.told.len(), compared.gone.as_slice(), compared.complete),
+        (0, ["b"].as_slice(), true)
+    );
 }
 
 #[test]
-fn past_a_limit_nothing_is_told_to_be_gone() {
+fn past_a_limit_a_comparison_is_not_complete() {
     let mut sandbox = given();
     sandbox.run("rm -r d; for i in $(seq 50); do echo >n$i; done; mkdir -p p/q/r; echo >p/q/r/s");
     let compared = compare(&mut sandbox, Compare { entries_max: 10, ..COMPARE });
-    assert_eq!((compared.told.len(), compared.gone.len(), compared.complete), (10, 0, false));
+    assert_eq!((compared.told.len(), compared.complete), (10, false));
     // Asked once: the stamps are used up.
     let mut sandbox = given();
     sandbox.run("rm -r d; mkdir -p p/q/r; echo >p/q/r/s");
     let compared = compare(&mut sandbox, Compare { depth_max: 2, ..COMPARE });
-    assert_eq!((compared.gone.len(), compared.complete), (0, false));
+    assert!(!compared.complete);
     let mut sandbox = given();
     let compared = compare(&mut sandbox, Compare { timeout_ms: 0, ..COMPARE });
     assert_eq!((compared.done.dropped.len(), compared.complete), (1, false));

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::executor::{OutputTap, Sinks};
+use crate::redact::Redactor;
 
 /// Bytes that are kept.
 const BYTES_MAX: usize = 1024 * 1024;
@@ -32,6 +33,7 @@ impl Capture {
             stderr: Box::new(self.stderr.clone()),
             stdin: None,
             tap,
+            redactor: Redactor::none(),
         }
     }
 

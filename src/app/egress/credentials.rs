@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::app::{AppError, read_bytes};
 use crate::config::operator;
+use crate::config::secrets::SecretStore;
 use crate::gateway::credential::{Credential, How};
 use crate::policy::network::method::Method;
 use crate::policy::network::path::PathPattern;
@@ -30,14 +31,18 @@ pub struct Credentials {
 
 /// Every credential that the rules name. One that is not configured, or has no value, is an error: the task would fail later
 /// and not know why.
-pub fn gather(network: &Network, operator: &operator::Operator) -> Result<Credentials, AppError> {
+pub fn gather(
+    network: &Network,
+    operator: &operator::Operator,
+    state: &Path,
+) -> Result<Credentials, AppError> {
     let mut gathered = Credentials::default();
     for name in network.credentials() {
         let wrong = |reason: String| AppError::Credential { name: name.clone(), reason };
         let configured = operator.credentials.get(&name);
         let configured =
             configured.ok_or_else(|| wrong("the operator's configuration does not have it".to_owned()))?;
-        gathered.added.push(credential(&name, configured).map_err(wrong)?);
+        gathered.added.push(credential(&name, configured, state).map_err(wrong)?);
         if let Some(variable) = &configured.env {
             let placeholder = format!("AEGIS-{}", uuid::Uuid::now_v7().simple());
             gathered.placeholders.push((variable.clone(), placeholder));
@@ -46,7 +51,7 @@ pub fn gather(network: &Network, operator: &operator::Operator) -> Result<Creden
     Ok(gathered)
 }
 
-fn credential(name: &str, configured: &operator::Credential) -> Result<Credential, String> {
+fn credential(name: &str, configured: &operator::Credential, state: &Path) -> Result<Credential, String> {
     let mut hosts = BTreeSet::new();
     for host in &configured.hosts {
         hosts.insert(
@@ -66,7 +71,7 @@ fn credential(name: &str, configured: &operator::Credential) -> Result<Credentia
         );
     }
     let ports = if configured.ports.is_empty() { vec![HTTPS] } else { configured.ports.clone() };
-    let value = value(&configured.source)?;
+    let value = value(&configured.source, state)?;
     let value = std::str::from_utf8(&value).map_err(|_| "its value is no text".to_owned())?;
     Ok(Credential {
         name: name.to_owned(),
@@ -93,13 +98,18 @@ fn how(configured: &operator::Credential) -> Result<How, String> {
     Ok(How::Header { name, template })
 }
 
-fn value(source: &str) -> Result<Zeroizing<Vec<u8>>, String> {
+fn value(source: &str, state: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let (kind, rest) = source.split_once(':').unwrap_or_default();
     let bytes = match kind {
         "env" => {
             let value =
                 std::env::var(rest).map_err(|_| format!("the variable `{rest}` of its source is not set"))?;
             Zeroizing::new(value.into_bytes())
+        }
+        "secret" => {
+            let found = SecretStore::of(state).find(rest).and_then(|it| it.known());
+            let known = found.map_err(|error| format!("the secret of its source cannot be used: {error}"))?;
+            Zeroizing::new(known.value().to_vec())
         }
         "file" => {
             let read = read_bytes(Path::new(rest), VALUE_BYTES_MAX);

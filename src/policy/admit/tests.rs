@@ -18,6 +18,7 @@ fn task(image: &str) -> TaskSpec {
         git: GitHistory::Full,
         include_secrets: Vec::new(),
         publish: Vec::new(),
+        secrets: Vec::new(),
         workdir: None,
         environment: Vec::new(),
         outputs: Vec::new(),

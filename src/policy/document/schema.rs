@@ -9,7 +9,7 @@ use crate::policy::document::project::{ENTRIES_MAX, KEYS, TEXT_BYTES_MAX};
 use crate::policy::field::{FIELDS, Field};
 use crate::policy::network::method::Method;
 use crate::policy::network::rule::{PORTS_MAX, RULES_MAX};
-use crate::policy::{Egress, Pull, WorkspaceMedium, shipped};
+use crate::policy::{Egress, Pull, SecretOutputs, WorkspaceMedium, shipped};
 
 /// The schema.
 pub fn project() -> Value {
@@ -93,9 +93,12 @@ fn setting(field: Field) -> Value {
         Field::NetworkAllow => rules(&RULE_KEYS),
         Field::NetworkDeny => rules(&DENY_KEYS),
         Field::Pull => json!({"enum": Pull::ALL.map(Pull::word)}),
-        Field::Allow | Field::Runtimes | Field::IncludeSecrets => {
-            texts(json!({"type": "string", "minLength": 1}))
-        }
+        Field::SecretOutputs => json!({"enum": SecretOutputs::ALL.map(SecretOutputs::word)}),
+        Field::Allow
+        | Field::Runtimes
+        | Field::IncludeSecrets
+        | Field::SecretFiles
+        | Field::SecretEnvironment => texts(json!({"type": "string", "minLength": 1})),
         Field::Pins => json!({
             "type": "object",
             "additionalProperties": {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"},

@@ -244,7 +244,7 @@ fn every_mistake_is_reported() {
     check(
         "what = 1\n[resources]\nmemory = 1\npids = \"x\"",
         &[
-            "p:1:1: unknown key `what`; the keys here are `runtimes`, `filesystem`, `images`, `network`, `outputs`, `process`, `resources`, `extends`",
+            "p:1:1: unknown key `what`; the keys here are `runtimes`, `filesystem`, `images`, `network`, `outputs`, `process`, `resources`, `secrets`, `extends`",
             "p:3:10: `resources.memory` has no unit: write \"1MiB\" for mebibytes, or \"1B\" for bytes",
             "p:4:8: `resources.pids` is a string, and must be a number",
         ],

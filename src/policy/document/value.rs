@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
+use crate::intake::secret_name::{self, ANY_NAME};
 use crate::intake::secret_path::{self, ANY_SECRET};
 use crate::intake::{cpus, shown};
 use crate::policy::amount::{Amount, AmountError, Unit};
@@ -13,7 +14,7 @@ use crate::policy::document::{Kind, egress, nearest};
 use crate::policy::field::{Field, Setting};
 use crate::policy::lattice::ANY_RUNTIME;
 use crate::policy::reference::{self, Reference, is_image_id};
-use crate::policy::{Egress, Pull, WorkspaceMedium};
+use crate::policy::{Egress, Pull, SecretOutputs, WorkspaceMedium};
 
 /// Entries of a list or of `images.pins`.
 const ENTRIES_MAX: usize = 256;
@@ -53,6 +54,12 @@ pub fn read(field: Field, kind: Kind, value: &Spanned<DeValue<'_>>) -> Result<Se
         Field::IncludeSecrets => read_secrets(field, value).map(Setting::IncludeSecrets),
         Field::Runtimes => read_runtimes(field, value).map(Setting::Runtimes),
         Field::Pins => read_pins(field, value).map(Setting::Pins),
+        Field::SecretFiles => read_granted(field, value).map(Setting::SecretFiles),
+        Field::SecretEnvironment => read_granted(field, value).map(Setting::SecretEnvironment),
+        Field::SecretOutputs => {
+            let words = SecretOutputs::ALL.map(|it| (it.word(), it));
+            one(read_word(field, &words, value.get_ref()).map(Setting::SecretOutputs))
+        }
     }
 }
 
@@ -193,6 +200,24 @@ fn read_secrets(field: Field, value: &Spanned<DeValue<'_>>) -> Result<BTreeSet<S
         return Err(vec![Slip::said(value.span().start, message)]);
     }
     Ok(globs)
+}
+
+fn check_granted(name: &str) -> Result<(), String> {
+    if name == ANY_NAME {
+        return Ok(());
+    }
+    secret_name::parse(name).map(|_| ()).map_err(|err| err.to_string())
+}
+
+fn read_granted(field: Field, value: &Spanned<DeValue<'_>>) -> Result<BTreeSet<String>, Vec<Slip>> {
+    let names = read_list(field, value, check_granted)?;
+    if names.len() > 1 && names.contains(ANY_NAME) {
+        let path = field.key().path;
+        let message =
+            format!("`{path}` has `*` beside names: `*` is any secret, write it alone or leave it out");
+        return Err(vec![Slip::said(value.span().start, message)]);
+    }
+    Ok(names)
 }
 
 fn check_runtime(name: &str) -> Result<(), String> {

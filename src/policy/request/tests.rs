@@ -15,7 +15,7 @@ use crate::policy::lattice::tests::policies;
 use crate::policy::network::port::PortPattern;
 use crate::policy::network::tests::rule;
 use crate::policy::network::{Allow, Denied, Rule, Union};
-use crate::policy::{Egress, Pull};
+use crate::policy::{Egress, Pull, SecretOutputs};
 
 /// How a field of a request stands to the default policy's.
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +65,6 @@ fn moved(setting: &Setting, step: Step) -> Option<Setting> {
         } else {
             BTreeSet::new()
         }),
-        Setting::Workspace(_) => setting.clone(),
         Setting::Egress(_) => Setting::Egress(if is_higher { Egress::Public } else { Egress::None }),
         Setting::EgressPorts(_) if is_higher => Setting::EgressPorts(BTreeSet::from([80, 443, 8080])),
         Setting::EgressPorts(_) => Setting::EgressPorts(BTreeSet::new()),
@@ -78,7 +77,18 @@ fn moved(setting: &Setting, step: Step) -> Option<Setting> {
         Setting::EgressAudit(_) => Setting::EgressAudit(is_higher),
         Setting::Publish(_) if is_higher => Setting::Publish(Union::of([PortPattern::One(8080)])),
         Setting::Publish(_) => Setting::Publish(Union::EMPTY),
+        Setting::SecretFiles(_) => Setting::SecretFiles(granted(is_higher)),
+        Setting::SecretEnvironment(_) => Setting::SecretEnvironment(granted(is_higher)),
+        Setting::SecretOutputs(_) => Setting::SecretOutputs(match is_higher {
+            true => SecretOutputs::Report,
+            false => SecretOutputs::Block,
+        }),
+        Setting::Workspace(_) => setting.clone(),
     })
+}
+
+fn granted(is_any: bool) -> BTreeSet<String> {
+    if is_any { BTreeSet::from(["KEY".to_owned()]) } else { BTreeSet::new() }
 }
 
 fn request(steps: &[Step]) -> Document {

@@ -25,7 +25,9 @@ pub fn add(value: &[u8], forms: &mut Vec<Form>) {
         forms.push(kept_bytes(value, escape));
     }
     let Ok(text) = std::str::from_utf8(value) else { return };
-    for escape in [json as Escape, json_ascii, json_ascii_upper, json_html, json_html_upper, json_slashed] {
+    for escape in
+        [json as Escape, json_ascii, json_ascii_upper, json_html, json_html_upper, json_slashed, json_php]
+    {
         let form = each(text, escape);
         // JSON inside of JSON: a log line that quotes a body.
         if let Ok(inner) = std::str::from_utf8(&form)
@@ -145,6 +147,13 @@ fn json_slashed(character: char, out: &mut String) {
     match character {
         '/' => out.push_str("\\/"),
         it => json(it, out),
+    }
+}
+
+fn json_php(character: char, out: &mut String) {
+    match character {
+        '/' => out.push_str("\\/"),
+        it => json_ascii(it, out),
     }
 }
 

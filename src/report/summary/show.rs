@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use serde_json::Value;
 
-use crate::record::{ChangeCounts, End, Event, Run};
+use crate::record::{ChangeCounts, End, Event, Kept, Run};
 use crate::report::amount;
 use crate::report::summary::{command, shown};
 use crate::report::why::{self, Ended};
@@ -67,6 +67,9 @@ fn head(page: &mut Page, run: &Run) {
     if !run.task.environment_names.is_empty() {
         page.field("environment", &shown(&run.task.environment_names.join(" ")));
     }
+    for (name, place) in &run.task.secrets {
+        page.field("secret", &shown(&format!("{name} at {place}")));
+    }
     page.field("policy", &shown(&format!("{} ({})", run.policy.name, run.policy.digest)));
     page.field("attempt", &run.fence.attempt.to_string());
     page.optional("container", run.slot.as_ref().map(|it| it.container_id.as_str()));
@@ -89,11 +92,15 @@ fn ended(page: &mut Page, run: &Run, end: &End) {
     let (stdout, stderr) = (amount::bytes(end.output.stdout_bytes), amount::bytes(end.output.stderr_bytes));
     let cut = if end.output.log_truncated { ", the log holds less" } else { "" };
     page.field("output", &format!("{stdout} stdout, {stderr} stderr{cut}"));
+    for (name, count) in &end.redactions {
+        page.field("redacted", &shown(&format!("{name}, {count} times")));
+    }
     page.title("phases");
     for (phase, us) in &end.timings {
         page.field(phase.name(), &amount::microseconds(*us));
     }
     artifacts(page, end);
+    exposures(page, end);
     changes(page, end);
     if let Some(ended) = Ended::of(run) {
         page.title("why");
@@ -130,6 +137,22 @@ fn artifacts(page: &mut Page, end: &End) {
     for it in &end.dropped {
         lines.push(format!("{} left out: {}", escape(&it.path), shown(&it.reason)));
     }
+    page.lines(&lines);
+}
+
+fn exposures(page: &mut Page, end: &End) {
+    if end.exposures.is_empty() {
+        return;
+    }
+    page.title("files with secrets");
+    let lines: Vec<String> = end
+        .exposures
+        .iter()
+        .map(|it| {
+            let became = if it.kept == Kept::Out { "came out" } else { "stayed in" };
+            format!("{} holds {}, {became}", escape(&it.path), shown(&it.secret))
+        })
+        .collect();
     page.lines(&lines);
 }
 

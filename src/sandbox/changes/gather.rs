@@ -4,9 +4,10 @@
 
 mod caller;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 
+use aegis_init::path_key::PathKey;
 use aegis_init::wire::{DropReason, Entry, EntryKind, FETCH_PATHS_MAX, OutDone, PATH_BYTES_MAX};
 
 use crate::sandbox::changes::gather::caller::Caller;
@@ -77,7 +78,8 @@ pub struct Gatherer {
     /// How many of them are there; what is gone costs nothing to keep.
     present: u64,
     entries: u64,
-    numbers: BTreeSet<u32>,
+    key: PathKey,
+    met: HashSet<u64>,
     reached: BTreeSet<Limit>,
     left_out_count: u64,
     git_count: u64,
@@ -99,8 +101,8 @@ struct Writing {
 }
 
 impl Gatherer {
-    /// Begins with what the task was given.
-    pub fn new(start: Start, base: Base) -> Result<Self, GatherError> {
+    /// Begins with what the task was given. Paths that are there come as hashes under the key.
+    pub fn new(start: Start, base: Base, key: PathKey) -> Result<Self, GatherError> {
         let Start { root, directory, left_out, limits, kept, run } = start;
         Ok(Self {
             root,
@@ -113,7 +115,8 @@ impl Gatherer {
             names_bytes: 0,
             present: 0,
             entries: 0,
-            numbers: BTreeSet::new(),
+            key,
+            met: HashSet::new(),
             reached: BTreeSet::new(),
             left_out_count: 0,
             git_count: 0,
@@ -138,30 +141,12 @@ impl Gatherer {
         Ok(())
     }
 
-    /// Takes the numbers of entries that are gone.
-    pub fn gone(&mut self, numbers: &[u32]) -> Result<(), GatherError> {
-        for number in numbers {
-            let Some(given) = self.base.get(*number).cloned() else { return Err(GatherError::Flood) };
-            if !self.numbers.insert(*number) {
-                return Err(GatherError::Flood);
-            }
-            if guard(&given.path) == Some(Guard::Git) {
-                self.git_count += 1;
-                continue;
-            }
-            self.names_bytes += given.path.len();
-            if self.names_bytes > NAMES_BYTES_MAX {
-                self.reached.insert(Limit::Entries);
-                self.skipped_count += 1;
-                continue;
-            }
-            if self.found.contains_key(&given.path) {
-                self.skip(&given.path, Why::Duplicate);
-                continue;
-            }
-            let change = Change { path: given.path.clone(), before: Some(before(&given)), after: None };
-            self.found.insert(given.path, change);
+    /// Takes hashes of paths that are there.
+    pub fn met(&mut self, hashes: &[u64]) -> Result<(), GatherError> {
+        if (self.met.len() + hashes.len()) as u64 > LISTED_MAX + ENTRIES_SLACK {
+            return Err(GatherError::Flood);
         }
+        self.met.extend(hashes);
         Ok(())
     }
 
@@ -187,9 +172,35 @@ impl Gatherer {
         }
         let unnamed = done.dropped_count.saturating_sub(done.dropped.len() as u64);
         self.skipped_count = self.skipped_count.saturating_add(unnamed);
-        if !complete && self.reached.is_empty() {
+        if complete {
+            self.look_for_gone();
+        } else if self.reached.is_empty() {
             self.reached.insert(Limit::Unreadable);
         }
+    }
+
+    /// What was given and was not met is gone.
+    fn look_for_gone(&mut self) {
+        let (base, met, key) = (std::mem::take(&mut self.base), std::mem::take(&mut self.met), self.key);
+        for given in base.iter().filter(|it| !met.contains(&key.hash(&it.path))) {
+            if guard(&given.path) == Some(Guard::Git) {
+                self.git_count += 1;
+                continue;
+            }
+            self.names_bytes += given.path.len();
+            if self.names_bytes > NAMES_BYTES_MAX {
+                self.reached.insert(Limit::Entries);
+                self.skipped_count += 1;
+                continue;
+            }
+            if self.found.contains_key(&given.path) {
+                self.skip(&given.path, Why::Duplicate);
+                continue;
+            }
+            let change = Change { path: given.path.clone(), before: Some(before(given)), after: None };
+            self.found.insert(given.path.clone(), change);
+        }
+        self.base = base;
     }
 
     /// The next files whose content is wanted; empty when there are none left.

@@ -5,12 +5,13 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
+use aegis_init::path_key::PathKey;
 use aegis_init::wire::{DropReason, Entry, EntryKind, OutDone};
 use proptest::prelude::*;
 use serde_bytes::ByteBuf;
 
 use crate::sandbox::changes::apply::{ApplyError, carry_out, plan};
-use crate::sandbox::changes::gather::{GatherError, Gatherer, Start, open_root};
+use crate::sandbox::changes::gather::{GatherError, Gatherer, LISTED_MAX, Start, open_root};
 use crate::sandbox::changes::kept::Kept;
 use crate::sandbox::changes::{AfterKind, ChangeSet, Limit, Verb, Why};
 use crate::sandbox::outputs::OutputLimits;
@@ -19,6 +20,9 @@ use crate::task::RunId;
 
 const LIMITS: OutputLimits = OutputLimits { bytes: 1 << 20, entries: 100, depth: 8 };
 const UMASK: u32 = 0o022;
+const KEY: PathKey = PathKey([7; 16]);
+/// What a task is given.
+const GIVEN: [&str; 4] = ["a", "d", "d/x", "l"];
 
 /// A tree that was given to a task, with a neighbour.
 struct Place {
@@ -58,14 +62,14 @@ impl Place {
         let (directory, root) = open_root(&self.tree()).expect("it opens");
         let left_out = plan.left_out.clone();
         let start = Start { root, directory, left_out, limits: LIMITS, kept: self.kept(), run: self.run };
-        Gatherer::new(start, base).expect("it can be kept")
+        Gatherer::new(start, base, KEY).expect("it can be kept")
     }
 
     /// Tells what a sandbox tells, and answers what it is asked for.
-    fn gather(&self, entries: Vec<(Entry, &[u8])>, gone: &[u32]) -> ChangeSet {
+    fn gather(&self, entries: Vec<(Entry, &[u8])>, gone: &[&str]) -> ChangeSet {
         let mut gatherer = self.gatherer();
         gatherer.listed(entries.iter().map(|(it, _)| it.clone()).collect()).expect("within bounds");
-        gatherer.gone(gone).expect("within bounds");
+        gatherer.met(&met(gone)).expect("within bounds");
         gatherer.compared(&OutDone::default(), true);
         loop {
             let wanted = gatherer.wanted();
@@ -111,6 +115,11 @@ impl Place {
         found.sort();
         found
     }
+}
+
+/// The hashes of what was given, but of these.
+fn met(gone: &[&str]) -> Vec<u64> {
+    GIVEN.iter().filter(|it| !gone.contains(it)).map(|it| KEY.hash(it.as_bytes())).collect()
 }
 
 fn entry(path: &[u8], kind: EntryKind) -> Entry {
@@ -163,9 +172,7 @@ fn nothing_lies_below_a_link_or_a_file_or_nowhere() {
     check_skipped(vec![file("nowhere/x", "evil")], Why::Parent);
     check_skipped(vec![directory("nowhere/d"), file("nowhere/d/x", "evil")], Why::Parent);
     // A directory that is gone holds nothing any more.
-    let place = Place::new();
-    let number = (0..5).find(|it| place.gather(vec![], &[*it]).changes[0].path == b"d").expect("a number");
-    let set = place.gather(vec![file("d/new", "evil")], &[number]);
+    let set = Place::new().gather(vec![file("d/new", "evil")], &["d"]);
     assert_eq!(set.changes.len(), 1);
 }
 
@@ -185,11 +192,16 @@ fn a_kind_that_does_not_travel_is_skipped() {
 }
 
 #[test]
-fn numbers_that_nobody_gave_end_the_gathering() {
+fn hashes_without_an_end_end_the_gathering() {
     let mut gatherer = Place::new().gatherer();
-    assert!(matches!(gatherer.gone(&[99]), Err(GatherError::Flood)));
-    let mut gatherer = Place::new().gatherer();
-    assert!(matches!(gatherer.gone(&[1, 1]), Err(GatherError::Flood)));
+    let many: Vec<u64> = (0..LISTED_MAX + 2_000).collect();
+    assert!(matches!(gatherer.met(&many), Err(GatherError::Flood)));
+}
+
+#[test]
+fn what_is_told_and_was_not_met_counts_once() {
+    let set = Place::new().gather(vec![file("a", "2")], &["a"]);
+    assert_eq!(set.skipped[0].why, Why::Duplicate);
 }
 
 #[test]
@@ -197,6 +209,7 @@ fn content_that_nobody_asked_for_is_not_kept() {
     let place = Place::new();
     let mut gatherer = place.gatherer();
     gatherer.listed(vec![file("n", "1").0]).expect("within bounds");
+    gatherer.met(&met(&[])).expect("within bounds");
     gatherer.compared(&OutDone::default(), true);
     assert_eq!(gatherer.wanted(), [b"n".to_vec()]);
     let unasked = entry(b"other", EntryKind::File { size: 4, data: ByteBuf::from("evil") });
@@ -257,8 +270,8 @@ fn the_same_content_and_mode_is_no_change() {
 #[test]
 fn a_manifest_is_read_back_the_same_and_a_damaged_one_is_refused() {
     let place = Place::new();
-    let set =
-        place.gather(vec![file("a", "2"), link("x\n\u{202e}", "\\"), directory("n"), file("n/z", "3")], &[0]);
+    let set = place
+        .gather(vec![file("a", "2"), link("x\n\u{202e}", "\\"), directory("n"), file("n/z", "3")], &["d/x"]);
     let kept = place.kept();
     assert_eq!(kept.load(place.run).expect("it is read"), Some(set));
     let path = place.path("state/changes").join(place.run.to_string()).join("manifest.json");
@@ -291,7 +304,7 @@ fn a_damaged_content_is_not_brought_in() {
 
 /// Applies a set whose tree is changed after it was judged; holds that all is taken back.
 #[track_caller]
-fn check_taken_back(entries: Vec<(Entry, &[u8])>, gone: &[u32], meanwhile: impl Fn(&Place)) {
+fn check_taken_back(entries: Vec<(Entry, &[u8])>, gone: &[&str], meanwhile: impl Fn(&Place)) {
     let place = Place::new();
     let set = place.gather(entries, gone);
     let (root, _) = open_root(&place.tree()).expect("it opens");
@@ -370,7 +383,7 @@ proptest! {
     #[test]
     fn whatever_is_told_nothing_outside_is_touched(
         told in proptest::collection::vec((nasty_path(), nasty_kind(), 0u32..0o10_0000), 0..12),
-        gone in proptest::collection::btree_set(0u32..4, 0..4),
+        gone in proptest::sample::subsequence(GIVEN.to_vec(), 0..=4),
     ) {
         let place = Place::new();
         let entries: Vec<(Entry, &[u8])> = told
@@ -386,7 +399,7 @@ proptest! {
         // A path that is told twice with two sizes answers with the first.
         let mut gatherer = place.gatherer();
         gatherer.listed(entries.iter().map(|(it, _)| it.clone()).collect()).expect("within bounds");
-        let _ = gatherer.gone(&gone.into_iter().collect::<Vec<_>>());
+        gatherer.met(&met(&gone)).expect("within bounds");
         gatherer.compared(&OutDone::default(), true);
         for path in gatherer.wanted() {
             let Some((it, content)) = entries.iter().find(|(it, _)| it.path.as_slice() == path) else { continue };

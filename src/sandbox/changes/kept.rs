@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::Digest as _;
 
+use crate::sandbox::by_run::ByRun;
 use crate::sandbox::changes::manifest;
 use crate::sandbox::changes::{ChangeSet, Digest};
 use crate::task::RunId;
@@ -23,13 +24,11 @@ const MANIFEST: &str = "manifest.json";
 const CONTENT: &str = "content";
 /// Bytes of a manifest at the most: every entry that policy may allow, with long paths.
 const MANIFEST_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// Entries that a sweep looks at.
-const RUNS_MAX: usize = 1_000_000;
 
 /// The change sets of one state directory.
 #[derive(Debug, Clone)]
 pub struct Kept {
-    directory: PathBuf,
+    by_run: ByRun,
 }
 
 /// A change set that cannot be read.
@@ -57,19 +56,24 @@ pub enum KeptError {
 impl Kept {
     /// Those below `state_dir`. Nothing is made yet.
     pub fn new(state_dir: &Path) -> Self {
-        Self { directory: state_dir.join(DIRECTORY) }
+        Self { by_run: ByRun::new(state_dir.join(DIRECTORY)) }
+    }
+
+    /// The directory of each.
+    pub fn by_run(&self) -> &ByRun {
+        &self.by_run
     }
 
     /// Begins the change set of a run.
     pub fn begin(&self, run: RunId) -> io::Result<Draft> {
-        let directory = self.of(run);
+        let directory = self.by_run.of(run);
         DirBuilder::new().recursive(true).mode(0o700).create(directory.join(CONTENT))?;
         Ok(Draft { directory })
     }
 
     /// The change set of a run; `None` if none was kept.
     pub fn load(&self, run: RunId) -> Result<Option<ChangeSet>, KeptError> {
-        let path = self.of(run).join(MANIFEST);
+        let path = self.by_run.of(run).join(MANIFEST);
         let bytes = match read_bounded(&path, MANIFEST_BYTES_MAX) {
             Ok(bytes) => bytes,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -105,53 +109,8 @@ impl Kept {
         Ok(Some(bytes))
     }
 
-    /// Bytes that the change set of a run uses.
-    pub fn bytes(&self, run: RunId) -> io::Result<u64> {
-        let mut bytes = 0;
-        for directory in [self.of(run), self.of(run).join(CONTENT)] {
-            let entries = match std::fs::read_dir(directory) {
-                Ok(entries) => entries,
-                Err(err) if err.kind() == io::ErrorKind::NotFound => continue,
-                Err(err) => return Err(err),
-            };
-            for entry in entries {
-                let metadata = entry?.metadata()?;
-                bytes += if metadata.is_file() { metadata.len() } else { 0 };
-            }
-        }
-        Ok(bytes)
-    }
-
-    /// Removes the change set of a run.
-    pub fn remove(&self, run: RunId) -> io::Result<()> {
-        match std::fs::remove_dir_all(self.of(run)) {
-            Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
-            Ok(()) | Err(_) => Ok(()),
-        }
-    }
-
-    /// Every run that has one, in no order.
-    pub fn runs(&self) -> io::Result<Vec<RunId>> {
-        let entries = match std::fs::read_dir(&self.directory) {
-            Ok(entries) => entries,
-            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(err) => return Err(err),
-        };
-        let mut runs = Vec::new();
-        for entry in entries.take(RUNS_MAX) {
-            if let Some(run) = entry?.file_name().to_str().and_then(|it| it.parse().ok()) {
-                runs.push(run);
-            }
-        }
-        Ok(runs)
-    }
-
-    fn of(&self, run: RunId) -> PathBuf {
-        self.directory.join(run.to_string())
-    }
-
     fn content(&self, run: RunId, digest: &Digest) -> PathBuf {
-        self.of(run).join(CONTENT).join(hex::encode(digest))
+        self.by_run.of(run).join(CONTENT).join(hex::encode(digest))
     }
 }
 

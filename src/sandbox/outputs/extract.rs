@@ -99,6 +99,13 @@ impl Extractor {
         Ok(())
     }
 
+    /// The file that is being taken is not wanted after all, because of a secret in it.
+    pub fn withhold(&mut self) {
+        if let Current::Writing(writing) = std::mem::replace(&mut self.current, Current::Dropped) {
+            self.drop_entry(&writing.path, Why::Secret);
+        }
+    }
+
     /// Ends the collection. `done` is init's last word, `None` if it never came.
     pub fn finish(mut self, done: Option<OutDone>) -> Collected {
         self.end_file();

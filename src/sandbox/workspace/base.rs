@@ -1,18 +1,22 @@
-//! What a task was given, entry by entry in the order of sending: what its changes are held against. Contents are not
-//! kept: a file of the caller's that still has its identity still has its content.
+//! What a task was given, entry by entry: what its changes are held against. Contents are not kept: a file of the
+//! caller's that still has its identity still has its content.
 
 use std::cell::OnceCell;
+use std::os::fd::AsFd;
 
 use aegis_init::wire::{Entry, EntryKind};
-use rustix::fs::Stat;
+use rustix::fs::{AtFlags, Stat, readlinkat, statat};
 
-/// Everything that was sent, in order.
+use crate::sandbox::beneath;
+use crate::sandbox::workspace::{self, Directory, Plan, What, WorkspaceError, changed};
+
+/// Everything that was given; of two entries with one path the later one counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Base {
     given: Vec<Given>,
 }
 
-/// An entry that was sent.
+/// An entry that was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Given {
     /// Its path.
@@ -67,6 +71,18 @@ impl Identity {
     }
 }
 
+impl From<&workspace::Identity> for Identity {
+    fn from(it: &workspace::Identity) -> Self {
+        Self {
+            device: it.device,
+            inode: it.inode,
+            size: it.size,
+            modified: (it.meta.mtime_s, it.meta.mtime_ns.into()),
+            changed: (it.ctime_s, it.ctime_ns.into()),
+        }
+    }
+}
+
 impl Base {
     /// Adds the next entry.
     pub fn add(&mut self, entry: &Entry, identity: Option<Identity>) {
@@ -78,9 +94,53 @@ impl Base {
         self.given.push(Given { path: entry.path.to_vec(), mode: entry.mode, kind });
     }
 
-    /// The entry with this number.
-    pub fn get(&self, number: u32) -> Option<&Given> {
-        self.given.get(number as usize)
+    /// What a plan comes to, however it gets there: what was not sent lay there already.
+    pub fn of_plan(plan: &Plan) -> Result<Self, WorkspaceError> {
+        let mut base = Self::default();
+        for directory in &plan.directories {
+            if let Some(meta) = directory.made {
+                base.given.push(Given { path: directory.to.clone(), mode: meta.mode, kind: Kind::Directory });
+            }
+            base.add_items(plan, directory)?;
+        }
+        Ok(base)
+    }
+
+    fn add_items(&mut self, plan: &Plan, directory: &Directory) -> Result<(), WorkspaceError> {
+        let mut opened = None;
+        for item in &directory.items {
+            let path = beneath::join(&directory.to, &item.name);
+            let (mode, kind) = match &item.what {
+                What::File(seen) | What::Hardlink(_, seen) => {
+                    (seen.meta.mode, Kind::File { identity: Some(seen.into()) })
+                }
+                What::Text(text) => (text.0.mode, Kind::File { identity: None }),
+                What::Symlink(seen) => {
+                    let source = plan.sources[directory.source].as_fd();
+                    let opened = match &mut opened {
+                        Some(opened) => opened,
+                        None => opened.insert(
+                            beneath::directory(source, &directory.from)
+                                .map_err(|_| changed(&directory.to))?,
+                        ),
+                    };
+                    let target = readlinkat(&*opened, &item.name, Vec::new()).map_err(|_| changed(&path))?;
+                    let stat = statat(&*opened, &item.name, AtFlags::SYMLINK_NOFOLLOW);
+                    if stat.map(|it| workspace::Identity::of(&it)) != Ok(*seen) {
+                        return Err(changed(&path));
+                    }
+                    (seen.meta.mode, Kind::Symlink(target.into_bytes()))
+                }
+            };
+            self.given.push(Given { path, mode, kind });
+        }
+        Ok(())
+    }
+
+    /// Sets what was sent in the place of what was planned: it is what was read.
+    pub fn set(&mut self, sent: Self) {
+        // Directories are sent also where they are opened to be removed.
+        self.given.extend(sent.given.into_iter().filter(|it| it.kind != Kind::Directory));
     }
 
     /// The same, to be asked by path.
@@ -90,28 +150,34 @@ impl Base {
 }
 
 /// A base that is asked by path.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ByPath {
     base: Base,
-    /// Numbers by path; where nothing changed, nobody asks.
+    /// Places by path; where nothing changed, nobody asks.
     order: OnceCell<Vec<u32>>,
 }
 
 impl ByPath {
     /// What was given at this path.
     pub fn find(&self, path: &[u8]) -> Option<&Given> {
-        let given = &self.base.given;
-        let order = self.order.get_or_init(|| {
-            let mut order: Vec<u32> = (0..given.len() as u32).collect();
-            order.sort_unstable_by(|one, other| given[*one as usize].path.cmp(&given[*other as usize].path));
-            order
-        });
+        let (given, order) = (&self.base.given, self.order());
         let found = order.binary_search_by(|it| given[*it as usize].path.as_slice().cmp(path));
         found.ok().map(|at| &given[order[at] as usize])
     }
 
-    /// The entry with this number.
-    pub fn get(&self, number: u32) -> Option<&Given> {
-        self.base.get(number)
+    /// Everything that was given, by path.
+    pub fn iter(&self) -> impl Iterator<Item = &Given> {
+        self.order().iter().map(|it| &self.base.given[*it as usize])
+    }
+
+    /// The last entry of each path.
+    fn order(&self) -> &[u32] {
+        let given = &self.base.given;
+        self.order.get_or_init(|| {
+            let mut order: Vec<u32> = (0..given.len() as u32).rev().collect();
+            order.sort_by(|one, other| given[*one as usize].path.cmp(&given[*other as usize].path));
+            order.dedup_by(|one, other| given[*one as usize].path == given[*other as usize].path);
+            order
+        })
     }
 }

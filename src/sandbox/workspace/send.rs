@@ -31,7 +31,7 @@ pub struct Sent {
     pub entries: u64,
     /// Content bytes.
     pub bytes: u64,
-    /// What each entry was, in order.
+    /// What the task was given, once all is there.
     pub base: Base,
 }
 
@@ -85,7 +85,9 @@ pub fn send_changes(
     }
     batch.flush()?;
     batch.put(Request::PutEnd)?;
-    Ok(batch.sent)
+    let mut base = Base::of_plan(plan)?;
+    base.set(batch.sent.base);
+    Ok(Sent { base, ..batch.sent })
 }
 
 fn send_item(

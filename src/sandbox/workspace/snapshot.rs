@@ -20,15 +20,17 @@ mod pack;
 mod shelf;
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, statat};
+
 use crate::sandbox::beneath;
 use crate::sandbox::disk_use::{self, RESERVE_BYTES};
+use crate::sandbox::outputs::path::SafePath;
 use crate::sandbox::workspace::{Plan, What, WorkspaceError};
 
 use manifest::Manifest;
@@ -58,6 +60,8 @@ pub struct Base {
     pub uid: u32,
     /// Bytes that it takes.
     pub bytes: u64,
+    /// Nothing of it has a later change time, in nanoseconds since the epoch.
+    pub settled_ns: i64,
     _lock: OwnedFd,
 }
 
@@ -90,7 +94,9 @@ pub fn ground(work: &Path, root: &Path, plan: &Plan, seen_s: i64) -> Result<Grou
     // A snapshot saves time and nothing else: without one everything is sent.
     let Ok(Some(place)) = shelf::take(work, root.as_os_str().as_bytes()) else { return Ok(Ground::Empty) };
     match settle(&place, root, plan, seen_s, |place| pack::pack(plan, &place.tree()?, place.uid))? {
-        Some((bytes, changes)) => Ok(Ground::Snapshot(place.base(bytes), changes)),
+        Some((bytes, changes)) => {
+            Ok(place.base(bytes).map_or(Ground::Empty, |base| Ground::Snapshot(base, changes)))
+        }
         None => Ok(Ground::Empty),
     }
 }
@@ -155,9 +161,20 @@ fn leaves_out(root: &Path, plan: &Plan, changes: &Changes) -> bool {
             }
         }
     }
-    let gone = changes.gone.iter().filter(|it| !it.directory && !it.text && !come.contains(&it.path));
-    let mut still = gone.map(|it| root.join(OsStr::from_bytes(&it.path)));
-    still.any(|it| std::fs::symlink_metadata(it).is_ok())
+    let mut gone =
+        changes.gone.iter().filter(|it| !it.directory && !it.text && !come.contains(&it.path)).peekable();
+    if gone.peek().is_none() {
+        return false;
+    }
+    let Ok(root) = File::open(root) else { return true };
+    gone.any(|it| is_there(root.as_fd(), &it.path))
+}
+
+/// Whether the workspace itself has this path: what a link on the way leads to is something else.
+fn is_there(root: BorrowedFd<'_>, path: &[u8]) -> bool {
+    let Ok((parent, name)) = SafePath::parse(path).map(SafePath::split) else { return true };
+    let found = beneath::directory(root, parent).and_then(|it| statat(it, name, AtFlags::SYMLINK_NOFOLLOW));
+    found.is_ok()
 }
 
 /// Whether the disk takes a second tree, and a task after it.

@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -33,7 +34,7 @@ impl Place {
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        self.logs.of(self.run).join(name)
+        self.logs.by_run().of(self.run).join(name)
     }
 }
 
@@ -105,7 +106,7 @@ fn a_large_log_is_compressed_and_reads_the_same() {
     assert!(
         place.file("stdout.zst").exists() && !place.file("stdout").exists() && place.file("stderr").exists()
     );
-    assert!(place.logs.bytes(place.run).expect("read") < MIB as u64);
+    assert!(place.logs.by_run().bytes(place.run).expect("read") < MIB as u64);
     let (chunks, last) = drain(&mut place.reader());
     assert_eq!((of(Stream::Stdout, &chunks), last), (content.clone(), Look::End { truncated: false }));
     let (only, _) = drain(&mut place.reader().only(Stream::Stderr));
@@ -232,21 +233,10 @@ fn every_file_is_private() {
     let place = Place::new(64 * MIB as u64);
     place.writer.write(Stream::Stdout, &[1; 100_000], 1);
     place.writer.finish(2);
-    for entry in std::fs::read_dir(place.logs.of(place.run)).expect("read") {
+    for entry in std::fs::read_dir(place.logs.by_run().of(place.run)).expect("read") {
         let mode = entry.expect("read").metadata().expect("read").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
-}
-
-#[test]
-fn a_removed_log_is_gone_and_tells_its_bytes() {
-    let place = Place::new(100);
-    place.writer.write(Stream::Stdout, b"abc", 1);
-    place.writer.finish(2);
-    assert_eq!(place.logs.runs().expect("read"), [place.run]);
-    assert_eq!(place.logs.remove(place.run).expect("removed"), 8 + 2 * 16 + 3);
-    assert!(place.logs.reader(place.run).expect("read").is_none());
-    assert_eq!(place.logs.remove(place.run).expect("nothing to do"), 0);
 }
 
 #[test]

@@ -201,8 +201,8 @@ impl Store {
         sqlx::query(
             "INSERT INTO runs (id, name, labels, command, image, workspace, workdir, environment_names, outputs, \
              policy_name, policy_digest, policy_asked, policy_resolved, policy_effective, limits, state, attempt, \
-             epoch, owner_pid, owner_lock, created_ms, workspace_facts) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 'leased', 1, 1, $16, $17, $18, $19)",
+             epoch, owner_pid, owner_lock, created_ms, workspace_facts, secrets) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 'leased', 1, 1, $16, $17, $18, $19, $20)",
         )
         .bind(run.id.to_string())
         .bind(&run.name)
@@ -223,6 +223,7 @@ impl Store {
         .bind(&run.owner.lock)
         .bind(run.created_ms)
         .bind(workspace)
+        .bind(encoded(column::text(&run.task.secrets))?)
         .execute(connection)
         .await
         .map_err(|err| self.failed(err))?;

@@ -233,14 +233,15 @@ impl Tree {
         self.nodes.retain(|it, _| !is_in(it, path));
     }
 
-    /// To a free path, or over something that is no directory either.
+    /// To a free path, or over something of the same kind that is no directory; `mv` refuses a link over the file that it
+    /// leads to.
     fn rename(&mut self, from: &[u8], to: &[u8]) {
         let (Some(node), other) = (self.nodes.get(from), self.nodes.get(to)) else { return };
         let fits = match (node, other) {
             (_, None) => true,
-            (Node::Directory(_), Some(_)) | (_, Some(Node::Directory(_))) => false,
             (Node::File(one), Some(Node::File(other))) => one != other,
-            (_, Some(_)) => from != to,
+            (Node::Link(_), Some(Node::Link(_))) => from != to,
+            (_, Some(_)) => false,
         };
         if !fits || is_in(to, from) {
             return;

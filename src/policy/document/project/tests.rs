@@ -98,7 +98,7 @@ fn a_policy_is_named_and_never_a_file() {
     check(
         "[policy]\nextends = \"strict\"\n",
         &["aegis.toml:2:1: unknown key `extends`; the keys here are \
-        `runtimes`, `filesystem`, `images`, `network`, `outputs`, `process`, `resources`, `sandbox`"],
+        `runtimes`, `filesystem`, `images`, `network`, `outputs`, `process`, `resources`, `secrets`, `sandbox`"],
     );
 }
 

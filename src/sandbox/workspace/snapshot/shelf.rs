@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -106,10 +107,17 @@ impl Place {
         let _ = rustix::fs::futimens(&self.lock, &now());
     }
 
-    /// The snapshot, for a sandbox.
-    pub fn base(self, bytes: u64) -> Base {
+    /// The snapshot, for a sandbox. `None` where the clock was set back since: what a task changes would seem older.
+    pub fn base(self, bytes: u64) -> Option<Base> {
         self.used();
-        Base { tree: self.directory.join("tree"), uid: self.uid, bytes, _lock: self.lock }
+        // The manifest came after everything in the tree.
+        let written = std::fs::metadata(self.directory.join("manifest")).ok()?;
+        let settled_ns = written.ctime().checked_mul(1_000_000_000)?.checked_add(written.ctime_nsec())?;
+        let now = jiff::Timestamp::now().as_nanosecond();
+        if i128::from(settled_ns) > now {
+            return None;
+        }
+        Some(Base { tree: self.directory.join("tree"), uid: self.uid, bytes, settled_ns, _lock: self.lock })
     }
 }
 
