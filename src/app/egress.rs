@@ -19,6 +19,7 @@ use crate::policy::Policy;
 use crate::policy::network::host::HostPattern;
 use crate::policy::network::port::{HTTP, PortPattern};
 use crate::policy::network::{Network, Transport};
+use crate::redact::Known;
 use crate::sandbox::trust;
 
 /// Where the host's own resolvers stand.
@@ -41,10 +42,13 @@ pub struct WayOut {
     pub bundle: Option<String>,
     /// Variables of the task's command.
     pub variables: Vec<(String, String)>,
+    /// The values that the gateway adds, as far as they can be told from other text: nothing that comes out has one.
+    pub credentials: Vec<Known>,
 }
 
-/// The way out of a run under this policy; `None` where it has none.
-pub fn way_out(policy: &Policy) -> Result<Option<WayOut>, AppError> {
+/// The way out of a run under this policy; `None` where it has none. No request that the gateway reads carries what is
+/// `known`.
+pub fn way_out(policy: &Policy, state: &Path, known: &[Known]) -> Result<Option<WayOut>, AppError> {
     let network = &policy.network;
     if !network.has_egress() {
         return Ok(None);
@@ -54,8 +58,8 @@ pub fn way_out(policy: &Policy) -> Result<Option<WayOut>, AppError> {
         false => operator.resolvers.clone(),
         true => host_resolvers()?,
     };
-    let credentials = credentials::gather(network, &operator)?;
-    let mut variables = credentials.placeholders;
+    let credentials = credentials::gather(network, &operator, state)?;
+    let mut variables = credentials.placeholders.clone();
     let (mut roots, mut authority, mut bundle) = (Roots::default(), None, None);
     if network.inspects_tls() {
         let life = Duration::from_millis(policy.resources.wall_time_ms) + LIFE_SLACK;
@@ -68,11 +72,12 @@ pub fn way_out(policy: &Policy) -> Result<Option<WayOut>, AppError> {
     let begin = Begin {
         rules: Rules::of(network),
         resolvers,
-        inspect: Inspect::of(authority.as_ref(), &credentials.added, &[]),
+        inspect: Inspect::of(authority.as_ref(), &credentials.added, known),
         roots: roots.certificates().map(|it| ByteBuf::from(it.to_vec())).collect(),
         proxy: operator.proxy,
     };
-    Ok(Some(WayOut { begin, bundle, variables }))
+    let credentials = credentials.known();
+    Ok(Some(WayOut { begin, bundle, variables, credentials }))
 }
 
 /// What the run's authority may vouch for: names whose TLS is ended, and the names below a wildcard's.

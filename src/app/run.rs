@@ -88,7 +88,7 @@ pub async fn run(
     if let Some(plan) = &prepared.workspace {
         (caller.progress)(Step::Workspace(plan.summary.notes.clone(), plan.record(&prepared.task)));
     }
-    let known = secrets::of_run(&directories.state, &prepared.task.secrets)?;
+    let held = secrets::of_run(&directories.state, &prepared.task.secrets)?;
     // The engine takes its time to answer; what needs only this host is done meanwhile.
     let digested = tokio::task::spawn_blocking(init_binary::digest);
     let connected = connect_for(Some(&prepared.task.image));
@@ -128,11 +128,12 @@ pub async fn run(
         Ground::Snapshot(base, delta) => (Some(base), None, Some(delta)),
         Ground::Messages(messages, delta) => (None, Some(messages), Some(delta)),
     };
-    let way_out = egress::way_out(admitted.policy())?;
-    let (egress, bundle, variables) = match way_out {
-        Some(way) => (Some(way.begin), way.bundle, way.variables),
-        None => (None, None, Vec::new()),
+    let way_out = egress::way_out(admitted.policy(), &directories.state, &held.kept_outside())?;
+    let (egress, bundle, variables, credentials) = match way_out {
+        Some(way) => (Some(way.begin), way.bundle, way.variables, way.credentials),
+        None => (None, None, Vec::new(), Vec::new()),
     };
+    let known = held.and(credentials);
     let sinks = (caller.sinks)(id, directories)?;
     let door = Door::open(&directories.runtime, id, caller.wishes).map_err(|source| AppError::Use {
         what: "the runtime directory",

@@ -27,8 +27,9 @@ pub use source::{Origin, Secret};
 pub const SECRETS_MAX: usize = 1000;
 const STORE_FILE: &str = "secrets.age";
 const LOCK_FILE: &str = "secrets.lock";
-/// Bytes of the file at the most: the most secrets of ordinary size, or 64 of the largest.
-const STORE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Bytes of the file at the most: the most secrets of ordinary size, or ten of the largest. Each byte of a value is there
+/// some sixty times while its forms are compiled.
+const STORE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Where secrets are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +119,10 @@ pub enum SecretError {
         unfit: Unfit,
     },
     /// Too many.
-    #[error("the store has {SECRETS_MAX} secrets, and takes no more: remove some with `aegis secret rm`")]
+    #[error(
+        "the store takes {SECRETS_MAX} secrets and {STORE_BYTES_MAX} bytes at the most: remove some with `aegis secret rm`, or keep \
+         large ones in files (`--from-file`)"
+    )]
     Full,
     /// A key that is not ours to change.
     #[error(

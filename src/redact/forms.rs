@@ -13,7 +13,7 @@ use crate::redact::value::check;
 /// A form, or a value. Cleared when it goes.
 pub type Form = Zeroizing<Vec<u8>>;
 
-/// Every form of a value. Some are equal to each other, some too short to be looked for.
+/// Every form of a value, each once. Some may be too short to be looked for.
 pub fn of(value: &[u8]) -> Vec<Form> {
     let mut written = Vec::new();
     for part in parts(value) {
@@ -31,6 +31,8 @@ pub fn of(value: &[u8]) -> Vec<Form> {
         }
         forms.push(lines);
     }
+    forms.sort_by(|left, right| left.as_slice().cmp(right));
+    forms.dedup_by(|later, earlier| later.as_slice() == earlier.as_slice());
     forms
 }
 

@@ -63,7 +63,9 @@ fn model(values: &[Known], text: &[u8]) -> Vec<u8> {
             .copied()
             .enumerate()
             .filter(|(_, byte)| {
-                !matches!(byte, b'\r' | b'\n') && !(escapes_left_out && escapes.step(*byte) == Byte::Sequence)
+                let is_break = matches!(byte, b'\r' | b'\n');
+                let is_left_out = is_break || (escapes_left_out && escapes.step(*byte) == Byte::Sequence);
+                !is_left_out
             })
             .collect();
         for start in 0..read.len() {

@@ -145,6 +145,11 @@ fn the_project_file_works_as_told() {
 }
 
 #[test]
+fn secrets_are_kept_as_told() {
+    check("docs/secrets.md");
+}
+
+#[test]
 fn what_breaks_breaks_as_told() {
     check("docs/what-breaks.md");
 }
