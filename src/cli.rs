@@ -74,9 +74,9 @@ enum Command {
     Image(image::ImageArgs),
     Init(init::InitArgs),
     Trust(trust::TrustArgs),
+    Secret(secret::SecretArgs),
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
-    Secret(secret::SecretArgs),
     Completions(generate::CompletionsArgs),
     Man(generate::ManArgs),
     #[command(hide = true)]
@@ -99,13 +99,13 @@ impl Command {
             | Self::Cancel(_)
             | Self::Gc(_)
             | Self::Egress(_)
-            | Self::Policy(_)
             | Self::Image(_) => true,
             Self::Doctor(_)
             | Self::Demo(_)
             | Self::Init(_)
             | Self::Trust(_)
             | Self::Secret(_)
+            | Self::Policy(_)
             | Self::Gateway(_)
             | Self::Completions(_)
             | Self::Man(_) => false,
@@ -151,8 +151,8 @@ pub fn main() -> ExitCode {
         Command::Image(args) => image::cmd_image(&args),
         Command::Init(args) => init::cmd_init(&args),
         Command::Trust(args) => trust::cmd_trust(&args),
-        Command::Policy(command) => policy::cmd_policy(&command),
         Command::Secret(args) => secret::cmd_secret(&args),
+        Command::Policy(command) => policy::cmd_policy(&command),
         Command::Completions(args) => generate::cmd_completions(&args),
         Command::Man(args) => generate::cmd_man(&args),
         Command::Gateway(args) => gateway::cmd_gateway(&args),

@@ -13,7 +13,6 @@ use serde_bytes::ByteBuf;
 use crate::app::{AppError, read_bounded};
 use crate::config::operator::Operator;
 use crate::gateway::authority::Authority;
-use crate::gateway::credential::Credential;
 use crate::gateway::roots::Roots;
 use crate::gateway::wire::{Begin, Inspect, Rules};
 use crate::policy::Policy;
@@ -43,12 +42,13 @@ pub struct WayOut {
     pub bundle: Option<String>,
     /// Variables of the task's command.
     pub variables: Vec<(String, String)>,
-    /// Values of credentials, to be kept out of everything that comes out.
-    pub secrets: Vec<Known>,
+    /// The values that the gateway adds, as far as they can be told from other text: nothing that comes out has one.
+    pub credentials: Vec<Known>,
 }
 
-/// The way out of a run under this policy; `None` where it has none. No request may carry one of `others`.
-pub fn way_out(policy: &Policy, state: &Path, others: &[Known]) -> Result<Option<WayOut>, AppError> {
+/// The way out of a run under this policy; `None` where it has none. No request that the gateway reads carries what is
+/// `known`.
+pub fn way_out(policy: &Policy, state: &Path, known: &[Known]) -> Result<Option<WayOut>, AppError> {
     let network = &policy.network;
     if !network.has_egress() {
         return Ok(None);
@@ -59,7 +59,7 @@ pub fn way_out(policy: &Policy, state: &Path, others: &[Known]) -> Result<Option
         true => host_resolvers()?,
     };
     let credentials = credentials::gather(network, &operator, state)?;
-    let mut variables = credentials.placeholders;
+    let mut variables = credentials.placeholders.clone();
     let (mut roots, mut authority, mut bundle) = (Roots::default(), None, None);
     if network.inspects_tls() {
         let life = Duration::from_millis(policy.resources.wall_time_ms) + LIFE_SLACK;
@@ -72,12 +72,12 @@ pub fn way_out(policy: &Policy, state: &Path, others: &[Known]) -> Result<Option
     let begin = Begin {
         rules: Rules::of(network),
         resolvers,
-        inspect: Inspect::of(authority.as_ref(), &credentials.added, others),
+        inspect: Inspect::of(authority.as_ref(), &credentials.added, known),
         roots: roots.certificates().map(|it| ByteBuf::from(it.to_vec())).collect(),
         proxy: operator.proxy,
     };
-    let secrets = credentials.added.iter().filter_map(Credential::known).collect();
-    Ok(Some(WayOut { begin, bundle, variables, secrets }))
+    let credentials = credentials.known();
+    Ok(Some(WayOut { begin, bundle, variables, credentials }))
 }
 
 /// What the run's authority may vouch for: names whose TLS is ended, and the names below a wildcard's.

@@ -89,7 +89,7 @@ pub async fn run(
     if let Some(plan) = &prepared.workspace {
         (caller.progress)(Step::Workspace(plan.summary.notes.clone(), plan.record(&prepared.task)));
     }
-    let mut known = secrets::of_run(&directories.state, &prepared.task.secrets)?;
+    let held = secrets::of_run(&directories.state, &prepared.task.secrets)?;
     // The engine takes its time to answer; what needs only this host is done meanwhile.
     let digested = tokio::task::spawn_blocking(init_binary::digest);
     let connected = connect_for(Some(&prepared.task.image));
@@ -129,14 +129,12 @@ pub async fn run(
         Ground::Snapshot(base, delta) => (Some(base), None, Some(delta)),
         Ground::Messages(messages, delta) => (None, Some(messages), Some(delta)),
     };
-    let way_out = egress::way_out(admitted.policy(), &directories.state, &known.others)?;
-    let (egress, bundle, variables) = match way_out {
-        Some(way) => {
-            known.keep_out(&way.secrets);
-            (Some(way.begin), way.bundle, way.variables)
-        }
-        None => (None, None, Vec::new()),
+    let way_out = egress::way_out(admitted.policy(), &directories.state, &held.kept_outside())?;
+    let (egress, bundle, variables, credentials) = match way_out {
+        Some(way) => (Some(way.begin), way.bundle, way.variables, way.credentials),
+        None => (None, None, Vec::new(), Vec::new()),
     };
+    let known = held.and(credentials);
     let listening = Listening::open(&prepared.task.publish).await?;
     let sinks = (caller.sinks)(id, directories)?;
     let door = Door::open(&directories.runtime, id, caller.wishes).map_err(|source| AppError::Use {
@@ -150,7 +148,7 @@ pub async fn run(
         source,
     })?;
     let mut new = new_run(id, &prepared, &admitted, lock.owner().clone());
-    secrets::keep_out_of(&mut new, &known.secrets.redactor);
+    secrets::keep_out_of(&mut new, &known.redactor);
     let kept = Image { id: image.id.clone(), repo_digest: image.repo_digests.first().cloned() };
     let accepted = async {
         let fence = store.insert(&new).await?;
@@ -178,7 +176,7 @@ pub async fn run(
         delta,
         messages,
         sinks,
-        secrets: known.secrets,
+        secrets: known,
         stdio: order.terminal.map_or(Stdio::Pipes, |(rows, columns)| Stdio::Terminal { rows, columns }),
         grace_ms: order.grace_ms,
         outputs,

@@ -9,28 +9,31 @@ use crate::record::NewRun;
 use crate::redact::{Known, Redactor};
 use crate::task::SecretRequest;
 
-/// The secrets of a run.
+/// The secrets that a run has to do with.
 #[derive(Debug)]
-pub struct OfRun {
-    /// What is put inside, and what is kept out of everything that comes out.
-    pub secrets: Secrets,
-    /// Every one of the user's whose value is known, and that is not put inside.
-    pub others: Vec<Known>,
+pub struct Held {
+    /// What is put inside.
+    pub given: Vec<Given>,
+    /// Every value that is known here.
+    pub known: Vec<Known>,
 }
 
-impl OfRun {
-    /// Has these kept out of everything that comes out, too.
-    pub fn keep_out(&mut self, more: &[Known]) {
-        if !more.is_empty() {
-            let given = self.secrets.given.iter().map(|it| &it.secret);
-            let all: Vec<Known> = given.chain(&self.others).chain(more).cloned().collect();
-            self.secrets.redactor = Redactor::new(&all);
-        }
+impl Held {
+    /// Those that are not put inside: a task that has one of them anyway may not send it.
+    pub fn kept_outside(&self) -> Vec<Known> {
+        let is_given = |it: &Known| self.given.iter().any(|given| given.secret.name() == it.name());
+        self.known.iter().filter(|it| !is_given(it)).cloned().collect()
+    }
+
+    /// The same with further values to keep out: those that the gateway adds.
+    pub fn and(self, further: Vec<Known>) -> Secrets {
+        let known: Vec<Known> = self.known.into_iter().chain(further).collect();
+        Secrets { given: self.given, redactor: Redactor::new(&known) }
     }
 }
 
 /// Reads the store: what was asked for by name must be there, everything else is kept out where its value is known.
-pub fn of_run(state: &Path, requests: &[SecretRequest]) -> Result<OfRun, AppError> {
+pub fn of_run(state: &Path, requests: &[SecretRequest]) -> Result<Held, AppError> {
     let stored = SecretStore::of(state).read()?;
     let mut given = Vec::with_capacity(requests.len());
     for SecretRequest { name, place } in requests {
@@ -38,11 +41,7 @@ pub fn of_run(state: &Path, requests: &[SecretRequest]) -> Result<OfRun, AppErro
         let secret = found.ok_or_else(|| SecretError::Unknown { name: name.clone() })?.known()?;
         given.push(Given { secret, place: place.clone() });
     }
-    let known: Vec<Known> = stored.iter().filter_map(|it| it.known().ok()).collect();
-    let redactor = Redactor::new(&known);
-    let is_given = |it: &Known| given.iter().any(|one: &Given| one.secret.name() == it.name());
-    let others = known.into_iter().filter(|it| !is_given(it)).collect();
-    Ok(OfRun { secrets: Secrets { redactor, given }, others })
+    Ok(Held { given, known: known_of(&stored) })
 }
 
 /// What keeps every secret of the user's out of what is shown.
@@ -51,7 +50,7 @@ pub fn redactor(state: &Path) -> Result<Redactor, SecretError> {
     if !store.exists() {
         return Ok(Redactor::none());
     }
-    Ok(redactor_of(&store.read()?))
+    Ok(Redactor::new(&known_of(&store.read()?)))
 }
 
 /// Keeps them out of the record: a shell puts a value into a command line before Aegis sees it.
@@ -71,7 +70,6 @@ pub fn keep_out_of(run: &mut NewRun, redactor: &Redactor) {
 
 /// A value whose variable is not set or whose file is not there now is not known to this process, and cannot be shown by
 /// what it never had; nor can one be found that is in every text.
-fn redactor_of(stored: &[Secret]) -> Redactor {
-    let known: Vec<Known> = stored.iter().filter_map(|it| it.known().ok()).collect();
-    Redactor::new(&known)
+fn known_of(stored: &[Secret]) -> Vec<Known> {
+    stored.iter().filter_map(|it| it.known().ok()).collect()
 }

@@ -163,7 +163,7 @@ async fn in_sandbox<E: Engine, R: Record>(
 ) -> Result<End, RecordError> {
     let meter = Arc::new(Meter::new(attempt.admitted.policy().resources.output_bytes));
     let tap = attempt.sinks.tap.clone();
-    let ledger = Ledger::new(fence.run, record, attempt.tell);
+    let ledger = Ledger::new(fence.run, record, attempt.tell, attempt.secrets.redactor.clone());
     let mut egress = gateway.map(|link| Egress::new(link, ledger));
     let way = (&mut *standing, content, egress.as_mut());
     let mut end = match released(record, fence, attempt, way, timings, &meter).await {

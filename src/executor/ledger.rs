@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::record::egress::{Counts, ENTRIES_MAX, Entry, Failure, Verdict};
 use crate::record::{Record, RecordError};
+use crate::redact::Redactor;
 use crate::task::RunId;
 use crate::task::escape::escape;
 
@@ -21,6 +22,7 @@ pub struct Ledger<'a> {
     run: RunId,
     record: &'a dyn Record,
     tell: &'a (dyn Fn(&str) + Sync),
+    redactor: Redactor,
     unwritten: Vec<Entry>,
     write_at: Option<Instant>,
     told: BTreeSet<String>,
@@ -28,14 +30,20 @@ pub struct Ledger<'a> {
 }
 
 impl<'a> Ledger<'a> {
-    /// An empty one; `tell` reaches a person.
-    pub fn new(run: RunId, record: &'a dyn Record, tell: &'a (dyn Fn(&str) + Sync)) -> Self {
+    /// An empty one; `tell` reaches a person, and what `redactor` knows is in none of it.
+    pub fn new(
+        run: RunId,
+        record: &'a dyn Record,
+        tell: &'a (dyn Fn(&str) + Sync),
+        redactor: Redactor,
+    ) -> Self {
         let (unwritten, told) = (Vec::new(), BTreeSet::new());
-        Self { run, record, tell, unwritten, write_at: None, told, counts: Counts::default() }
+        Self { run, record, tell, redactor, unwritten, write_at: None, told, counts: Counts::default() }
     }
 
     /// Takes an entry. What is more than may be kept is counted.
     pub fn take(&mut self, entry: Entry) {
+        let entry = redacted(entry, &self.redactor);
         self.counts.add(&entry);
         self.say(&entry);
         if self.counts.kept < ENTRIES_MAX as u64 {
@@ -101,5 +109,51 @@ impl<'a> Ledger<'a> {
         let name = escape(entry.name.as_bytes());
         let place = entry.port.map_or_else(|| name.clone(), |port| format!("{name}:{port}"));
         (self.tell)(&format!("`{place}` is not reached: {why}"));
+    }
+}
+
+/// What a task wrote into a name or a request, without secrets.
+fn redacted(mut entry: Entry, redactor: &Redactor) -> Entry {
+    if redactor.is_empty() {
+        return entry;
+    }
+    entry.name = redactor.text(&entry.name);
+    if let Some(request) = &mut entry.request {
+        request.method = redactor.text(&request.method);
+        request.path = redactor.text(&request.path);
+    }
+    entry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::egress::{Reason, RequestEntry};
+    use crate::redact::Known;
+
+    #[test]
+    fn a_name_or_path_with_a_secret_is_kept_without_it() {
+        let known = Known::new("KEY", b"hunter2-hunter2").expect("fit");
+        let request = RequestEntry {
+            method: "GET".to_owned(),
+            path: "/x/aHVudGVyMi1odW50ZXIy".to_owned(),
+            status: None,
+            credential: None,
+        };
+        let entry = Entry {
+            at_ms: 0,
+            name: "hunter2-hunter2.example.org".to_owned(),
+            port: None,
+            address: None,
+            rule: None,
+            verdict: Verdict::Denied(Reason::Name),
+            bytes_up: 0,
+            bytes_down: 0,
+            duration_ms: 0,
+            request: Some(request),
+        };
+        let kept = redacted(entry, &Redactor::new(&[known]));
+        assert_eq!(kept.name, "[redacted:KEY].example.org");
+        assert_eq!(kept.request.expect("a request").path, "/x/[redacted:KEY]");
     }
 }

@@ -9,12 +9,13 @@ use zeroize::Zeroizing;
 
 use crate::app::{AppError, read_bytes};
 use crate::config::operator;
-use crate::config::secrets::SecretStore;
+use crate::config::secrets::{SecretStore, hide_this_process};
 use crate::gateway::credential::{Credential, How};
 use crate::policy::network::method::Method;
 use crate::policy::network::path::PathPattern;
 use crate::policy::network::port::HTTPS;
 use crate::policy::network::{Name, Network};
+use crate::redact::Known;
 use crate::redact::value::without_line_end;
 
 /// Bytes of a credential's file.
@@ -29,6 +30,13 @@ pub struct Credentials {
     pub placeholders: Vec<(String, String)>,
 }
 
+impl Credentials {
+    /// Their values, as far as they can be told from other text.
+    pub fn known(&self) -> Vec<Known> {
+        self.added.iter().filter_map(|it| Known::new(&it.name, it.value().as_bytes()).ok()).collect()
+    }
+}
+
 /// Every credential that the rules name. One that is not configured, or has no value, is an error: the task would fail later
 /// and not know why.
 pub fn gather(
@@ -38,6 +46,7 @@ pub fn gather(
 ) -> Result<Credentials, AppError> {
     let mut gathered = Credentials::default();
     for name in network.credentials() {
+        hide_this_process()?;
         let wrong = |reason: String| AppError::Credential { name: name.clone(), reason };
         let configured = operator.credentials.get(&name);
         let configured =
@@ -101,15 +110,14 @@ fn how(configured: &operator::Credential) -> Result<How, String> {
 fn value(source: &str, state: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let (kind, rest) = source.split_once(':').unwrap_or_default();
     let bytes = match kind {
+        "secret" => {
+            let known = SecretStore::of(state).find(rest).and_then(|it| it.known());
+            Zeroizing::new(known.map_err(|error| told(&error))?.value().to_vec())
+        }
         "env" => {
             let value =
                 std::env::var(rest).map_err(|_| format!("the variable `{rest}` of its source is not set"))?;
             Zeroizing::new(value.into_bytes())
-        }
-        "secret" => {
-            let found = SecretStore::of(state).find(rest).and_then(|it| it.known());
-            let known = found.map_err(|error| format!("the secret of its source cannot be used: {error}"))?;
-            Zeroizing::new(known.value().to_vec())
         }
         "file" => {
             let read = read_bytes(Path::new(rest), VALUE_BYTES_MAX);
@@ -119,4 +127,36 @@ fn value(source: &str, state: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     };
     let value = without_line_end(&bytes);
     if value.is_empty() { Err("its value is empty".to_owned()) } else { Ok(Zeroizing::new(value.to_vec())) }
+}
+
+/// An error with its cause, in one line.
+fn told(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::config::secrets::Secret;
+
+    #[test]
+    fn a_value_comes_from_the_store_of_secrets_or_a_file() {
+        let state = tempfile::tempdir().expect("a directory");
+        let mode = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(state.path(), mode).expect("a mode");
+        let secret = Secret::stored("KEY", b"hunter2-hunter2", 7).expect("fit");
+        SecretStore::of(state.path()).set(secret).expect("set");
+        let file = state.path().join("key");
+        std::fs::write(&file, "hunter3-hunter3\n").expect("written");
+        let source = format!("file:{}", file.display());
+        assert_eq!(value("secret:KEY", state.path()).expect("a value").as_slice(), b"hunter2-hunter2");
+        assert_eq!(value(&source, state.path()).expect("a value").as_slice(), b"hunter3-hunter3");
+        let refusal = value("secret:OTHER", state.path()).expect_err("refused");
+        assert!(refusal.contains("there is no secret `OTHER`"), "{refusal}");
+    }
 }
