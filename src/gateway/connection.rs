@@ -32,7 +32,7 @@ pub async fn serve(run: &Arc<Run>, task: TcpStream, name: &Name, port: u16) {
     if connection.transport == Transport::Inspected {
         return read_requests(run, task, name, port).await;
     }
-    let traffic = Traffic::new();
+    let traffic = Traffic::begin();
     let mut entry = run::entry(name, Some(port), Verdict::Allowed);
     entry.rule = Some(connection.rule.clone());
     let mut address = None;
