@@ -3,6 +3,7 @@
 
 mod egress;
 mod gateway;
+mod inspected;
 mod publish;
 mod refused;
 
