@@ -22,7 +22,10 @@ PROFILE := --release --locked --workspace
 TEST_IMAGES := base minimal
 export AEGIS_TEST_REQUIRE ?= docker,registry
 
-.PHONY: help run build test test-long test-projects bench docs sbom lint lint-tools lint-fmt lint-clippy lint-deny lint-doc lint-shell check install clean
+FUZZ_TARGETS := $(notdir $(basename $(wildcard tests/fuzz/fuzz_targets/*.rs)))
+FUZZ_SECONDS ?= 300
+
+.PHONY: help run build test test-long fuzz test-projects bench docs sbom lint lint-tools lint-fmt lint-clippy lint-deny lint-doc lint-shell check install clean
 
 help: ## This list
 	grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 12
@@ -51,6 +54,17 @@ test-long: ## Every test with its full counts
 	$(CARGO) build --release --locked
 	packaging/image.sh $(AEGIS) $(TEST_IMAGES) go node rust
 	AEGIS_TEST_FORM=long $(MEMBER) $(CARGO) nextest run $(PROFILE) --profile long
+
+# Without a sanitizer, so that the compiler that builds everything else does: what is looked for are panics and broken
+# promises, and no code of ours but init's is unsafe.
+fuzz: ## Fuzz what strangers write and Aegis reads, five minutes a target (FUZZ_SECONDS=N for others)
+	$(BOOTSTRAP) build fuzz
+	PATH="$$PATH:$${CARGO_HOME:-$$HOME/.cargo}/bin"
+	for target in $(FUZZ_TARGETS); do
+		echo "== $$target"
+		$(CARGO) fuzz run --sanitizer none --fuzz-dir tests/fuzz "$$target" -- \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1
+	done
 
 test-projects: ## Five real projects run their own test suites in docker run and in a sandbox
 	$(BOOTSTRAP) build engine image-base image-node image-rust

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Gets a Debian or Ubuntu machine ready for what is named: `bootstrap.sh [build] [engine] [image-NAME]... [test] [lint] [docs] [sbom]`.
+# Gets a Debian or Ubuntu machine ready for what is named: `bootstrap.sh [build] [engine] [image-NAME]... [test] [lint] [docs] [sbom] [fuzz]`.
 # It looks first, says what is missing and how it will be had, asks on a terminal, and then does it. Where nothing is
 # missing it does nothing; an engine that answers is left alone.
 set -euo pipefail
@@ -10,6 +10,7 @@ readonly NEXTEST=0.9.143
 readonly DENY=0.20.2
 readonly MDBOOK=0.5.4
 readonly CYCLONEDX=0.5.9
+readonly FUZZ=0.13.2
 pinned=$(packaging/cargo.sh --pinned)
 
 packages=()   # from the distribution
@@ -76,6 +77,11 @@ need_docs() {
 
 need_sbom() {
     has cargo-cyclonedx || [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo-cyclonedx" ] || tools+=("cargo-cyclonedx@$CYCLONEDX")
+}
+
+need_fuzz() {
+    has g++ || packages+=(g++)
+    has cargo-fuzz || [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo-fuzz" ] || tools+=("cargo-fuzz@$FUZZ")
 }
 
 components_are_here() { packaging/cargo.sh fmt --version && packaging/cargo.sh clippy --version; } >/dev/null 2>&1

@@ -10,6 +10,7 @@ pub mod join;
 pub mod logs;
 pub mod owner;
 pub mod plan;
+pub mod policy;
 pub mod prepare;
 pub mod project;
 pub mod run;
@@ -141,6 +142,9 @@ pub enum AppError {
     /// A directory of ours cannot be used.
     #[error(transparent)]
     Directory(#[from] crate::config::DirectoryError),
+    /// A port cannot be published.
+    #[error(transparent)]
+    Publish(#[from] crate::executor::publish::PublishError),
     /// The operator's configuration.
     #[error(transparent)]
     Operator(#[from] crate::config::operator::OperatorError),

@@ -19,6 +19,7 @@ pub mod image;
 pub mod init;
 pub mod known;
 pub mod logs;
+pub mod policy;
 pub mod print;
 pub mod progress;
 pub mod ps;
@@ -74,6 +75,8 @@ enum Command {
     Init(init::InitArgs),
     Trust(trust::TrustArgs),
     Secret(secret::SecretArgs),
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     Completions(generate::CompletionsArgs),
     Man(generate::ManArgs),
     #[command(hide = true)]
@@ -102,6 +105,7 @@ impl Command {
             | Self::Init(_)
             | Self::Trust(_)
             | Self::Secret(_)
+            | Self::Policy(_)
             | Self::Gateway(_)
             | Self::Completions(_)
             | Self::Man(_) => false,
@@ -150,6 +154,7 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::cmd_init(&args),
         Command::Trust(args) => trust::cmd_trust(&args),
         Command::Secret(args) => secret::cmd_secret(&args),
+        Command::Policy(command) => policy::cmd_policy(&command),
         Command::Completions(args) => generate::cmd_completions(&args),
         Command::Man(args) => generate::cmd_man(&args),
         Command::Gateway(args) => gateway::cmd_gateway(&args),

@@ -11,6 +11,7 @@ mod exposure;
 pub mod ledger;
 pub mod meter;
 mod outputs_out;
+pub mod publish;
 pub mod request;
 mod secrets_in;
 pub mod session;

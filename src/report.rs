@@ -7,6 +7,7 @@ pub mod egress;
 pub mod json;
 pub mod policy;
 pub mod result;
+pub mod suggest;
 pub mod summary;
 pub mod why;
 pub mod workspace;

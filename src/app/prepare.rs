@@ -154,7 +154,7 @@ fn excluded(patterns: &[Written<String>]) -> Result<Option<Arc<Ignores>>, AppErr
     Ok(Some(Ignores::listed(FILE_NAME, listed)?))
 }
 
-fn choose(policy: Option<&str>) -> Result<Chosen, AppError> {
+pub(super) fn choose(policy: Option<&str>) -> Result<Chosen, AppError> {
     let Some(policy) = policy else {
         return Ok(default_policy()?);
     };

@@ -7,6 +7,9 @@ use crate::cli::failure::Failure;
 use crate::gateway::process;
 use crate::task::ExitCode;
 
+/// The first descriptor behind the standard streams.
+const FIRST_OWN: u32 = 3;
+
 /// Serve the way out of one run. A part of `aegis run`, not for use by hand.
 #[derive(Debug, Args)]
 pub struct GatewayArgs {}
@@ -19,6 +22,8 @@ pub fn cmd_gateway(_args: &GatewayArgs) -> CommandResult {
     if !is_socket {
         return Err(Failure::usage("`aegis gateway` is a part of `aegis run`, which starts it"));
     }
+    // What whoever started `aegis` left open is none of the gateway's business.
+    aegis_init::descriptors::close_from(FIRST_OWN);
     let socket = stdin.try_clone_to_owned().map_err(|it| Failure::of(&it))?;
     process::serve(socket).map_err(|it| Failure::of(&it))?;
     Ok(ExitCode::SUCCESS)

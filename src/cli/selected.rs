@@ -3,6 +3,7 @@
 use crate::app::AppError;
 use crate::cli::failure::Failure;
 use crate::config::Directories;
+use crate::record::egress::Entry;
 use crate::record::{Found, Record, Run};
 use crate::store::Store;
 use crate::task::ExitCode;
@@ -25,6 +26,16 @@ pub async fn run(text: &str, directories: &Directories) -> Result<Run, Failure> 
             Err(failure.hint("give the whole id of one of them").with_exit_code(ExitCode::FAILURE))
         }
     }
+}
+
+/// The same with the ledger of its way out.
+pub async fn run_with_ledger(text: &str) -> Result<(Run, Vec<Entry>), Failure> {
+    let directories = Directories::of_this_user().map_err(|it| Failure::from(AppError::from(it)))?;
+    let run = run(text, &directories).await?;
+    let store = Store::open(&directories.state).await.map_err(|it| Failure::from(AppError::from(it)))?;
+    let entries = store.egress(run.id).await;
+    store.close().await;
+    Ok((run, entries.map_err(|it| Failure::from(AppError::from(it)))?))
 }
 
 /// What to say of a run that has ended when it would have to be going on.

@@ -7,8 +7,9 @@ use crate::cli::failure::Failure;
 use crate::cli::{CommandResult, attached, print, selected};
 use crate::config::Directories;
 use crate::record::Record;
+use crate::report::suggest::Denied;
 use crate::report::why::{Ended, why};
-use crate::report::{result, summary};
+use crate::report::{result, suggest, summary};
 use crate::store::Store;
 use crate::task::ExitCode;
 
@@ -58,16 +59,14 @@ pub fn cmd_show(args: &ShowArgs) -> CommandResult {
 /// Prints the explanation.
 pub fn cmd_why(args: &WhyArgs) -> CommandResult {
     let runtime = attached::runtime()?;
-    let run = runtime.block_on(async {
-        let directories = Directories::of_this_user().map_err(|it| Failure::from(AppError::from(it)))?;
-        selected::run(&args.run, &directories).await
-    })?;
+    let (run, entries) = runtime.block_on(selected::run_with_ledger(&args.run))?;
     let Some(ended) = Ended::of(&run) else {
         return Err(Failure::new(format!("run {} is going on: it is {}", run.id.short(), run.state.name()))
             .hint("ask again when it has ended; `aegis logs -f` follows it")
             .with_exit_code(ExitCode::FAILURE));
     };
     let explanation = why(&ended);
+    let denials = suggest::denials(&entries);
     if args.json {
         let flag = explanation.recommendation.as_ref();
         let object = serde_json::json!({
@@ -75,12 +74,24 @@ pub fn cmd_why(args: &WhyArgs) -> CommandResult {
             "outcome": ended.end.outcome.name(),
             "lines": explanation.lines,
             "recommendation": flag.map(|it| serde_json::json!({"flag": it.name, "value": it.value})),
+            "denials": denials.iter().map(denial).collect::<Vec<_>>(),
         });
         print::data(&object.to_string())?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut lines = explanation.lines.clone();
     lines.extend(explanation.hint().map(|it| format!("hint: {it}")));
+    lines.extend(suggest::lines(&denials));
     print::data(&lines.join("\n"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn denial(denied: &Denied) -> serde_json::Value {
+    serde_json::json!({
+        "host": denied.host,
+        "request": denied.request,
+        "reason": denied.reason,
+        "count": denied.count,
+        "rule": denied.rule,
+    })
 }

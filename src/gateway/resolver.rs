@@ -2,7 +2,7 @@
 //! nothing else; no other name exists but the sandbox's own. No query leaves the host for the task's asking: a name is resolved when it is
 //! connected to.
 
-mod message;
+pub mod message;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

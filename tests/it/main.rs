@@ -14,6 +14,7 @@ mod engines;
 mod exec;
 mod flood;
 mod fs;
+mod fuzz;
 mod gc;
 mod house;
 mod images;

@@ -2,6 +2,9 @@
 //! refusal counts only if the listeners outside counted nothing.
 
 mod egress;
+mod gateway;
+mod inspected;
+mod publish;
 mod refused;
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};

@@ -8,6 +8,9 @@ use aegis::policy::{Ceiling, Chosen, HostAmounts, Overrides, resolve};
 use serde_json::Value;
 
 use crate::support::aegis::{Aegis, Ended};
+use crate::support::netns::Net;
+use crate::support::netns::server::{Server, page};
+use crate::support::netns::task::Tasks;
 
 const HOST: HostAmounts = HostAmounts {
     memory_bytes: 16 << 30,
@@ -122,4 +125,76 @@ fn a_projects_file_does_not_open_the_way_out() {
     fs::write(project.join("aegis.toml"), file.replace("\\u001b[2J", "")).expect("written");
     let ended = crate::support::aegis::finish(run(), b"");
     ended.code(125).says("network.allow").says("evil.test").says("aegis trust");
+}
+
+#[test]
+fn a_policy_is_shown_and_checked_by_itself() {
+    let aegis = Aegis::new();
+    aegis.call(&["policy", "show", "strict"]).code(0).prints("network.egress = \"none\"");
+    fs::write(aegis.here().join("p.toml"), "[network]\negress = \"rules\"\n").expect("written");
+    aegis.call(&["policy", "check", "./p.toml"]).code(0).says("can be used");
+    fs::write(aegis.here().join("p.toml"), "[network]\negress = \"public\"\n").expect("written");
+    aegis.call(&["policy", "check", "./p.toml"]).code(1).says("./p.toml:2").says("ceiling");
+    fs::write(aegis.here().join("p.toml"), "[netwrok]\n").expect("written");
+    aegis.call(&["policy", "check", "./p.toml"]).code(1).says("./p.toml:1:2").says("`network`");
+    // What is shown is a policy: it reads back as the same.
+    let shown = aegis.call(&["policy", "show", "ci"]).stdout;
+    fs::write(aegis.here().join("ci.toml"), &shown).expect("written");
+    assert_eq!(aegis.call(&["policy", "show", "./ci.toml"]).stdout, shown);
+}
+
+/// A namespace in which each of these names is a server that answers over TLS.
+fn hosts(names: &[(&str, &'static str)]) -> (Net, Vec<Server>) {
+    let net = Net::new();
+    let servers = names.iter().map(|(name, address)| {
+        net.dns.set(name, &[address]);
+        let tls = net.tls(&[name], &["http/1.1"]);
+        let name = (*name).to_owned();
+        Server::https(&net, &format!("{address}:443"), tls, move |_| page(&format!("this is {name}")))
+    });
+    let servers = servers.collect();
+    (net, servers)
+}
+
+#[test]
+fn a_run_under_audit_gives_the_least_policy_that_lets_it_pass() {
+    let (net, servers) = hosts(&[("one.test", "203.0.113.10"), ("two.test", "203.0.113.20")]);
+    let aegis = net.aegis().with_ceiling("[network]\naudit = true\n");
+    let tasks = Tasks::with_policy(&net, aegis, "");
+    let script =
+        "curl -sS https://one.test/; curl -sS https://two.test/; curl -sS https://nowhere.test/; exit 0";
+    let ended = tasks.script_with(&["--egress-audit"], script);
+    ended.code(0).prints("this is one.test").prints("this is two.test");
+    let suggested = tasks.aegis.call(&["policy", "suggest", &newest(&tasks)]);
+    suggested
+        .code(0)
+        .prints("{ host = \"one.test\", ports = [443] }")
+        .prints("{ host = \"two.test\", ports = [443] }");
+    assert!(!suggested.stdout.contains("nowhere"), "{suggested:#?}");
+
+    fs::write(tasks.aegis.here().join("policy.toml"), &suggested.stdout).expect("written");
+    tasks.script(script).code(0).prints("this is one.test").prints("this is two.test");
+    tasks.script("curl -sS https://three.test/").code(6);
+    assert_eq!(servers.iter().map(Server::connections).collect::<Vec<_>>(), [2, 2]);
+}
+
+#[test]
+fn what_was_refused_is_told_with_its_smallest_rule() {
+    let (net, servers) = hosts(&[("one.test", "203.0.113.10"), ("two.test", "203.0.113.20")]);
+    let tasks = Tasks::under(&net, &["one.test:443"]);
+    tasks.script("curl -sS https://one.test/; curl -sS https://two.test/").code(6).prints("this is one.test");
+    assert_eq!(servers[1].connections(), 0);
+    let told = tasks.aegis.call(&["why", &newest(&tasks)]);
+    told.code(0).prints("two.test: no rule names it").prints("{ host = \"two.test\", ports = [443] }");
+    assert!(!told.stdout.contains("one.test"), "{told:#?}");
+    let told: Value =
+        serde_json::from_str(&tasks.aegis.call(&["why", &newest(&tasks), "--json"]).stdout).expect("JSON");
+    assert_eq!(told["denials"][0]["rule"], "{ host = \"two.test\", ports = [443] }");
+}
+
+/// The short id of the newest run.
+fn newest(tasks: &Tasks) -> String {
+    let listed = tasks.aegis.call(&["ps", "-a", "--json"]);
+    let listed: Value = serde_json::from_str(&listed.stdout).expect("JSON");
+    listed.pointer("/0/short_id").and_then(Value::as_str).expect("a run").to_owned()
 }

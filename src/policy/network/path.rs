@@ -148,6 +148,17 @@ impl PathPattern {
         if stars > STARS_MAX { Err(PathError::Stars) } else { Ok(Self { segments }) }
     }
 
+    /// How many segments it has.
+    pub fn depth(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Its first segments.
+    pub fn cut(mut self, depth: usize) -> Self {
+        self.segments.truncate(depth);
+        self
+    }
+
     /// Whether it means this path.
     pub fn matches(&self, path: &Path) -> bool {
         if path.escaped_slash {

@@ -140,15 +140,21 @@ fn grant_of<'a>(
         .find(|it| it.host == reach.host && it.port == reach.port && it.method == method && it.path == *path)
 }
 
-impl fmt::Display for Allow {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Allow {
+    /// The entries of `network.allow` that come to this.
+    pub fn entries(&self) -> Vec<String> {
         let entries = Entries::of(self);
-        let texts: Vec<String> = entries
+        entries
             .products()
             .iter()
             .map(|(head, ports, methods, paths)| entry(head, ports, methods, paths))
-            .collect();
-        write!(out, "[{}]", texts.join(", "))
+            .collect()
+    }
+}
+
+impl fmt::Display for Allow {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "[{}]", self.entries().join(", "))
     }
 }
 

@@ -174,7 +174,10 @@ fn nw_17_a_rule_may_say_private_and_then_only_what_is_no_host_stays_out() {
     let inside = Server::https(&net, "10.9.0.1:443", tls, |_| page("inside"));
     net.dns.set("inside.test", &["10.9.0.1"]);
     net.dns.set("meta.test", &["169.254.169.254"]);
-    let tasks = Tasks::under(&net, &["inside.test:443 private", "meta.test:443 private"]);
+    let rules = "[[network.allow]]\nhost = \"*\"\nports = [443]\nprivate = true\n";
+    let ceiling = format!("[network]\negress = \"rules\"\n{rules}");
+    let rules = rules.replace('*', "inside.test") + &rules.replace('*', "meta.test");
+    let tasks = Tasks::with_policy(&net, net.aegis().with_ceiling(&ceiling), &rules);
     let script = "curl -sS https://inside.test/; curl -sSk https://meta.test/ && echo BREACH; exit 0";
     tasks.script(script).code(0).no_breach().prints("inside");
     assert_eq!((inside.connections(), metadata.connections()), (1, 0));

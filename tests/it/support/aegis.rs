@@ -17,6 +17,7 @@ pub struct Aegis {
     home: tempfile::TempDir,
     variables: Vec<(String, String)>,
     namespace: Option<String>,
+    etc: Option<PathBuf>,
 }
 
 /// What a command gave.
@@ -37,7 +38,7 @@ impl Aegis {
         for name in ["home", "here"] {
             std::fs::create_dir(home.path().join(name)).expect("a directory");
         }
-        Self { home, variables: Vec::new(), namespace: None }
+        Self { home, variables: Vec::new(), namespace: None, etc: None }
     }
 
     /// The same with a variable in the environment of every command.
@@ -49,6 +50,15 @@ impl Aegis {
     /// The same with every command in this network namespace, by name.
     pub fn within(mut self, namespace: &str) -> Self {
         self.namespace = Some(namespace.to_owned());
+        self
+    }
+
+    /// The same under an operator's ceiling, which every command finds in its `/etc`.
+    pub fn with_ceiling(mut self, text: &str) -> Self {
+        let etc = self.home.path().join("etc");
+        std::fs::create_dir_all(etc.join("aegis")).expect("a directory");
+        std::fs::write(etc.join("aegis/ceiling.toml"), text).expect("written");
+        self.etc = Some(etc);
         self
     }
 
@@ -74,14 +84,7 @@ impl Aegis {
 
     /// `aegis` with these arguments, ready to be started.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = match &self.namespace {
-            None => Command::new(env!("CARGO_BIN_EXE_aegis")),
-            Some(name) => {
-                let mut command = Command::new("nsenter");
-                command.arg(format!("--net=/run/netns/{name}")).arg(env!("CARGO_BIN_EXE_aegis"));
-                command
-            }
-        };
+        let mut command = self.program();
         command.args(arguments).current_dir(self.here()).env_clear();
         for name in ["PATH", "DOCKER_HOST", "XDG_RUNTIME_DIR", "TMPDIR"] {
             if let Some(value) = std::env::var_os(name) {
@@ -91,6 +94,25 @@ impl Aegis {
         command.env("HOME", self.home.path().join("home")).env("AEGIS_STATE_DIR", self.state());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// The program, entered into what it is to see. Each step is one process with the next.
+    fn program(&self) -> Command {
+        let program = env!("CARGO_BIN_EXE_aegis");
+        let mut words: Vec<String> = Vec::new();
+        if let Some(name) = &self.namespace {
+            words.extend(["nsenter".to_owned(), format!("--net=/run/netns/{name}")]);
+        }
+        if let Some(etc) = &self.etc {
+            let mount = format!("mount -t overlay none -o lowerdir={}:/etc /etc", etc.display());
+            words.extend(["unshare", "--mount", "--propagation", "slave", "sh", "-c"].map(str::to_owned));
+            words.extend([format!("{mount} && exec \"$0\" \"$@\""), program.to_owned()]);
+        } else {
+            words.push(program.to_owned());
+        }
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command
     }
 

@@ -1,6 +1,6 @@
 //! A resolver for the tests: names and their answers, and who asked for what. UDP only; answers are small.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -21,6 +21,7 @@ pub struct Dns {
 struct State {
     /// Answers by name: one list of addresses for each query, the last one for all further ones.
     names: BTreeMap<String, Vec<Vec<IpAddr>>>,
+    changing: BTreeSet<String>,
     asked: Vec<String>,
 }
 
@@ -51,7 +52,11 @@ impl Dns {
     /// A name whose answer changes from query to query; the last answer stays. Queries for A and for AAAA count alike.
     pub fn set_in_turn(&self, name: &str, answers: &[&[&str]]) {
         let parsed = answers.iter().map(|it| it.iter().map(|it| it.parse().unwrap()).collect()).collect();
-        self.state.lock().unwrap().names.insert(name.to_owned(), parsed);
+        let mut state = self.state.lock().unwrap();
+        state.names.insert(name.to_owned(), parsed);
+        if answers.len() > 1 {
+            state.changing.insert(name.to_owned());
+        }
     }
 
     /// Names that were asked for, in order, once for each query.
@@ -84,6 +89,7 @@ fn answer(query: &[u8], state: &Mutex<State>) -> Option<Vec<u8>> {
     let mut state = state.lock().unwrap();
     let name = labels.join(".");
     state.asked.push(name.clone());
+    let lives_s = if state.changing.contains(&name) { 0 } else { 60 };
     let addresses = state.names.get_mut(&name).map(|answers| match answers.len() {
         0 | 1 => answers.first().cloned().unwrap_or_default(),
         _ => answers.remove(0),
@@ -102,10 +108,10 @@ fn answer(query: &[u8], state: &Mutex<State>) -> Option<Vec<u8>> {
     let mut out = vec![query[0], query[1], 0x85, 0x80 | code, 0, 1, 0, count, 0, 0, 0, 0];
     out.extend_from_slice(question);
     for data in records {
-        // The name is the question's; the time to live is nothing, so that nobody keeps an answer.
+        // The name is the question's. An answer that changes lives for no time, so that nobody keeps it.
         out.extend([0xC0, 12]);
         out.extend(kind.to_be_bytes());
-        out.extend([0, 1, 0, 0, 0, 0, 0, u8::try_from(data.len()).unwrap()]);
+        out.extend([0, 1, 0, 0, 0, lives_s, 0, u8::try_from(data.len()).unwrap()]);
         out.extend(data);
     }
     Some(out)
