@@ -126,8 +126,10 @@ pub fn main() -> ExitCode {
             return ExitCode::USAGE;
         }
     };
+    // A run says itself that it does not begin without them.
+    let begins = matches!(cli.command, Command::Run(_) | Command::Shell(_));
     if cli.command.shows_runs()
-        && let Some(reason) = known::learn()
+        && let (Some(reason), false) = (known::learn(), begins)
     {
         talk::note(&format!(
             "the secret store cannot be read, so what is recorded is shown as it is: {reason}"

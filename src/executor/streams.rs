@@ -435,6 +435,29 @@ mod tests {
         assert_eq!((bytes.as_slice(), meter.exceeded(), meter.shown()), (&b"hell"[..], true, (4, 0)));
     }
 
+    #[tokio::test]
+    async fn a_line_that_ends_like_the_beginning_of_a_secret_is_not_waited_for() {
+        let known = crate::redact::Known::new("KEY", b"hunter2-hunter2").expect("fit");
+        let (child, host) = pipes(false).expect("pipes");
+        let (meter, kept) = (Arc::new(Meter::new(1000)), Arc::new(Memory(Mutex::new(Vec::new()))));
+        let redactor = Redactor::new(&[known]);
+        let sinks = Sinks { tap: kept.clone(), redactor, ..Sinks::nowhere() };
+        let pumps = Pumps::start(host, sinks, &meter).expect("started");
+        let shown = || -> Vec<u8> {
+            kept.0.lock().expect("no panic").iter().flat_map(|(_, bytes)| bytes.clone()).collect()
+        };
+        rustix::io::write(&child.stdout, b"oh\n").expect("written");
+        let begun = std::time::Instant::now();
+        while shown() != b"oh\n" {
+            assert!(begun.elapsed().as_secs() < 30, "it is held back");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        rustix::io::write(&child.stdout, b"unter2-hunter2\n").expect("written");
+        drop(child);
+        let redactions = pumps.finish().await;
+        assert_eq!((shown().as_slice(), redactions.get("KEY")), (&b"oh\n[redacted:KEY]\n"[..], Some(&1)));
+    }
+
     #[test]
     fn three_interrupts_within_a_second_are_a_cancel() {
         let mut interrupts = Vec::new();

@@ -31,7 +31,7 @@ const INPUT_AND_OUTPUT: [&str; 8] =
     ["std::fs", "std::net", "std::process", "std::os::fd", "tokio", "rustix", "tempfile", "std::env"];
 
 /// A foreign crate and the one module that names it.
-const HOMES: [(&str, &str); 12] = [
+const HOMES: [(&str, &str); 11] = [
     ("sqlx", "store"),
     ("bollard", "docker"),
     ("hyper", "gateway"),
@@ -43,7 +43,6 @@ const HOMES: [(&str, &str); 12] = [
     ("clap_complete", "cli"),
     ("indicatif", "cli"),
     ("age", "config"),
-    ("secrecy", "config"),
 ];
 
 /// Serde's derives are for wire files: these names, and files below a directory of such a name.
