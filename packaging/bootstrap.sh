@@ -69,6 +69,7 @@ need_test() {
     has python3 || packages+=(python3)
     has git || packages+=(git)
     has ip || packages+=(iproute2)
+    has curl || packages+=(curl)
     has cargo-nextest || [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo-nextest" ] || tools+=("cargo-nextest@$NEXTEST")
 }
 
