@@ -18,6 +18,11 @@ pub fn of(value: &[u8]) -> Vec<Form> {
     let mut written = Vec::new();
     for part in parts(value) {
         written.push(part.clone());
+        // As a host name or a header has it. What is a word then is left alone.
+        let lower: Form = Zeroizing::new(part.to_ascii_lowercase());
+        if check(&lower).is_ok() {
+            written.push(lower);
+        }
         encoded::add(&part, &mut written);
         escaped::add(&part, &mut written);
     }

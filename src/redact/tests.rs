@@ -126,6 +126,7 @@ fn cr_05_every_documented_form_is_found() {
         KEY.to_owned(),
         hex::encode(KEY),
         hex::encode_upper(KEY),
+        KEY.to_ascii_lowercase(),
         "aK9%24z%27Q%2F%2B%3C%C3%A9%3E%22%26m%207%5Cw".to_owned(),
         "aK9%24z%27Q%2f%2b%3c%c3%a9%3e%22%26m+7%5cw".to_owned(),
         "aK9%24z'Q%2F%2B%3C%C3%A9%3E%22%26m%207%5Cw".to_owned(),
