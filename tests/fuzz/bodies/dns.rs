@@ -22,8 +22,13 @@ pub fn run(bytes: &[u8]) {
     if let Asked::Question(question) = &asked {
         assert!(question.labels().map(|it| it.len() + 1).sum::<usize>() < 256);
     }
-    let answers =
-        [Answer::Address(Ipv4Addr::LOCALHOST), Answer::Nothing, Answer::NoSuchName, Answer::Failed, Answer::Malformed];
+    let answers = [
+        Answer::Address(Ipv4Addr::LOCALHOST),
+        Answer::Nothing,
+        Answer::NoSuchName,
+        Answer::Failed,
+        Answer::Malformed,
+    ];
     for answer in answers {
         let written = write(&asked, answer).expect("an answer");
         assert_eq!(written[..2], bytes[..2], "another question's number");

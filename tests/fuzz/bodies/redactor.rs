@@ -16,7 +16,8 @@ pub const SEEDS: [&[u8]; 5] = [
 const SECRETS: [&str; 3] = ["hunter2-hunter2", "hunter2-hunter3-longer", "aK9$z'Q/+<>\"&m 7\\w"];
 
 static REDACTOR: LazyLock<Redactor> = LazyLock::new(|| {
-    let known: Vec<Known> = SECRETS.iter().map(|it| Known::new("S", it.as_bytes()).expect("it is fit")).collect();
+    let known: Vec<Known> =
+        SECRETS.iter().map(|it| Known::new("S", it.as_bytes()).expect("it is fit")).collect();
     Redactor::new(&known)
 });
 

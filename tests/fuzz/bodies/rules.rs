@@ -9,8 +9,10 @@ use aegis::policy::network::port::PortPattern;
 use aegis::policy::network::{Allow, Name, Network, Request, Rule, Transport};
 
 /// Inputs to begin with.
-pub const SEEDS: [&[u8]; 3] = [b"\0\0\0\0\0\0", b"\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a", b"\xff\x10\x33\x08\x81\x7f"];
-const HOSTS: [&str; 5] = ["a.example.org", "b.a.example.org", "*.example.org", "*.a.example.org", "other.test"];
+pub const SEEDS: [&[u8]; 3] =
+    [b"\0\0\0\0\0\0", b"\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a", b"\xff\x10\x33\x08\x81\x7f"];
+const HOSTS: [&str; 5] =
+    ["a.example.org", "b.a.example.org", "*.example.org", "*.a.example.org", "other.test"];
 const NAMES: [&str; 6] =
     ["a.example.org", "b.a.example.org", "new.example.org", "new.a.example.org", "example.org", "other.test"];
 const PATTERNS: [&str; 6] = ["/", "/a", "/a/b", "/*/b", "/a/*", "/*"];
@@ -38,7 +40,11 @@ pub fn run(bytes: &[u8]) {
                     let expected =
                         |rules: &[Rule]| rules.iter().any(|it| allows(it, name, port, method, path));
                     assert_eq!(passes(&left), expected(&ours), "{method} {name}:{port}{path} {ours:?}");
-                    assert_eq!(passes(&both), expected(&ours) && expected(&theirs), "{method} {name}:{port}{path}");
+                    assert_eq!(
+                        passes(&both),
+                        expected(&ours) && expected(&theirs),
+                        "{method} {name}:{port}{path}"
+                    );
                 }
             }
         }
@@ -50,7 +56,8 @@ fn rules(bytes: &[u8]) -> Vec<Rule> {
 }
 
 fn rule(bytes: &[u8]) -> Rule {
-    let transport = [Transport::Inspected, Transport::PassThrough, Transport::Opaque][usize::from(bytes[1] % 3)];
+    let transport =
+        [Transport::Inspected, Transport::PassThrough, Transport::Opaque][usize::from(bytes[1] % 3)];
     let is_read = transport == Transport::Inspected;
     let picked = |bits: u8, count: usize| (0..count).filter(move |it| is_read && bits & (1 << it) != 0);
     let host = HOSTS[usize::from(bytes[0]) % HOSTS.len()];
@@ -84,7 +91,8 @@ fn allows(rule: &Rule, name: &str, port: u16, method: &str, path: &str) -> bool 
 }
 
 fn covers(pattern: &str, path: &str) -> bool {
-    let segments = |text: &str| text.split('/').filter(|it| !it.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let segments =
+        |text: &str| text.split('/').filter(|it| !it.is_empty()).map(str::to_owned).collect::<Vec<_>>();
     let (pattern, path) = (segments(pattern), segments(path));
     pattern.len() <= path.len() && pattern.iter().zip(&path).all(|(one, other)| one == "*" || one == other)
 }
