@@ -145,6 +145,11 @@ fn the_project_file_works_as_told() {
 }
 
 #[test]
+fn the_page_of_rules_says_what_happens() {
+    check("docs/rules.md");
+}
+
+#[test]
 fn what_breaks_breaks_as_told() {
     check("docs/what-breaks.md");
 }
