@@ -4,6 +4,7 @@
 //! Nothing here is a test: no build fails because a machine is busy.
 
 mod cold;
+mod gateway;
 mod streaming;
 mod support;
 mod workspace;
@@ -15,8 +16,12 @@ use crate::support::table::Verdict;
 
 type Subject = fn(&Instance) -> anyhow::Result<Verdict>;
 
-const SUBJECTS: [(&str, Subject); 3] =
-    [("cold", cold::measure), ("streaming", streaming::measure), ("workspace", workspace::measure)];
+const SUBJECTS: [(&str, Subject); 4] = [
+    ("cold", cold::measure),
+    ("streaming", streaming::measure),
+    ("workspace", workspace::measure),
+    ("gateway", gateway::measure),
+];
 
 fn main() -> anyhow::Result<ExitCode> {
     // cargo itself adds `--bench`.

@@ -136,6 +136,9 @@ pub enum AppError {
     /// A directory of ours cannot be used.
     #[error(transparent)]
     Directory(#[from] crate::config::DirectoryError),
+    /// A port cannot be published.
+    #[error(transparent)]
+    Publish(#[from] crate::executor::publish::PublishError),
     /// The operator's configuration.
     #[error(transparent)]
     Operator(#[from] crate::config::operator::OperatorError),

@@ -10,6 +10,7 @@ pub mod egress;
 pub mod ledger;
 pub mod meter;
 mod outputs_out;
+pub mod publish;
 pub mod request;
 pub mod session;
 pub mod starting;

@@ -13,6 +13,7 @@ use crate::config::Directories;
 use crate::config::trust::TrustStore;
 use crate::container::{Engine, EngineFacts, ImageFacts};
 use crate::docker::{DockerEngine, address, credentials};
+use crate::executor::publish::Listening;
 use crate::executor::starting::Place;
 use crate::executor::{Attempt, ChangesOut, Control, Sinks, control, run_attempt};
 use crate::policy::{Admitted, Pull, WorkspaceMedium, admit};
@@ -137,6 +138,7 @@ pub async fn run(
         Some(way) => (Some(way.begin), way.bundle, way.variables),
         None => (None, None, Vec::new()),
     };
+    let listening = Listening::open(&prepared.task.publish).await?;
     let sinks = (caller.sinks)(id, directories)?;
     let door = Door::open(&directories.runtime, id, caller.wishes).map_err(|source| AppError::Use {
         what: "the runtime directory",
@@ -184,6 +186,7 @@ pub async fn run(
         begun: caller.begun,
         progress: &phase,
         egress,
+        listening,
         tell: &tell,
     };
     let end = run_attempt(&engine, &store, accepted, attempt).await;

@@ -155,6 +155,7 @@ impl From<AppError> for Failure {
             | AppError::Pull(_)
             | AppError::Superseded(_)
             | AppError::Operator(_)
+            | AppError::Publish(_)
             | AppError::Roots(_)
             | AppError::Authority(_)
             | AppError::Credential { .. }

@@ -15,6 +15,7 @@ use crate::executor::egress::Egress;
 use crate::executor::ledger::Ledger;
 use crate::executor::meter::Meter;
 use crate::executor::outputs_out::{COLLECT_TIME_MAX, collect, keep_collected};
+use crate::executor::publish::{Listening, Publishing};
 use crate::executor::request::{self, MAIN};
 use crate::executor::session::{self, MainEnd, Session};
 use crate::executor::starting::{self, NotStanding, Place, Standing, Timings, now_ms};
@@ -77,6 +78,8 @@ pub struct Attempt<'a> {
     pub progress: &'a (dyn Fn(Phase) + Sync),
     /// What its gateway is told; `None` where policy has no way out.
     pub egress: Option<Begin>,
+    /// Ports of the host that lead to ports of the task.
+    pub listening: Listening,
     /// Told what a person should know of the way out, a line each.
     pub tell: &'a (dyn Fn(&str) + Sync),
 }
@@ -306,6 +309,7 @@ async fn run_to_end<E: Engine, R: Record>(
     (attempt.progress)(Phase::Run);
     let watch = standing.layers.as_ref().map(|it| watch(it, standing.init, attempt));
     let gauge = watch.as_ref().map(Watch::gauge);
+    let mut publishing = Publishing::start(std::mem::take(&mut attempt.listening));
     let mut session = Session {
         sender: &standing.sender,
         receiver: &mut standing.receiver,
@@ -313,6 +317,7 @@ async fn run_to_end<E: Engine, R: Record>(
         meter,
         disk: gauge.as_deref(),
         egress,
+        publishing: &mut publishing,
         environment: &released.environment,
         workdir: attempt.task.workdir.as_deref().unwrap_or(WORKSPACE),
         grace_ms: attempt.grace_ms,

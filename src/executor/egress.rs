@@ -17,8 +17,6 @@ use crate::sandbox::channel::{ChannelError, Received, Receiver, Sender};
 
 /// Time that the resolver may take to answer.
 const READY_TIME_MAX: Duration = Duration::from_secs(20);
-/// Time that init may take for its last answers.
-const SETTLE_TIME_MAX: Duration = Duration::from_secs(5);
 /// `EPROTO`: what came is not what was asked for.
 const EPROTO: i32 = 71;
 
@@ -127,17 +125,9 @@ impl<'a> Egress<'a> {
         true
     }
 
-    /// Takes init's answers that are still on their way, so that what it says next answers what it is asked next.
-    pub async fn settle(&mut self, receiver: &mut Receiver) -> Result<(), ChannelError> {
-        let settled = async {
-            while !self.awaited.is_empty() {
-                // Ends of further commands come between, and have nobody to tell any more.
-                self.answered(receiver.receive().await?).await;
-            }
-            Ok(())
-        };
-        let late = Err(ChannelError::NobodyCame { waited: SETTLE_TIME_MAX });
-        tokio::time::timeout(SETTLE_TIME_MAX, settled).await.unwrap_or(late)
+    /// Whether init has still to answer.
+    pub fn is_awaiting(&self) -> bool {
+        !self.awaited.is_empty()
     }
 
     /// Ends the gateway and completes the ledger.

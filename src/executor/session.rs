@@ -15,6 +15,7 @@ use crate::executor::control::{Control, ExecEvent, ExecOrder, ExecStdio};
 use crate::executor::disk::Gauge;
 use crate::executor::egress::{Due, Egress};
 use crate::executor::meter::Meter;
+use crate::executor::publish::{Publishing, Visitor};
 use crate::executor::request::MAIN;
 use crate::sandbox::channel::{ChannelError, Received, Receiver, Sender};
 use crate::task::escape::escape;
@@ -25,6 +26,9 @@ use crate::task::{Cancellation, ExitCode, Outcome};
 const ENOENT: i32 = 2;
 /// What the host waits beyond init's own clocks before it ends the container itself.
 const HOST_SLACK: Duration = Duration::from_secs(15);
+
+/// Time that init may take for its last answers.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// How a released command ended.
 #[derive(Debug)]
@@ -59,6 +63,8 @@ pub struct Session<'a, 'b> {
     pub disk: Option<&'a Gauge>,
     /// The way out, where policy has one.
     pub egress: Option<&'a mut Egress<'b>>,
+    /// Ports of the task on the host.
+    pub publishing: &'a mut Publishing,
     /// The environment of the task's command, the ground of further ones.
     pub environment: &'a [String],
     /// The task's working directory.
@@ -92,6 +98,7 @@ enum Event {
     LimitPassed,
     Interrupted,
     Egress(Due),
+    Visitor(Visitor),
     Overdue,
 }
 
@@ -99,12 +106,28 @@ impl Session<'_, '_> {
     /// Runs until the task's own command has ended.
     pub async fn run(&mut self) -> MainEnd {
         let end = self.until_end().await;
-        if let (MainEnd::Exited { .. }, Some(egress)) = (&end, self.egress.as_deref_mut())
-            && let Err(error) = egress.settle(self.receiver).await
-        {
-            return MainEnd::ConnectionLost(error);
+        match end {
+            MainEnd::Exited { .. } => self.settle().await.unwrap_or(end),
+            MainEnd::ConnectionLost(_) | MainEnd::Overdue => end,
         }
-        end
+    }
+
+    /// Takes init's answers that are still on their way, so that what it says next answers what it is asked next.
+    async fn settle(&mut self) -> Option<MainEnd> {
+        let settled = async {
+            while self.egress.as_ref().is_some_and(|it| it.is_awaiting()) || self.publishing.is_awaiting() {
+                let end = match self.receiver.receive().await {
+                    Ok(received) => self.message(received).await,
+                    Err(error) => Some(MainEnd::ConnectionLost(error)),
+                };
+                if end.is_some() {
+                    return end;
+                }
+            }
+            None
+        };
+        let late = Some(MainEnd::ConnectionLost(ChannelError::NobodyCame { waited: SETTLE_TIME_MAX }));
+        tokio::time::timeout(SETTLE_TIME_MAX, settled).await.unwrap_or(late)
     }
 
     async fn until_end(&mut self) -> MainEnd {
@@ -119,6 +142,7 @@ impl Session<'_, '_> {
                 () = disk_passed(self.disk) => Event::LimitPassed,
                 () = meter.interrupted.notified() => Event::Interrupted,
                 due = egress_due(self.egress.as_deref_mut()) => Event::Egress(due),
+                visitor = self.publishing.visitor() => Event::Visitor(visitor),
                 () = tokio::time::sleep_until(overdue) => Event::Overdue,
             };
             let decided = match event {
@@ -132,6 +156,10 @@ impl Session<'_, '_> {
                 Event::LimitPassed => self.stop(MAIN, 0).await,
                 Event::Interrupted => self.cancel(Cancellation::Interrupt).await,
                 Event::Egress(due) => self.attend_egress(due).await,
+                Event::Visitor(visitor) => {
+                    let request = self.publishing.ask(visitor);
+                    self.send(&request).await
+                }
                 Event::Overdue => Some(MainEnd::Overdue),
             };
             if let Some(end) = decided {
@@ -162,6 +190,7 @@ impl Session<'_, '_> {
                 self.execs.remove(&exec);
             }
             Reply::Listening { .. } => return self.listening(received).await,
+            Reply::Dialled { .. } if self.publishing.dialled(received) => {}
             // Nothing else was asked for; an init that says it is not ours any more, and its sandbox ends with it.
             _ => return Some(unasked()),
         }

@@ -147,6 +147,17 @@ pub fn is_as_asked(socket: &OwnedFd, asked: &Listen) -> bool {
         && rustix::io::ioctl_fionbio(socket, true).is_ok()
 }
 
+/// Checks that a socket from the sandbox is a TCP one, and makes sure that nobody waits on it.
+pub fn is_stream(socket: &OwnedFd) -> bool {
+    use rustix::net::{AddressFamily, SocketType, ipproto, sockopt};
+
+    sockopt::socket_domain(socket) == Ok(AddressFamily::INET)
+        && sockopt::socket_type(socket) == Ok(SocketType::STREAM)
+        && sockopt::socket_protocol(socket) == Ok(Some(ipproto::TCP))
+        && sockopt::socket_acceptconn(socket) == Ok(false)
+        && rustix::io::ioctl_fionbio(socket, true).is_ok()
+}
+
 /// What a gateway said, held to what it may say.
 fn heard(tell: Tell) -> Heard {
     match tell {

@@ -3,6 +3,8 @@
 
 mod egress;
 mod gateway;
+mod inspected;
+mod publish;
 mod refused;
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};

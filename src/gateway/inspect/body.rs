@@ -7,8 +7,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::EXPECT;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
@@ -21,6 +23,11 @@ use crate::redact::{Redactor, Stream};
 const IDLE_TIME_MAX: Duration = Duration::from_secs(300);
 /// Time for which the beginning of what could be a secret is held back, as far as it is let go at all.
 const HELD_TIME: Duration = Duration::from_millis(20);
+
+/// Bytes of a refused request's body that are taken.
+const DRAINED_BYTES_MAX: usize = 256 * 1024;
+/// Time for that.
+const DRAINED_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +83,12 @@ impl Carried {
             trailers: None,
         });
         let count = held.account.down.clone();
-        Self { from, count, idle: sleep(IDLE_TIME_MAX), scrubbed, held: Some(held) }
+        let mut body = Self { from, count, idle: sleep(IDLE_TIME_MAX), scrubbed, held: Some(held) };
+        if body.from.is_end_stream() {
+            // Nobody asks an empty body for its end.
+            body.ends(Verdict::Allowed);
+        }
+        body
     }
 
     fn poll_plain(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
@@ -229,6 +241,24 @@ impl Body for Answered {
             Self::Own(body) => body.size_hint(),
         }
     }
+}
+
+/// Takes a body that nobody wants, within bounds: a client that is still sending may not see an answer that comes before.
+pub(super) async fn drain(head: &Parts, body: &mut Incoming) {
+    if head.headers.contains_key(EXPECT) {
+        // It waits to be asked.
+        return;
+    }
+    let drained = async {
+        let mut seen = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            seen += frame.data_ref().map_or(0, Bytes::len);
+            if seen > DRAINED_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DRAINED_TIME_MAX, drained).await;
 }
 
 /// Takes secrets out of the values of fields.

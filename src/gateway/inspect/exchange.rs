@@ -74,22 +74,21 @@ fn told(request: &Request<Incoming>) -> RequestEntry {
     }
 }
 
-/// Judges a request and sends it on.
+/// Judges a request and sends it on. Of one that is refused, the body is taken too, within bounds.
 async fn ask<D: Dial>(
     connection: &Connection<D>,
     mut request: Request<Incoming>,
     account: &mut Account,
 ) -> Result<Answer, Refusal> {
-    let (at, inspection) = (&connection.at, &connection.inspection);
     let client = hyper::upgrade::on(&mut request);
-    let (mut head, incoming) = request.into_parts();
-    if let Some(name) = inspection.vault.carried(&head) {
-        let reason = format!("the request carries the secret `{name}`, which no task may have");
-        return Err(Refusal::denied(reason, None, Reason::Credential));
-    }
-    let passed = judge(at, &inspection.rules, &head)?;
-    account.allowed_by(passed.rule.clone());
-    write_anew(connection, &mut head, &passed, account)?;
+    let (mut head, mut incoming) = request.into_parts();
+    let passed = match pass_on(connection, &mut head, account) {
+        Ok(passed) => passed,
+        Err(refusal) => {
+            body::drain(&head, &mut incoming).await;
+            return Err(refusal);
+        }
+    };
     let (is_head, wanted) = match &passed.upgrade {
         Some(_) => (false, Wanted::Http1),
         None => (head.method == Method::HEAD, Wanted::Any),
@@ -98,6 +97,23 @@ async fn ask<D: Dial>(
     let reached = connection.upstream.send(Request::from_parts(head, body), wanted).await?;
     account.reached(reached.address);
     Ok(Answer { reached, client: passed.upgrade.map(|_| client), is_head })
+}
+
+/// Judges a head, and makes of it what the host sees.
+fn pass_on<D>(
+    connection: &Connection<D>,
+    head: &mut Parts,
+    account: &mut Account,
+) -> Result<Passed, Refusal> {
+    let inspection = &connection.inspection;
+    if let Some(name) = inspection.vault.carried(head) {
+        let reason = format!("the request carries the secret `{name}`, which no task may have");
+        return Err(Refusal::denied(reason, None, Reason::Credential));
+    }
+    let passed = judge(&connection.at, &inspection.rules, head)?;
+    account.allowed_by(passed.rule.clone());
+    write_anew(connection, head, &passed, account)?;
+    Ok(passed)
 }
 
 /// Makes the head that the host sees.

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 
 use crate::support::netns::Net;
+use crate::support::netns::capture::Capture;
 use crate::support::netns::server::{Server, page, response};
 use crate::support::netns::task::Tasks;
 
@@ -200,4 +201,91 @@ PY"
     let ledger = tasks.ledger();
     assert_eq!(ledger[0]["bytes_up"], BYTES, "{ledger:#?}");
     assert_eq!(ledger[0]["bytes_down"], BYTES + 10, "{ledger:#?}");
+}
+
+#[test]
+fn nw_01_a_way_out_adds_no_interface_no_route_and_no_netlink() {
+    let (net, _server) = allowed();
+    let tasks = Tasks::under(&net, &["allowed.test:443"]);
+    let script = "ls /sys/class/net; awk 'NR>1{print \"BREACH route\",$0}' /proc/net/route
+        awk '$10!=\"lo\"{print \"BREACH v6\",$0}' /proc/net/ipv6_route 2>/dev/null
+        python3 - <<'PY'
+import socket
+for kind in (1, 2, 3):
+    for protocol in (0, 4, 9):
+        try: socket.socket(16, kind, protocol); print('BREACH')
+        except OSError as e: print('netlink', e.errno)
+print(socket.getaddrinfo('allowed.test', 443, 0, 1, 0, socket.AI_ADDRCONFIG)[0][4])
+PY
+        curl -sS https://allowed.test/";
+    let ended = tasks.script(script);
+    ended.code(0).no_breach().prints("lo\n").prints("('127.64.0.1', 443)").prints("hello");
+    assert_eq!(ended.stdout.matches("netlink 97").count(), 9, "{ended:#?}");
+}
+
+#[test]
+fn no_packet_of_a_task_has_another_address_than_loopback() {
+    let (net, _server) = allowed();
+    let tasks = Tasks::under(&net, &["allowed.test:443"]);
+    let script = "echo ready; read -r line
+        for i in 1 2 3; do curl -sS https://allowed.test/; done; echo
+        for a in 203.0.113.10 192.0.2.1 8.8.8.8 224.0.0.1 255.255.255.255; do
+            (echo x >/dev/udp/$a/53) 2>/dev/null; (echo x >/dev/tcp/$a/443) 2>/dev/null; done; echo sent; read -r line";
+    let mut run = tasks.watched(script);
+    run.wait_for("ready");
+    let capture = Capture::begin(run.command());
+    run.say("go");
+    run.wait_for("sent");
+    let packets = capture.end();
+    run.say("done");
+    run.end().code(0);
+    assert!(packets.len() > 20, "the capture sees what there is: {}", packets.len());
+    for (from, to) in &packets {
+        assert!(from.is_loopback() && to.is_loopback(), "a packet from {from} to {to}");
+    }
+}
+
+#[test]
+fn the_operators_proxy_is_told_the_name_and_sees_what_passes() {
+    let net = Net::new();
+    net.add_address("10.9.0.1");
+    let tls = net.tls(&["behind.test"], &["http/1.1"]);
+    let _behind = Server::https(&net, "10.9.0.1:443", tls, |_| page("behind"));
+    let heads = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let kept = std::sync::Arc::clone(&heads);
+    let namespace = std::sync::Arc::new(net);
+    let entered = std::sync::Arc::clone(&namespace);
+    let _proxy = Server::stream(&namespace, "203.0.113.20:3128", move |mut stream| {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        kept.lock().unwrap().push(String::from_utf8(head).unwrap());
+        let mut host = entered.enter(|| std::net::TcpStream::connect("10.9.0.1:443").unwrap());
+        stream.write_all(b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n").unwrap();
+        let (mut from, mut to) = (stream.try_clone().unwrap(), host.try_clone().unwrap());
+        std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        let _ = std::io::copy(&mut host, &mut stream);
+    });
+    namespace.configure("proxy = \"http://203.0.113.20:3128\"");
+    let tasks = Tasks::under(&namespace, &["behind.test:443"]);
+    tasks.script("curl -sS https://behind.test/").code(0).prints("behind");
+    let heads = heads.lock().unwrap();
+    assert_eq!(heads[..], ["CONNECT behind.test:443 HTTP/1.1\r\nHost: behind.test:443\r\n\r\n"]);
+    assert_eq!(namespace.dns.asked(), [""; 0], "the proxy resolves");
+    assert_eq!(tasks.ledger()[0]["address"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_flag_names_a_host_and_a_configuration_with_a_mistake_stops_the_run() {
+    let (net, _server) = allowed();
+    let aegis = net.aegis();
+    let script = "curl -sSk https://allowed.test/";
+    aegis.script(&["--allow-net", "allowed.test"], script).code(0).prints("hello");
+    net.configure("resolver = []");
+    let ended = aegis.script(&["--allow-net", "allowed.test"], script);
+    ended.code(125).says("config.toml:4:1").says("the nearest is `resolvers`");
+    aegis.script(&[], "echo without").code(0).prints("without");
 }

@@ -1,6 +1,7 @@
 //! "Other hosts" for the tests: a network namespace of the test's own, with addresses on its loopback, a resolver, servers
 //! and an authority. `aegis` runs in it; the engine's socket is a path and is reached from there.
 
+pub mod capture;
 pub mod dns;
 pub mod server;
 pub mod task;

@@ -76,6 +76,20 @@ async fn what_no_rule_allows_is_refused_with_the_line_that_would() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_still_sending_is_answered_too() {
+    let world = World::new(&post_to_v1(), Speaks::Both, echo());
+    let mut sender = world.http2(API).await;
+    for _ in 0..20 {
+        let body = Full::<Bytes>::from(vec![b'x'; 100_000]);
+        let asked = Request::put(format!("https://{API}/v1")).body(body).expect("a request");
+        let told = Told::of(in_time(sender.send_request(asked)).await.expect("an answer")).await;
+        assert_eq!(told.status, 403);
+        let asked = request("PUT", "/v1", API).body(Full::from(vec![b'x'; 100_000])).expect("a request");
+        assert_eq!(world.ask(API, asked).await.status, 403);
+    }
+}
+
+#[tokio::test]
 async fn a_path_that_servers_read_differently_is_refused() {
     let world = World::new(&post_to_v1(), Speaks::Both, echo());
     for target in
@@ -262,6 +276,20 @@ async fn an_answer_without_a_body_keeps_its_length() {
     let world = World::new(&any(), Speaks::Http1, answers);
     let told = world.ask(API, request("HEAD", "/", API).body(Full::default()).expect("a request")).await;
     assert_eq!((told.status, told.headers[CONTENT_LENGTH].to_str().expect("text")), (200, "77"));
+    assert_eq!(world.ledger(1).await[0].verdict, Verdict::Allowed);
+}
+
+#[tokio::test]
+async fn an_empty_answer_is_a_whole_one() {
+    for host in [API, OTHER] {
+        for speaks in [Speaks::Http1, Speaks::Both] {
+            let world = World::new(&[rule(host, &[], &[])], speaks, Arc::new(|_| text("")));
+            let told =
+                world.ask(host, request("GET", "/", host).body(Full::default()).expect("a request")).await;
+            assert_eq!((told.status, told.body.as_str()), (200, ""));
+            assert_eq!(world.ledger(1).await[0].verdict, Verdict::Allowed, "{host} {speaks:?}");
+        }
+    }
 }
 
 #[tokio::test]
