@@ -149,6 +149,16 @@ fn po_04_thousands_of_hosts_are_refused_at_once() {
     let wide: Vec<String> = (1..=64).map(|it| it.to_string()).collect();
     let rule = |it: usize| format!("[[network.allow]]\nhost = \"h{it}.x\"\nports = [{}]\n", wide.join(","));
     refused(&format!("{RULES}{}", (0..200).map(rule).collect::<String>()), &["network.allow", "2048"]);
+    let paths: Vec<String> = (0..64).map(|it| format!("\"/{it}\"")).collect();
+    let rule = |it: usize| {
+        let keys = format!(
+            "credential = \"c{it}\"\npaths = [{}]\nports = [{}]\n",
+            paths.join(","),
+            wide[1..].join(",")
+        );
+        format!("[[network.allow]]\nhost = \"h.x\"\n{}", keys.replace("80,", ""))
+    };
+    refused(&format!("{RULES}{}", (0..80).map(rule).collect::<String>()), &["network.allow", "2048"]);
 }
 
 #[test]

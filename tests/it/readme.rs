@@ -150,6 +150,11 @@ fn secrets_are_kept_as_told() {
 }
 
 #[test]
+fn the_page_of_rules_says_what_happens() {
+    check("docs/rules.md");
+}
+
+#[test]
 fn what_breaks_breaks_as_told() {
     check("docs/what-breaks.md");
 }

@@ -8,8 +8,10 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::*;
-use crate::policy::network::host::Standing;
-use crate::policy::network::path::PathPattern;
+use crate::policy::network::host::{HostPattern, Standing};
+use crate::policy::network::method::Method;
+use crate::policy::network::path::{Path, PathPattern};
+use crate::policy::network::reach::{Access, CredentialPattern};
 
 const HOSTS: [&str; 6] =
     ["a.example.org", "b.a.example.org", "*.example.org", "*.a.example.org", "*", "other.test"];

@@ -118,7 +118,7 @@ impl Rule {
         if left == right || self.host.meet(&other.host).is_none() || self.shared_port(other).is_none() {
             return false;
         }
-        let (left, right) = (self.grants(), other.grants());
+        let (left, right) = (self.requests(), other.requests());
         left.iter().any(|it| right.iter().any(|other| requests_meet(it, other)))
     }
 
@@ -233,6 +233,6 @@ pub fn is_credential_name(text: &str) -> bool {
     (1..=CREDENTIAL_BYTES_MAX).contains(&text.len()) && text.bytes().all(plain)
 }
 
-fn requests_meet(left: &Grant, right: &Grant) -> bool {
-    left.method.meet(&right.method).is_some() && left.path.meet(&right.path).is_some()
+fn requests_meet(left: &(MethodPattern, PathPattern), right: &(MethodPattern, PathPattern)) -> bool {
+    left.0.meet(&right.0).is_some() && left.1.meet(&right.1).is_some()
 }

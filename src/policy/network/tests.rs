@@ -1,8 +1,10 @@
 //! The decisions, one by one.
 
 use super::*;
-use crate::policy::network::host::Standing;
+use crate::policy::network::host::{HostPattern, Standing};
+use crate::policy::network::method::Method;
 use crate::policy::network::path::PathPattern;
+use crate::policy::network::reach::CredentialPattern;
 use crate::policy::network::rule::default_ports;
 
 pub(crate) fn rule(host: &str) -> Rule {

@@ -183,3 +183,14 @@ fn one_pattern_covers_another_where_every_name_is_shared() {
     assert!(!covers("*.amazonaws.com", "*.mine.s3.amazonaws.com"));
     assert!(!covers("a.example.org", "*.a.example.org"));
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_read_or_refused_and_what_is_read_has_one_form(text in "(\\*\\.)?(\\PC{0,8}|[a-zA-Z0-9.ü\u{3002}-]{0,12})(\\.org)?") {
+        if let Ok(pattern) = HostPattern::parse(&text, Standing::Policy) {
+            let form = pattern.to_string();
+            proptest::prop_assert!(form.bytes().all(|it| it.is_ascii_graphic() && !it.is_ascii_uppercase()));
+            proptest::prop_assert_eq!(HostPattern::parse(&form, Standing::Policy), Ok(pattern));
+        }
+    }
+}
