@@ -4,6 +4,7 @@
 //! Nothing here is a test: no build fails because a machine is busy.
 
 mod cold;
+mod gateway;
 mod redaction;
 mod streaming;
 mod support;
@@ -16,11 +17,12 @@ use crate::support::table::Verdict;
 
 type Subject = fn(&Instance) -> anyhow::Result<Verdict>;
 
-const SUBJECTS: [(&str, Subject); 4] = [
+const SUBJECTS: [(&str, Subject); 5] = [
     ("cold", cold::measure),
     ("redaction", redaction::measure),
     ("streaming", streaming::measure),
     ("workspace", workspace::measure),
+    ("gateway", gateway::measure),
 ];
 
 fn main() -> anyhow::Result<ExitCode> {

@@ -68,6 +68,8 @@ need_test() {
     has docker-registry || packages+=(docker-registry)
     has python3 || packages+=(python3)
     has git || packages+=(git)
+    has ip || packages+=(iproute2)
+    has curl || packages+=(curl)
     has cargo-nextest || [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo-nextest" ] || tools+=("cargo-nextest@$NEXTEST")
 }
 

@@ -169,5 +169,5 @@ async fn relayed(visitor: &TcpStream, socket: OwnedFd) -> std::io::Result<()> {
     }
     visitor.set_nodelay(true)?;
     inside.set_nodelay(true)?;
-    relay::relay(&inside, visitor, &Traffic::new(), IDLE_TIME_MAX).await
+    relay::relay(&inside, visitor, &Traffic::begin(), IDLE_TIME_MAX).await
 }

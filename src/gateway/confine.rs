@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
+use rustix::thread::{CapabilitySet, CapabilitySets};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     TargetArch,
@@ -96,10 +97,13 @@ impl From<seccompiler::BackendError> for ConfineError {
     }
 }
 
-/// Makes the process opaque to others of its user, and ends it with its owner.
+/// Makes the process opaque to others of its user, takes root's powers from it, and ends it with its owner.
 pub fn set_apart() -> Result<(), ConfineError> {
     let failed = |errno: rustix::io::Errno| ConfineError::Process(errno.into());
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed)?;
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    rustix::thread::set_capabilities(None, sets).map_err(failed)?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed)?;
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(NOFILE).min(NOFILE);

@@ -32,7 +32,7 @@ pub async fn serve(run: &Arc<Run>, task: TcpStream, name: &Name, port: u16) {
     if connection.transport == Transport::Inspected {
         return read_requests(run, task, name, port).await;
     }
-    let traffic = Traffic::new();
+    let traffic = Traffic::begin();
     let mut entry = run::entry(name, Some(port), Verdict::Allowed);
     entry.rule = Some(connection.rule.clone());
     let mut address = None;
@@ -78,7 +78,11 @@ async fn pass(
     let _ = task.set_nodelay(true);
     let handshake = run.handshakes.acquire().await.map_err(|_| Verdict::Failed(Failure::Gateway))?;
     let first = match connection.transport {
-        Transport::PassThrough => greeting(task, name).await?,
+        Transport::PassThrough => match greeting(task, name).await? {
+            Some(first) => first,
+            // Browsers connect ahead and may come to want nothing.
+            None => return Ok(()),
+        },
         Transport::Opaque => Vec::new(),
         Transport::Inspected => return Err(Verdict::Failed(Failure::Gateway)),
     };
@@ -105,14 +109,16 @@ async fn pass(
     }
 }
 
-/// Reads a TLS client's first message and holds it to the name that was reached. Gives the bytes, to be passed on.
-async fn greeting(task: &TcpStream, name: &Name) -> Result<Vec<u8>, Verdict> {
+/// Reads a TLS client's first message and holds it to the name that was reached. Gives the bytes, to be passed on; `None`
+/// from a client that left without a word.
+async fn greeting(task: &TcpStream, name: &Name) -> Result<Option<Vec<u8>>, Verdict> {
     let read = async {
         let (mut reader, mut seen) = (HelloReader::new(), Vec::new());
         let mut piece = [0; PIECE_BYTES];
         loop {
             task.readable().await.map_err(|_| Verdict::Failed(Failure::Broken))?;
             let count = match task.try_read(&mut piece) {
+                Ok(0) if seen.is_empty() => return Ok(None),
                 Ok(0) => return Err(Verdict::Failed(Failure::Broken)),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
@@ -130,7 +136,7 @@ async fn greeting(task: &TcpStream, name: &Name) -> Result<Vec<u8>, Verdict> {
                         Some(named) if named != name.as_str() => {
                             Err(Verdict::Denied(Reason::ServerNameDiffers))
                         }
-                        Some(_) => Ok(seen),
+                        Some(_) => Ok(Some(seen)),
                     };
                 }
             }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use http::request::Parts;
 use percent_encoding::percent_decode_str;
-use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 use crate::policy::network::Name;
 use crate::policy::network::method::Method;
@@ -35,8 +35,12 @@ pub struct Credential {
     /// How it is sent.
     pub how: How,
     /// Its value.
-    pub value: SecretString,
+    pub value: Value,
 }
+
+/// A credential's value: not shown, and overwritten when it is dropped.
+#[derive(Clone)]
+pub struct Value(Zeroizing<String>);
 
 /// Why a credential is not added. The request does not go without it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,10 +91,27 @@ pub struct Vault {
     redactor: Redactor,
 }
 
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self(Zeroizing::new(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for Value {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("(hidden)")
+    }
+}
+
 impl Credential {
     /// Its value. Whoever borrows it, keeps it out of every text.
     pub fn value(&self) -> &str {
-        self.value.expose_secret()
+        &self.value.0
+    }
+
+    /// The same, ready to be found; `None` where it cannot be told from other text.
+    pub fn known(&self) -> Option<Known> {
+        Known::new(&self.name, self.value().as_bytes()).ok()
     }
 
     /// Whether the operator lets it go with this request.
@@ -108,9 +129,7 @@ impl Vault {
     /// Holds credentials, and other secrets of the operator's or the run's that no request may carry. A value that is too
     /// short or plain to be told from other text is added where it belongs, and not looked for.
     pub fn new(credentials: Vec<Credential>, others: &[Known]) -> Self {
-        let values = credentials.iter();
-        let mut known: Vec<Known> =
-            values.filter_map(|it| Known::new(&it.name, it.value.expose_secret().as_bytes()).ok()).collect();
+        let mut known: Vec<Known> = credentials.iter().filter_map(Credential::known).collect();
         known.extend(others.iter().cloned());
         let credentials = credentials.into_iter().map(|it| (it.name.clone(), it)).collect();
         Self { credentials, redactor: Redactor::new(&known) }
@@ -128,7 +147,7 @@ impl Vault {
         if !credential.permits(to, head) {
             return Err(NotAdded::OutOfScope { name });
         }
-        match credential.how.put(credential.value.expose_secret(), head) {
+        match credential.how.put(credential.value(), head) {
             Some(()) => Ok(()),
             None => Err(NotAdded::Unfit { name }),
         }

@@ -69,9 +69,8 @@ impl Lookup {
     pub async fn addresses(&self, name: &Name, private: bool) -> Result<Vec<IpAddr>, LookupError> {
         // The dot says that it is whole, so that nothing is appended.
         let asked = self.resolver.lookup_ip(format!("{name}."));
-        let found = match tokio::time::timeout(LOOKUP_TIME_MAX, asked).await {
-            Ok(Ok(found)) => found,
-            Ok(Err(_)) | Err(_) => return Err(LookupError::Unresolved),
+        let Ok(Ok(found)) = tokio::time::timeout(LOOKUP_TIME_MAX, asked).await else {
+            return Err(LookupError::Unresolved);
         };
         select(found.iter().take(ADDRESSES_MAX), private)
     }

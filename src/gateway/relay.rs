@@ -28,7 +28,7 @@ pub struct Traffic {
 
 impl Traffic {
     /// A connection that begins now.
-    pub fn new() -> Self {
+    pub fn begin() -> Self {
         Self {
             begun: Instant::now(),
             up_bytes: AtomicU64::new(0),
@@ -159,7 +159,7 @@ mod tests {
     #[tokio::test]
     async fn bytes_go_both_ways_and_each_way_ends_by_itself() {
         let ((mut task, left), (mut host, right)) = (pair().await, pair().await);
-        let traffic = Traffic::new();
+        let traffic = Traffic::begin();
         let sent = vec![7_u8; 3 * BUFFER_BYTES];
         let talk = async {
             let upload = async {
@@ -187,7 +187,7 @@ mod tests {
     #[tokio::test]
     async fn a_host_that_does_not_read_stops_the_task() {
         let ((task, left), (_host, right)) = (pair().await, pair().await);
-        let traffic = Traffic::new();
+        let traffic = Traffic::begin();
         let flood = async {
             let chunk = vec![0; 1024 * 1024];
             // The kernel's buffers and one of ours fill, and then nothing goes on.
@@ -209,7 +209,7 @@ mod tests {
     #[tokio::test]
     async fn an_idle_connection_is_ended() {
         let ((_task, left), (_host, right)) = (pair().await, pair().await);
-        let ended = relay(&left, &right, &Traffic::new(), Duration::from_millis(20)).await;
+        let ended = relay(&left, &right, &Traffic::begin(), Duration::from_millis(20)).await;
         assert_eq!(ended.expect_err("it was ended").kind(), ErrorKind::TimedOut);
     }
 }

@@ -152,12 +152,11 @@ impl Network {
     pub fn exact_names(&self) -> BTreeSet<Name> {
         let mut names = BTreeSet::new();
         for reach in self.allow.reach.iter() {
-            if let HostPattern::Exact(name) = &reach.host
-                && !self.ports(name).is_empty()
-            {
+            if let HostPattern::Exact(name) = &reach.host {
                 names.insert(name.clone());
             }
         }
+        names.retain(|it| !self.ports(it).is_empty());
         names
     }
 
@@ -173,7 +172,8 @@ impl Network {
     /// Whether only a wildcard, `public` or `audit` lets this name exist, so that it counts against the bounds on such
     /// names.
     pub fn is_under_wildcard(&self, name: &Name) -> bool {
-        !self.exact_names().contains(name)
+        let is_named = |it: &Reach| matches!(&it.host, HostPattern::Exact(one) if one == name);
+        !self.allow.reach.iter().any(is_named)
     }
 
     /// The ports at which a name may be reached; none: the name does not exist.

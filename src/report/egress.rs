@@ -141,7 +141,12 @@ mod tests {
             verdict: Verdict::Denied(Reason::Name),
             ..entry()
         };
-        insta::assert_snapshot!(table(&[entry(), refused], Some(&counts())));
+        insta::assert_snapshot!(table(&[entry(), refused], Some(&counts())), @r"
+        TIME                  HOST                 ADDRESS       UP     DOWN   TOOK   VERDICT      WHAT
+        2023-11-14T22:13:20Z  api.example.org:443  203.0.113.10  517 B  2 KiB  12 ms  allowed      api.example.org:443
+        2023-11-14T22:13:20Z  evil.test\x1b[2J     -             517 B  2 KiB  12 ms  denied_name  no rule names it
+        1 passed, 1 refused, 0 failed; 517 B up, 2 KiB down
+        ");
     }
 
     #[test]

@@ -55,7 +55,13 @@ fn a_gateway_has_a_filter_and_nothing_that_it_did_not_get_from_its_owner() {
     run.wait_for("ready");
     let gateway = gateway(&run);
     let status = std::fs::read_to_string(format!("/proc/{gateway}/status")).unwrap();
-    for line in ["NoNewPrivs:\t1", "Seccomp:\t2", "Threads:\t1"] {
+    for line in [
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+        "Threads:\t1",
+        "CapEff:\t0000000000000000",
+        "CapPrm:\t0000000000000000",
+    ] {
         assert!(status.contains(line), "no `{line}` in {status}");
     }
     assert_eq!(std::fs::read(format!("/proc/{gateway}/environ")).unwrap(), b"");

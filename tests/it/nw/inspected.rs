@@ -283,6 +283,18 @@ fn nw_33_a_credential_of_the_store_is_added_and_stands_in_no_entry_of_the_ledger
     assert!(!ended.stderr.to_ascii_lowercase().contains(&VALUE.to_ascii_lowercase()), "{ended:#?}");
 }
 
+#[test]
+fn nw_33_a_credential_may_come_from_the_store_of_secrets() {
+    let world = World::new();
+    world.net.configure(&CREDENTIAL.replace("env:MODEL_KEY_SOURCE", "secret:kept"));
+    let tasks = world.tasks(RULES);
+    let ask = "curl -sS -d x https://api.test/v1/messages";
+    run(&tasks, ask).code(125).says("the credential `model` that the policy names cannot be used");
+    tasks.aegis.call_with_input(&["secret", "set", "kept"], VALUE.as_bytes()).code(0);
+    run(&tasks, ask).code(0).prints("x-api-key: [redacted:");
+    assert_eq!(keys(&world.api.asked()), [VALUE]);
+}
+
 /// A regular expression that matches a text and does not hold it: whoever searches a memory finds itself there.
 fn classes(text: &str) -> String {
     text.chars().map(|it| if it == '-' { "[\\-]".to_owned() } else { format!("[{it}]") }).collect()
