@@ -160,6 +160,11 @@ fn what_breaks_breaks_as_told() {
 }
 
 #[test]
+fn the_network_works_as_told() {
+    check("docs/network.md");
+}
+
+#[test]
 fn docker_run_is_compared_as_told() {
     check("docs/from-docker-run.md");
 }
