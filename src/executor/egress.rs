@@ -69,6 +69,7 @@ impl<'a> Egress<'a> {
     /// Opens the resolver of a sandbox whose command does not run yet.
     pub async fn open(&mut self, sender: &Sender, receiver: &mut Receiver) -> Result<(), EgressError> {
         let opened = async {
+            self.link.open().await;
             loop {
                 let heard = tokio::select! {
                     received = receiver.receive() => {

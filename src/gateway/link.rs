@@ -81,6 +81,12 @@ impl Link {
         Ok(Self { sender, receiver, process, gone: false })
     }
 
+    /// Tells it that the sandbox gives sockets now.
+    pub async fn open(&mut self) {
+        // One that is gone is heard to be.
+        let _ = self.sender.send(&Order::Open, &[]).await;
+    }
+
     /// What it says next; never returns once it is gone. May be cancelled at any time.
     pub async fn hear(&mut self) -> Heard {
         if self.gone {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hickory_resolver::net::NetError;
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::gateway::confine::{self, ConfineError};
 use crate::gateway::dial::Dial;
@@ -71,14 +71,17 @@ async fn converse(socket: OwnedFd) -> Result<(), GatewayError> {
     let (tells, queue) = mpsc::channel(TELLS_MAX);
     let run = Arc::new(prepare(&begin, tells.clone())?);
     let speaking = tokio::spawn(speak(sender, queue));
+    // The sandbox may take long to be made and filled.
+    let standing = Notify::new();
     let opened = async {
+        standing.notified().await;
         match open(&run, &tells).await {
             Ok(()) => std::future::pending().await,
             Err(error) => error,
         }
     };
     let ended = tokio::select! {
-        ended = obey(&run, &mut orders) => ended,
+        ended = obey(&run, &mut orders, &standing) => ended,
         error = opened => Err(error),
     };
     run.closing.cancel();
@@ -107,7 +110,7 @@ async fn open(run: &Arc<Run>, tells: &mpsc::Sender<Tell>) -> Result<(), GatewayE
 }
 
 /// Does what the owner says until it is done or gone.
-async fn obey(run: &Run, orders: &mut Receiver<Order>) -> Result<(), GatewayError> {
+async fn obey(run: &Run, orders: &mut Receiver<Order>, standing: &Notify) -> Result<(), GatewayError> {
     loop {
         let received = orders.receive().await?;
         match received.message {
@@ -115,6 +118,7 @@ async fn obey(run: &Run, orders: &mut Receiver<Order>) -> Result<(), GatewayErro
                 let socket = received.descriptors.into_iter().next();
                 run.sockets.arrived(id, socket.ok_or(errno));
             }
+            Order::Open => standing.notify_one(),
             Order::End => return Ok(()),
             Order::Begin(_) => return Err(GatewayError::Untold),
         }

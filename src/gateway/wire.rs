@@ -19,6 +19,8 @@ pub use rules::Rules;
 pub enum Order {
     /// The first message.
     Begin(Box<Begin>),
+    /// The sandbox gives sockets now: open the resolver.
+    Open,
     /// Answer to [`Tell::Listen`]; the socket travels with it where `errno` is 0.
     Listening {
         /// As asked.

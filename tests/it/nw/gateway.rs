@@ -122,6 +122,9 @@ fn nw_29_without_its_gateway_a_task_has_no_way_out_and_goes_on() {
         curl -sS -m 10 --resolve allowed.test:443:127.64.0.1 https://allowed.test/ && echo BREACH kept; echo went on";
     let mut run = tasks.watched(script);
     run.wait_for("ready");
+    eventually("the first request is on record", Duration::from_secs(10), || {
+        tasks.verdicts() == ["allowed.test:443 allowed"]
+    });
     kill(gateway(&run));
     run.say("go");
     let ended = run.end();
