@@ -13,10 +13,15 @@ const CORRUPT: i32 = 11;
 const FULL: i32 = 13;
 const CANTOPEN: i32 = 14;
 const NOTADB: i32 = 26;
+/// The index of the write-ahead log cannot grow: there is no room.
+const IOERR_SHMSIZE: i32 = 4874;
 
 /// What a failed statement means for the records at `place`.
 pub(crate) fn of(place: &Path, err: sqlx::Error) -> RecordError {
     let place = place.to_owned();
+    if code(&err) == Some(IOERR_SHMSIZE) {
+        return RecordError::Full { place };
+    }
     match primary_code(&err) {
         Some(BUSY | LOCKED) => RecordError::Busy { place, waited_s: BUSY_TIMEOUT.as_secs() },
         Some(FULL) => RecordError::Full { place },
@@ -36,7 +41,10 @@ pub(crate) fn opening(place: &Path, err: sqlx::Error) -> OpenError {
     }
 }
 
+fn code(err: &sqlx::Error) -> Option<i32> {
+    err.as_database_error()?.code()?.parse().ok()
+}
+
 fn primary_code(err: &sqlx::Error) -> Option<i32> {
-    let code: i32 = err.as_database_error()?.code()?.parse().ok()?;
-    Some(code & 0xff)
+    code(err).map(|it| it & 0xff)
 }
