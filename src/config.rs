@@ -42,6 +42,11 @@ impl Directories {
         Ok(Self { state, runtime, instance })
     }
 
+    /// Where the state directory of this process's user lies; nothing is made.
+    pub fn state_of_this_user() -> Result<PathBuf, DirectoryError> {
+        state_dir::choose(&Surroundings::of_this_process())
+    }
+
     /// Where workspaces on disk lie; it need not be there.
     pub fn work(&self) -> Result<PathBuf, DirectoryError> {
         work_dir::choose(&Surroundings::of_this_process(), &self.instance)

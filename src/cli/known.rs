@@ -12,8 +12,8 @@ static KNOWN: OnceLock<Redactor> = OnceLock::new();
 /// Reads the store, if there is one. Says why where it cannot be read: what is recorded is free of the secrets that were
 /// known then, and is shown as it is.
 pub fn learn() -> Option<String> {
-    let directories = Directories::of_this_user().ok()?;
-    match secrets::redactor(&directories.state) {
+    let state = Directories::state_of_this_user().ok()?;
+    match secrets::redactor(&state) {
         Ok(redactor) => {
             // Learnt once; a second time has the same in it.
             let _ = KNOWN.set(redactor);
