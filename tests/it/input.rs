@@ -415,6 +415,13 @@ fn a_disk_that_is_full_after_a_few_pages_is_told() {
 }
 
 #[test]
+fn looking_at_images_makes_no_directory() {
+    let aegis = Aegis::new();
+    aegis.call(&["image", "ls"]).code(0);
+    assert!(!aegis.state().exists());
+}
+
+#[test]
 fn a_state_directory_that_others_can_enter_is_told_with_the_cure() {
     let aegis = Aegis::new();
     fs::create_dir(aegis.state()).expect("made");
