@@ -78,7 +78,10 @@ impl Stream {
         let settled = hold.into_iter().flatten().min().unwrap_or(self.position);
         self.tell(settled, bytes, out);
         self.keep(settled, bytes);
-        let needed = |it: &View| !it.is_outside() || memchr::memchr(ESCAPE, &self.held).is_some();
+        // What one reading holds may be a part of a sequence for the other: they are one again where they hold the same.
+        let differs = |it: &View| (it.hold(), it.tail()) != (self.lines.hold(), self.lines.tail());
+        let needed =
+            |it: &View| !it.is_outside() || differs(it) || memchr::memchr(ESCAPE, &self.held).is_some();
         if !self.shown_only.as_ref().is_some_and(needed) {
             self.shown_only = None;
         }

@@ -411,7 +411,7 @@ fn a_full_disk_is_told() {
 #[test]
 fn a_disk_that_is_full_after_a_few_pages_is_told() {
     let (_aegis, ended) = with_state_on("size=96k", "");
-    check_words(&ended, &["state", "hint: the disk is full"]);
+    check_words(&ended, &["state", "full", "AEGIS_STATE_DIR"]);
 }
 
 #[test]
