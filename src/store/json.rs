@@ -258,6 +258,7 @@ struct RemarksJson {
     changes: Option<ChangesJson>,
     #[serde(default)]
     network: Option<NetworkJson>,
+    #[serde(default)]
     redactions: BTreeMap<String, u64>,
     #[serde(default)]
     exposures: Vec<ExposureJson>,
@@ -484,5 +485,13 @@ mod tests {
     fn a_detail_of_another_outcome_is_refused() {
         check_refused("exited", r#"{"signal":9}"#);
         check_refused("out_of_memory", r#"{"code":1}"#);
+    }
+
+    #[test]
+    fn remarks_of_the_first_version_are_read() {
+        let first = r#"{"unmatched":[],"dropped":[],"dropped_count":0,"full_mounts":[],"timings_us":[]}"#;
+        let remarks = remarks(first).expect("they are read");
+        assert!(remarks.changes.is_none() && remarks.network.is_none());
+        assert!(remarks.redactions.is_empty() && remarks.exposures.is_empty());
     }
 }
