@@ -9,5 +9,6 @@ pub mod policy;
 pub mod result;
 pub mod suggest;
 pub mod summary;
+mod table;
 pub mod why;
 pub mod workspace;

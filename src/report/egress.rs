@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::record::egress::{Counts, Entry};
 use crate::report::amount;
 use crate::report::summary::{cut, shown};
+use crate::report::table;
 
 pub use json::{EntryJson, RequestJson};
 
@@ -43,21 +44,7 @@ pub fn table(entries: &[Entry], counts: Option<&Counts>) -> String {
     let mut rows =
         vec![["TIME", "HOST", "ADDRESS", "UP", "DOWN", "TOOK", "VERDICT", "WHAT"].map(str::to_owned)];
     rows.extend(entries.iter().map(row));
-    let mut widths = [0; 8];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            line.push_str(&format!("{cell:width$}  "));
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
+    let mut text = table::text(&rows);
     if let Some(counts) = counts {
         text.push_str(&sum(counts));
     }

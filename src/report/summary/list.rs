@@ -3,6 +3,7 @@
 use crate::record::RunBrief;
 use crate::report::amount;
 use crate::report::summary::{command, cut, shown};
+use crate::report::table;
 
 /// Characters of the columns whose length others choose.
 const TEXT_CHARS_MAX: usize = 32;
@@ -18,22 +19,7 @@ pub fn table(runs: &[RunBrief], now_ms: i64) -> String {
     for run in runs {
         rows.push(row(run, now_ms));
     }
-    let mut widths = [0; 8];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            line.push_str(&format!("{cell:width$}  "));
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
+    table::text(&rows)
 }
 
 fn row(run: &RunBrief, now_ms: i64) -> [String; 8] {
