@@ -12,6 +12,7 @@ pub mod policy;
 
 // Floor 2: ports.
 pub mod container;
+pub mod queue;
 pub mod record;
 
 // Floor 3: machinery.
