@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
+use rustix::process::{DumpableBehavior, Gid, Resource, Rlimit, Signal, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
@@ -12,7 +12,10 @@ use seccompiler::{
 
 use crate::sandbox::seccomp::groups::EPERM;
 use crate::sandbox::seccomp::numbers;
+use crate::sandbox::slot;
 
+/// User and group id of a gateway whose owner is root: one below those of the slots, and nobody else's.
+pub const ACCOUNT: u32 = slot::UID_FIRST - 1;
 /// Open files that it asks for: a socket each for listeners and for both ends of connections.
 const NOFILE: u64 = 8192;
 
@@ -97,9 +100,17 @@ impl From<seccompiler::BackendError> for ConfineError {
     }
 }
 
-/// Makes the process opaque to others of its user, takes root's powers from it, and ends it with its owner.
+/// Gives the process an account of its own where its owner is root, makes it opaque to others of its user, takes root's powers
+/// from it, and ends it with its owner. No other thread may exist.
 pub fn set_apart() -> Result<(), ConfineError> {
     let failed = |errno: rustix::io::Errno| ConfineError::Process(errno.into());
+    // First: the kernel undoes the dumpable and the death setting with a change of the user.
+    if rustix::process::geteuid().is_root() {
+        let (user, group) = (Uid::from_raw(ACCOUNT), Gid::from_raw(ACCOUNT));
+        rustix::thread::set_thread_groups(&[]).map_err(failed)?;
+        rustix::thread::set_thread_res_gid(group, group, group).map_err(failed)?;
+        rustix::thread::set_thread_res_uid(user, user, user).map_err(failed)?;
+    }
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed)?;
     let none = CapabilitySet::empty();
     let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };

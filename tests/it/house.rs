@@ -10,7 +10,7 @@ const FLOORS: [(&str, u32); 18] = [
     ("policy", 11),
     ("container", 20),
     ("record", 20),
-    ("queue", 20),
+    ("queue", 21),
     ("sandbox", 30),
     ("gateway", 31),
     ("redact", 30),

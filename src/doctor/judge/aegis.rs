@@ -2,6 +2,7 @@
 
 use crate::doctor::facts::{DirectoryFacts, Facts};
 use crate::doctor::finding::{Area, Finding};
+use crate::gateway::confine::ACCOUNT;
 use crate::report::amount;
 
 /// Bytes below which a record may not find room, and below which it does not.
@@ -13,6 +14,7 @@ const INODES_MIN: u64 = 500;
 
 pub fn judge(facts: &Facts, findings: &mut Vec<Finding>) {
     findings.push(account(facts));
+    findings.push(gateway(facts));
     findings.push(directory("aegis.state_directory", &facts.state));
     findings.push(files(&facts.state));
     findings.push(space(&facts.state));
@@ -31,6 +33,21 @@ fn account(facts: &Facts) -> Finding {
         return Finding::weak(area, id, seen, why, fix);
     }
     Finding::ok(area, id, format!("uid {uid}"))
+}
+
+fn gateway(facts: &Facts) -> Finding {
+    let (area, id, uid) = (Area::Aegis, "aegis.gateway", facts.account.uid);
+    if uid == 0 {
+        let seen = format!("the gateway of a run is given an account of its own, uid {ACCOUNT}");
+        return Finding::ok(area, id, seen);
+    }
+    Finding::weak(
+        area,
+        id,
+        format!("the gateway of a run works under the account of Aegis, uid {uid}, behind its filter"),
+        "it parses what tasks and hosts send: if it fell, only its filter would stand before what this account may do",
+        "run Aegis as root, who gives it another account; or let only policies without egress be used here",
+    )
 }
 
 fn directory(id: &'static str, directory: &DirectoryFacts) -> Finding {

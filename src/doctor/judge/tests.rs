@@ -108,10 +108,10 @@ fn check_engine(change: impl FnOnce(&mut EngineDescription), id: &str, verdict: 
 }
 
 #[test]
-fn a_sound_host_is_weak_in_nothing_but_the_map_of_users() {
+fn a_sound_host_is_weak_in_nothing_but_the_map_of_users_and_the_gateways_account() {
     let findings = judge(&sound());
     let weak: Vec<_> = findings.iter().filter(|it| it.verdict != Verdict::Ok).map(|it| it.id).collect();
-    assert_eq!(weak, ["walls.user_namespace"]);
+    assert_eq!(weak, ["walls.user_namespace", "aegis.gateway"]);
     assert!(findings.len() > 25, "{}", findings.len());
 }
 
@@ -299,6 +299,8 @@ fn an_engine_on_the_network_without_tls_fails() {
 #[test]
 fn the_account_and_its_directories_are_judged() {
     check(|it| it.account.uid = 0, "aegis.account", Verdict::Weak, &["as root"]);
+    check(|it| it.account.uid = 0, "aegis.gateway", Verdict::Ok, &["1999999999"]);
+    check(|it| it.account.uid = 1000, "aegis.gateway", Verdict::Weak, &["uid 1000"]);
     check(|it| it.account.in_socket_group = true, "aegis.account", Verdict::Weak, &["root by another name"]);
     let open = "`/var/lib/aegis` is open to other users (mode 755): run `chmod 700 /var/lib/aegis`";
     check(

@@ -61,6 +61,10 @@ fn a_gateway_has_a_filter_and_nothing_that_it_did_not_get_from_its_owner() {
         "Threads:\t1",
         "CapEff:\t0000000000000000",
         "CapPrm:\t0000000000000000",
+        // An account of its own, in no group: its owner is root here.
+        "Uid:\t1999999999\t1999999999\t1999999999\t1999999999\n",
+        "Gid:\t1999999999\t1999999999\t1999999999\t1999999999\n",
+        "Groups:\t \n",
     ] {
         assert!(status.contains(line), "no `{line}` in {status}");
     }
@@ -75,9 +79,9 @@ fn a_gateway_has_a_filter_and_nothing_that_it_did_not_get_from_its_owner() {
         }
     }
     assert_eq!(others, [""; 0]);
-    // Others of the same user cannot look into it: a process that is not dumpable belongs to root.
-    let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(format!("/proc/{gateway}")).unwrap());
-    assert_eq!(owner, 0);
+    // Others of the same user cannot look into it: what tells of a process that is not dumpable belongs to root.
+    let environ = std::fs::metadata(format!("/proc/{gateway}/environ")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&environ), 0);
     run.say("done");
     run.end().code(0);
     eventually("the gateway ends with its run", Duration::from_secs(10), || command_line(gateway).is_empty());
