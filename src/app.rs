@@ -1,6 +1,7 @@
 //! Floor 6: the only place that chooses adapters and joins them.
 
 pub mod attack;
+pub mod backup;
 pub mod changes;
 pub mod demo;
 pub mod doctor;
@@ -142,6 +143,9 @@ pub enum AppError {
     /// A directory of ours cannot be used.
     #[error(transparent)]
     Directory(#[from] crate::config::DirectoryError),
+    /// A backup cannot be written or brought back.
+    #[error(transparent)]
+    Backup(#[from] backup::BackupError),
     /// A port cannot be published.
     #[error(transparent)]
     Publish(#[from] crate::executor::publish::PublishError),

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod attached;
+pub mod backup;
 pub mod cancel;
 pub mod demo;
 pub mod diff;
@@ -23,6 +24,7 @@ pub mod policy;
 pub mod print;
 pub mod progress;
 pub mod ps;
+pub mod restore;
 pub mod run;
 pub mod screen;
 pub mod secret;
@@ -69,6 +71,8 @@ enum Command {
     Apply(apply::ApplyArgs),
     Cancel(cancel::CancelArgs),
     Gc(gc::GcArgs),
+    Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
     Doctor(doctor::DoctorArgs),
     Demo(demo::DemoArgs),
     Image(image::ImageArgs),
@@ -105,6 +109,8 @@ impl Command {
             | Self::Init(_)
             | Self::Trust(_)
             | Self::Secret(_)
+            | Self::Backup(_)
+            | Self::Restore(_)
             | Self::Policy(_)
             | Self::Gateway(_)
             | Self::Completions(_)
@@ -148,6 +154,8 @@ pub fn main() -> ExitCode {
         Command::Apply(args) => apply::cmd_apply(&args),
         Command::Cancel(args) => cancel::cmd_cancel(&args),
         Command::Gc(args) => gc::cmd_gc(&args),
+        Command::Backup(args) => backup::cmd_backup(&args),
+        Command::Restore(args) => restore::cmd_restore(&args),
         Command::Doctor(args) => doctor::cmd_doctor(&args),
         Command::Demo(args) => demo::cmd_demo(&args),
         Command::Image(args) => image::cmd_image(&args),

@@ -1,8 +1,10 @@
 //! Floor 5: settings. Where an instance keeps things, and for how long.
 
 pub mod operator;
+mod private_file;
 pub mod retention;
 pub mod runtime_dir;
+pub mod sealed;
 pub mod secrets;
 pub mod state_dir;
 pub mod surroundings;

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod contract;
+mod copy;
 mod failure;
 #[cfg(test)]
 mod full_disk;

@@ -156,6 +156,7 @@ impl From<AppError> for Failure {
             | AppError::Secret(_)
             | AppError::Superseded(_)
             | AppError::Operator(_)
+            | AppError::Backup(_)
             | AppError::Publish(_)
             | AppError::Roots(_)
             | AppError::Authority(_)

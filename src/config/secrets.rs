@@ -8,14 +8,15 @@ mod key;
 mod source;
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::process::DumpableBehavior;
 use zeroize::Zeroizing;
 
+use crate::config::private_file;
 use crate::config::state_dir::{self, DirectoryError};
 use crate::redact::Unfit;
 
@@ -262,18 +263,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// A regular file of at most so many bytes; links are not followed and nothing is waited for.
 fn read_private(path: &Path, bytes_max: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
-    read_file(&OpenOptions::new().read(true).custom_flags(flags).open(path)?, bytes_max)
-}
-
-fn read_file(file: &File, bytes_max: u64) -> io::Result<Zeroizing<Vec<u8>>> {
-    let metadata = file.metadata()?;
-    if !metadata.is_file() || metadata.size() > bytes_max {
-        return Err(io::Error::other(format!("it is no regular file of at most {bytes_max} bytes")));
-    }
-    // Room for all of it: growing would leave copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(metadata.size() as usize + 1));
-    file.take(bytes_max).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    private_file::read_whole(&OpenOptions::new().read(true).custom_flags(flags).open(path)?, bytes_max)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod ar;
+mod backup;
 mod book;
 mod changes;
 mod cr;

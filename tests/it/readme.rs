@@ -150,6 +150,11 @@ fn secrets_are_kept_as_told() {
 }
 
 #[test]
+fn a_backup_is_written_and_brought_back_as_told() {
+    check("docs/backup.md");
+}
+
+#[test]
 fn the_page_of_rules_says_what_happens() {
     check("docs/rules.md");
 }

@@ -1,16 +1,15 @@
 //! The key of the store, and the places it can be at.
 
 use std::fmt;
-use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use age::x25519;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use crate::config::secrets::{SecretError, read_file, replace};
+use crate::config::private_file::{self, Fault};
+use crate::config::secrets::{SecretError, replace};
 
 const KEY_FILE: &str = "secret.key";
 /// Its name among a service's credentials.
@@ -104,19 +103,12 @@ impl KeyPlace {
 }
 
 fn read_key(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, SecretError> {
-    let failed = |source| SecretError::Use { path: path.to_owned(), source };
-    // Links are followed: a service manager's credentials are some.
-    let flags = (rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits() as i32;
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
-    let mode = file.metadata().map_err(failed)?.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(SecretError::KeyExposed { path: path.to_owned(), mode });
+    match private_file::read(path, KEY_BYTES_MAX) {
+        Ok(text) => Ok(Some(text)),
+        Err(Fault::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(Fault::Io(source)) => Err(SecretError::Use { path: path.to_owned(), source }),
+        Err(Fault::Exposed(mode)) => Err(SecretError::KeyExposed { path: path.to_owned(), mode }),
     }
-    read_file(&file, KEY_BYTES_MAX).map(Some).map_err(failed)
 }
 
 /// A key: what decrypts, and whom to encrypt for.

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use secrecy::{ExposeSecret, SecretSlice};
 use zeroize::Zeroizing;
 
-use crate::config::secrets::{SecretError, read_file};
+use crate::config::private_file;
+use crate::config::secrets::SecretError;
 use crate::redact::Known;
 use crate::redact::value::{VALUE_BYTES_MAX, without_line_end};
 
@@ -66,7 +67,7 @@ impl Secret {
         let opened = OpenOptions::new().read(true).custom_flags(flags).open(&path);
         // The line end that a file may have beyond the longest value.
         let bytes_max = VALUE_BYTES_MAX as u64 + 2;
-        let read: io::Result<_> = opened.and_then(|it| read_file(&it, bytes_max));
+        let read: io::Result<_> = opened.and_then(|it| private_file::read_whole(&it, bytes_max));
         read.map_err(|source| SecretError::NoFile { name: self.name.clone(), path, source })
     }
 }
