@@ -136,21 +136,19 @@ impl Sandbox {
                 if collect.patterns.len() > PATTERNS_MAX {
                     return Err(Ending::HostileFrame);
                 }
-                let errand = Errand::Collect(Box::new(Collection::new(&collect, &self.workspace, now)));
-                self.begin(connection, errand)
+                self.begin(connection, |it| {
+                    Errand::Collect(Box::new(Collection::new(&collect, &it.workspace, now)))
+                })
             }
-            Request::Compare(compare) => {
-                let stamps = std::mem::replace(&mut self.stamps, Stamps::new());
-                let errand =
-                    Errand::Compare(Box::new(Comparison::new(&compare, &self.workspace, stamps, now)));
-                self.begin(connection, errand)
-            }
+            Request::Compare(compare) => self.begin(connection, |it| {
+                let stamps = std::mem::replace(&mut it.stamps, Stamps::new());
+                Errand::Compare(Box::new(Comparison::new(&compare, &it.workspace, stamps, now)))
+            }),
             Request::Fetch(fetch) => {
                 if fetch.paths.len() > FETCH_PATHS_MAX {
                     return Err(Ending::HostileFrame);
                 }
-                let errand = Errand::Fetch(Box::new(Fetching::new(fetch, &self.workspace, now)));
-                self.begin(connection, errand)
+                self.begin(connection, |it| Errand::Fetch(Box::new(Fetching::new(fetch, &it.workspace, now))))
             }
             Request::Listen(listen) => {
                 let (errno, socket) = settled(loopback::listen(&listen));
@@ -194,14 +192,18 @@ impl Sandbox {
         }
     }
 
-    /// Begins what needs a tree at rest: nothing of the task runs any more.
-    fn begin(&mut self, connection: &mut Connection, errand: Errand) -> Result<(), Ending> {
+    /// Begins what needs a tree at rest: nothing of the task runs any more when `errand` first looks at it.
+    fn begin(
+        &mut self,
+        connection: &mut Connection,
+        errand: impl FnOnce(&mut Self) -> Errand,
+    ) -> Result<(), Ending> {
         if self.errand.is_some() {
             return Err(Ending::HostileFrame);
         }
         self.commands.kill_all();
         self.settle(connection)?;
-        self.errand = Some(errand);
+        self.errand = Some(errand(self));
         Ok(())
     }
 

@@ -200,6 +200,17 @@ fn a_process_that_goes_on_is_ended_before() {
 }
 
 #[test]
+fn names_that_a_process_made_and_removed_until_its_end_are_looked_at_when_it_is_gone() {
+    for _ in 0..25 {
+        let mut sandbox = given();
+        let busy = "import os\nwhile True: os.close(os.open('r', os.O_CREAT)); os.unlink('r')";
+        sandbox.run(&format!("setsid python3 -c \"{busy}\" >/dev/null 2>&1 & sleep 0.2"));
+        let first = compare(&mut sandbox, COMPARE);
+        assert!(first.complete, "{:?}", first.done);
+    }
+}
+
+#[test]
 fn files_are_fetched_and_nothing_else() {
     let mut sandbox = given();
     sandbox.run("printf new >n; chmod 0 n; ln -s /etc/passwd evil; mkfifo pipe; ln -s /etc out");
