@@ -34,8 +34,8 @@ pub struct NewRun {
     pub policy: PolicyRecord,
     /// The amounts it may use.
     pub limits: Limits,
-    /// Who runs it.
-    pub owner: Owner,
+    /// Who runs it; `None` while it waits to be leased.
+    pub owner: Option<Owner>,
     /// When it was accepted.
     pub created_ms: i64,
 }

@@ -113,7 +113,7 @@ async fn a_whole_run_is_read_back_exactly() {
     }
     let run = place.load(new.id).await;
     assert_eq!((run.name, run.labels, run.task, run.policy), (new.name, new.labels, new.task, new.policy));
-    assert_eq!((run.limits, run.owner, run.image), (new.limits, Some(new.owner), Some(image())));
+    assert_eq!((run.limits, run.owner, run.image), (new.limits, new.owner, Some(image())));
     assert_eq!(run.attestation.as_deref(), Some(r#"{"checks":1}"#));
     assert_eq!(run.end, Some(end(Outcome::Exited(0))));
     assert_eq!(
@@ -128,6 +128,18 @@ async fn a_whole_run_is_read_back_exactly() {
             EventKind::Done
         ]
     );
+}
+
+#[tokio::test]
+async fn a_run_without_an_owner_waits_to_be_leased_and_is_nobodys_orphan() {
+    let place = Place::new().await;
+    let run = NewRun { owner: None, ..new_run(&owner()) };
+    let fence = place.store.insert(&run).await.expect("inserted");
+    assert_eq!((fence.attempt, fence.epoch), (0, 0));
+    assert_eq!(place.load(run.id).await.state, RunState::Queued);
+    assert_eq!(place.store.orphans().await.expect("read"), []);
+    let fence = place.store.lease(run.id, &owner(), CREATED_MS).await.expect("asked").expect("leased");
+    assert_eq!((fence.attempt, fence.epoch), (1, 1));
 }
 
 #[tokio::test]

@@ -12,13 +12,16 @@ use crate::task::{Outcome, RunId};
 
 impl Store {
     pub(super) async fn step_insert(&self, run: &NewRun) -> Result<Fence, RecordError> {
-        let fence = Fence { run: run.id, epoch: 1, attempt: 1 };
+        let first = u32::from(run.owner.is_some());
+        let fence = Fence { run: run.id, epoch: first.into(), attempt: first };
         let mut tx = self.begin(Durability::PowerCut).await?;
         self.insert_row(&mut tx, run).await?;
         let queued = column::detail(&[("policy", json!(run.policy.digest))]);
         self.append(&mut tx, run.id, run.created_ms, EventKind::Queued, &queued).await?;
-        let leased = leased_detail(&fence, &run.owner);
-        self.append(&mut tx, run.id, run.created_ms, EventKind::Leased, &leased).await?;
+        if let Some(owner) = &run.owner {
+            let leased = leased_detail(&fence, owner);
+            self.append(&mut tx, run.id, run.created_ms, EventKind::Leased, &leased).await?;
+        }
         self.commit(tx).await?;
         Ok(fence)
     }
@@ -195,6 +198,7 @@ impl Store {
     }
 
     async fn insert_row(&self, connection: &mut SqliteConnection, run: &NewRun) -> Result<(), RecordError> {
+        let owner = run.owner.as_ref();
         let encoded = |text: Result<String, serde_json::Error>| text.map_err(|err| self.unencodable(err));
         let workspace = run.workspace.as_ref().map(column::workspace_text).transpose();
         let workspace = workspace.map_err(|err| self.unencodable(err))?;
@@ -202,7 +206,7 @@ impl Store {
             "INSERT INTO runs (id, name, labels, command, image, workspace, workdir, environment_names, outputs, \
              policy_name, policy_digest, policy_asked, policy_resolved, policy_effective, limits, state, attempt, \
              epoch, owner_pid, owner_lock, created_ms, workspace_facts, secrets) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 'leased', 1, 1, $16, $17, $18, $19, $20)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $21, $22, $22, $16, $17, $18, $19, $20)",
         )
         .bind(run.id.to_string())
         .bind(&run.name)
@@ -219,11 +223,13 @@ impl Store {
         .bind(&run.policy.resolved)
         .bind(&run.policy.effective)
         .bind(encoded(column::limits_text(&run.limits))?)
-        .bind(i64::from(run.owner.pid))
-        .bind(&run.owner.lock)
+        .bind(owner.map(|it| i64::from(it.pid)))
+        .bind(owner.map(|it| &it.lock))
         .bind(run.created_ms)
         .bind(workspace)
         .bind(encoded(column::text(&run.task.secrets))?)
+        .bind(if owner.is_some() { "leased" } else { "queued" })
+        .bind(i64::from(owner.is_some()))
         .execute(connection)
         .await
         .map_err(|err| self.failed(err))?;
