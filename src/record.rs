@@ -53,7 +53,8 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, RecordError>> + 
 
 /// Where runs are kept. Times are milliseconds since the epoch, given by the caller.
 pub trait Record: Send + Sync {
-    /// Accepts a run and leases it to its owner at once: attempt 1, epoch 1, state `leased`.
+    /// Accepts a run and leases it to its owner at once: attempt 1, epoch 1, state `leased`. Without an owner it is
+    /// `queued`: attempt 0, epoch 0.
     fn insert<'a>(&'a self, run: &'a NewRun) -> Pending<'a, Fence>;
 
     /// `leased` to `starting`, with the image that will be run.

@@ -300,7 +300,7 @@ fn new_run(id: RunId, prepared: &Prepared, admitted: &Admitted, owner: Owner) ->
             effective: crate::report::policy::effective(&prepared.resolved),
         },
         limits: Limits::of(admitted.policy()),
-        owner,
+        owner: Some(owner),
         created_ms: now_ms(),
     }
 }

@@ -37,7 +37,7 @@ pub(crate) fn new_run(owner: &Owner) -> NewRun {
             effective: r#"{"resources":{"memory":{"value":"1GiB","origin":"policy"}}}"#.to_owned(),
         },
         limits: limits(),
-        owner: owner.clone(),
+        owner: Some(owner.clone()),
         created_ms: CREATED_MS,
     }
 }
@@ -156,7 +156,9 @@ pub(crate) fn ended(outcome: Outcome) -> Run {
         limits: new.limits,
         state: RunState::Done,
         fence: Fence { run: id, epoch: 1, attempt: 1 },
-        owner: Some(new.owner),
+        owner: new.owner,
+        project: None,
+        submitter: None,
         image: Some(image()),
         slot: Some(slot(3)),
         attestation: Some(r#"{"checks":[]}"#.to_owned()),
@@ -183,6 +185,9 @@ pub(crate) fn every_outcome() -> Vec<Outcome> {
         Outcome::Cancelled(Cancellation::Interrupt),
         Outcome::Cancelled(Cancellation::Terminate),
         Outcome::Cancelled(Cancellation::Command),
+        Outcome::Cancelled(Cancellation::Deadline),
+        Outcome::Cancelled(Cancellation::Dependency),
+        Outcome::Cancelled(Cancellation::Client),
         Outcome::Refused { differences: vec!["root is writable".to_owned()] },
         Outcome::StartFailed { reason: StartFailure::NotFound { program: "node".to_owned() } },
         Outcome::StartFailed {

@@ -34,8 +34,8 @@ pub struct NewRun {
     pub policy: PolicyRecord,
     /// The amounts it may use.
     pub limits: Limits,
-    /// Who runs it.
-    pub owner: Owner,
+    /// Who runs it; `None` while it waits to be leased.
+    pub owner: Option<Owner>,
     /// When it was accepted.
     pub created_ms: i64,
 }
@@ -186,6 +186,10 @@ pub struct Run {
     pub fence: Fence,
     /// Who has or had it.
     pub owner: Option<Owner>,
+    /// Whose it is, where it came through the queue.
+    pub project: Option<String>,
+    /// Who submitted it, where it came through the queue.
+    pub submitter: Option<String>,
     /// Known from `starting` on.
     pub image: Option<Image>,
     /// Known from the binding on.

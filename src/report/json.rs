@@ -256,7 +256,7 @@ pub enum OutcomeJson {
     },
     /// Somebody ended it.
     Cancelled {
-        /// `interrupt`, `terminate` or `command`.
+        /// `interrupt`, `terminate`, `command`, `deadline`, `dependency` or `client`.
         by: String,
     },
     /// It was not what policy demands; nothing of it ran.

@@ -253,6 +253,9 @@ fn cancelled(by: Cancellation) -> &'static str {
         Cancellation::Interrupt => "Ctrl-C, or another SIGINT to `aegis run`, ended it",
         Cancellation::Terminate => "SIGTERM or SIGHUP to `aegis run` ended it",
         Cancellation::Command => "`aegis cancel` ended it",
+        Cancellation::Deadline => "it had not been started when its deadline passed",
+        Cancellation::Dependency => "a run that it waited for did not end as it had to",
+        Cancellation::Client => "the client that was attached to it went away",
     }
 }
 

@@ -1,5 +1,6 @@
 //! The JSON of single columns: how an outcome and what is counted beside it are written, and read back exactly.
 
+mod submission;
 mod workspace;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use crate::record::{ChangeCounts, Dropped, End, Exposure, Kept, Limits, Phase, U
 use crate::task::outcome::{LostReason, StartFailure};
 use crate::task::{Cancellation, DiskLimit, Outcome, TimeLimit};
 
+pub(crate) use submission::{submission, submission_text};
 pub(crate) use workspace::{workspace, workspace_text};
 
 #[derive(Serialize, Deserialize)]
@@ -51,6 +53,9 @@ enum Cancelled {
     Interrupt {},
     Terminate {},
     Command {},
+    Deadline {},
+    Dependency {},
+    Client {},
 }
 
 #[derive(Serialize, Deserialize)]
@@ -90,12 +95,21 @@ pub(crate) fn outcome_detail(outcome: &Outcome) -> Result<String, serde_json::Er
         Outcome::DiskLimit(DiskLimit::HostSpace { left_bytes }) => {
             text(&Disk::HostSpace { left_bytes: *left_bytes })
         }
-        Outcome::Cancelled(Cancellation::Interrupt) => text(&Cancelled::Interrupt {}),
-        Outcome::Cancelled(Cancellation::Terminate) => text(&Cancelled::Terminate {}),
-        Outcome::Cancelled(Cancellation::Command) => text(&Cancelled::Command {}),
+        Outcome::Cancelled(by) => text(&cancelled(*by)),
         Outcome::Refused { differences } => text(&Refused { differences: differences.clone() }),
         Outcome::StartFailed { reason } => text(&unstarted(reason)),
         Outcome::Lost { reason } => text(&lost(reason)),
+    }
+}
+
+fn cancelled(by: Cancellation) -> Cancelled {
+    match by {
+        Cancellation::Interrupt => Cancelled::Interrupt {},
+        Cancellation::Terminate => Cancelled::Terminate {},
+        Cancellation::Command => Cancelled::Command {},
+        Cancellation::Deadline => Cancelled::Deadline {},
+        Cancellation::Dependency => Cancelled::Dependency {},
+        Cancellation::Client => Cancelled::Client {},
     }
 }
 
@@ -135,6 +149,9 @@ pub(crate) fn outcome(name: &str, detail: &str) -> Option<Outcome> {
             Cancelled::Interrupt {} => Cancellation::Interrupt,
             Cancelled::Terminate {} => Cancellation::Terminate,
             Cancelled::Command {} => Cancellation::Command,
+            Cancelled::Deadline {} => Cancellation::Deadline,
+            Cancelled::Dependency {} => Cancellation::Dependency,
+            Cancelled::Client {} => Cancellation::Client,
         }),
         "refused" => Outcome::Refused { differences: value::<Refused>(detail)?.differences },
         "start_failed" => Outcome::StartFailed {
@@ -435,9 +452,7 @@ mod tests {
             any::<(u64, u64)>()
                 .prop_map(|(bytes, entries)| Outcome::DiskLimit(DiskLimit::Size { bytes, entries })),
             any::<u64>().prop_map(|left_bytes| Outcome::DiskLimit(DiskLimit::HostSpace { left_bytes })),
-            Just(Outcome::Cancelled(Cancellation::Interrupt)),
-            Just(Outcome::Cancelled(Cancellation::Terminate)),
-            Just(Outcome::Cancelled(Cancellation::Command)),
+            proptest::sample::select(Cancellation::ALL.to_vec()).prop_map(Outcome::Cancelled),
             any::<Vec<String>>().prop_map(|differences| Outcome::Refused { differences }),
             any::<String>()
                 .prop_map(|program| Outcome::StartFailed { reason: StartFailure::NotFound { program } }),

@@ -39,7 +39,13 @@ impl ExitCode {
             Outcome::OutOfMemory => Self::OUT_OF_MEMORY,
             Outcome::OutputLimit | Outcome::DiskLimit(_) => Self::LIMIT,
             Outcome::Cancelled(Cancellation::Interrupt) => Self::INTERRUPTED,
-            Outcome::Cancelled(Cancellation::Terminate | Cancellation::Command) => Self::CANCELLED,
+            Outcome::Cancelled(
+                Cancellation::Terminate
+                | Cancellation::Command
+                | Cancellation::Deadline
+                | Cancellation::Dependency
+                | Cancellation::Client,
+            ) => Self::CANCELLED,
             Outcome::StartFailed { reason: StartFailure::NotFound { .. } } => Self::NOT_FOUND,
             Outcome::StartFailed { reason: StartFailure::NotExecutable { .. } } => Self::NOT_EXECUTABLE,
             Outcome::StartFailed { reason: StartFailure::Infrastructure { .. } }
@@ -80,6 +86,13 @@ mod tests {
     #[test]
     fn limits_are_123() {
         check(Outcome::OutputLimit, 123);
+    }
+
+    #[test]
+    fn only_an_interrupt_is_130_and_every_other_cancellation_143() {
+        for by in Cancellation::ALL {
+            check(Outcome::Cancelled(by), if by == Cancellation::Interrupt { 130 } else { 143 });
+        }
     }
 
     #[test]

@@ -76,6 +76,12 @@ pub enum Cancellation {
     Terminate,
     /// `aegis cancel`.
     Command,
+    /// It had not been started when its deadline passed.
+    Deadline,
+    /// A run that it waited for did not end as it had to.
+    Dependency,
+    /// The client that was attached to it went away.
+    Client,
 }
 
 /// Why a command could not be started.
@@ -177,13 +183,32 @@ impl fmt::Display for Outcome {
     }
 }
 
-impl fmt::Display for Cancellation {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
+impl Cancellation {
+    /// Every one.
+    pub const ALL: [Self; 6] =
+        [Self::Interrupt, Self::Terminate, Self::Command, Self::Deadline, Self::Dependency, Self::Client];
+
+    /// The word for it in records and JSON.
+    pub fn word(self) -> &'static str {
+        match self {
             Self::Interrupt => "interrupt",
             Self::Terminate => "terminate",
             Self::Command => "command",
-        })
+            Self::Deadline => "deadline",
+            Self::Dependency => "dependency",
+            Self::Client => "client",
+        }
+    }
+
+    /// The one with this word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.word() == word)
+    }
+}
+
+impl fmt::Display for Cancellation {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.word())
     }
 }
 
