@@ -5,6 +5,7 @@
 mod ar;
 mod book;
 mod changes;
+mod clients;
 mod cr;
 mod demo;
 mod disk;
