@@ -53,6 +53,7 @@ test-long: ## Every test with its full counts
 	$(CARGO) fetch --locked --quiet
 	$(CARGO) build --release --locked
 	packaging/image.sh $(AEGIS) $(TEST_IMAGES) go node rust
+	tests/images/build.sh clients
 	AEGIS_TEST_FORM=long $(MEMBER) $(CARGO) nextest run $(PROFILE) --profile long
 
 # Without a sanitizer, so that the compiler that builds everything else does: what is looked for are panics and broken
@@ -114,7 +115,7 @@ lint-doc: lint-tools
 
 lint-shell:
 	if ! command -v shellcheck >/dev/null; then echo 'shellcheck is not here: shell scripts are not checked' >&2; exit 0; fi
-	shellcheck packaging/*.sh images/build.sh tests/projects/compare.sh .ci/run
+	shellcheck packaging/*.sh images/build.sh tests/images/build.sh tests/projects/compare.sh .ci/run
 
 check: lint test ## lint and test
 

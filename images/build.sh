@@ -63,10 +63,11 @@ host_sources() {
     done | sort -u
 }
 
-# What differs between two builds, and what no sandbox needs, goes.
+# What differs between two builds, and what no sandbox needs, goes. Java's packages want a directory of manuals to be there
+# while they are set up, for links to what was left out.
 tidy() {
     rm -rf "$tree"/var/lib/apt "$tree"/var/cache/* "$tree"/var/log/* "$tree"/var/lib/dbus "$tree"/var/lib/systemd \
-        "$tree"/var/lib/dpkg/*-old "$tree"/etc/apt "$tree"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$tree"/etc/*- \
+        "$tree"/usr/share/man "$tree"/var/lib/dpkg/*-old "$tree"/etc/apt "$tree"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$tree"/etc/*- \
         "$tree"/etc/machine-id "${tree:?}"/dev/* "${tree:?}"/run/* "${tree:?}"/tmp/*
     find "$tree" -xdev -type f -perm /6000 -exec chmod ug-s {} +
 }
@@ -118,6 +119,7 @@ fetch_packages() {
         --dpkgopt='path-exclude=/usr/bin/*-lto-dump-*' \
         --aptopt='Acquire::Languages "none"' \
         --aptopt='APT::Install-Recommends "false"' \
+        --essential-hook="mkdir -p '$tree/usr/share/man/man1'" \
         '' "$tree" - >&2
 }
 

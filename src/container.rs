@@ -39,8 +39,8 @@ pub struct ContainerSpec {
     pub tmpfs: Vec<Tmpfs>,
     /// Host paths, bound read-only.
     pub binds: Vec<Bind>,
-    /// The authorities that programs inside trust, where they are not the image's own.
-    pub bundle: Option<TrustBundle>,
+    /// The authorities that programs inside trust, where they are not the image's own: a file for each form.
+    pub bundles: Vec<TrustBundle>,
     /// The workspace, where it is on disk.
     pub workspace: Option<WorkspaceVolume>,
     /// The seccomp profile as JSON.
@@ -94,6 +94,15 @@ pub struct TrustBundle {
     pub source: PathBuf,
     /// Inside, absolute. What is a link there has the file on what it leads to.
     pub targets: Vec<String>,
+    /// Where these lead in images in which they are links, absolute.
+    pub behind_links: Vec<String>,
+}
+
+impl TrustBundle {
+    /// Whether it may lie here.
+    pub fn is_place(&self, point: &str) -> bool {
+        self.targets.iter().chain(&self.behind_links).any(|it| it == point)
+    }
 }
 
 /// A workspace on disk: an overlay of directories that were made for this one sandbox, nosuid and nodev. What the task

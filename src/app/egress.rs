@@ -20,7 +20,7 @@ use crate::policy::network::host::HostPattern;
 use crate::policy::network::port::{HTTP, PortPattern};
 use crate::policy::network::{Network, Transport};
 use crate::redact::Known;
-use crate::sandbox::trust;
+use crate::sandbox::trust::{self, Authorities};
 
 /// Where the host's own resolvers stand.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -38,8 +38,8 @@ const LIFE_SLACK: Duration = Duration::from_secs(60 * 60);
 pub struct WayOut {
     /// What its gateway is told.
     pub begin: Begin,
-    /// The authorities that its sandbox trusts, PEM, where the gateway ends TLS.
-    pub bundle: Option<String>,
+    /// The authorities that its sandbox trusts, where the gateway ends TLS.
+    pub authorities: Option<Authorities>,
     /// Variables of the task's command.
     pub variables: Vec<(String, String)>,
     /// The values that the gateway adds, as far as they can be told from other text: nothing that comes out has one.
@@ -60,12 +60,13 @@ pub fn way_out(policy: &Policy, state: &Path, known: &[Known]) -> Result<Option<
     };
     let credentials = credentials::gather(network, &operator, state)?;
     let mut variables = credentials.placeholders.clone();
-    let (mut roots, mut authority, mut bundle) = (Roots::default(), None, None);
+    let (mut roots, mut authority, mut authorities) = (Roots::default(), None, None);
     if network.inspects_tls() {
         let life = Duration::from_millis(policy.resources.wall_time_ms) + LIFE_SLACK;
         let made = Authority::make(&inspected_names(network), SystemTime::now(), life)?;
         roots = Roots::load(&operator.roots)?;
-        bundle = Some(roots.bundle(made.certificate()));
+        let (pem, key_store) = (roots.bundle(made.certificate()), roots.key_store(made.certificate()));
+        authorities = Some(Authorities { pem, key_store });
         authority = Some(made.handover());
         variables.extend(trust::variables());
     }
@@ -77,7 +78,7 @@ pub fn way_out(policy: &Policy, state: &Path, known: &[Known]) -> Result<Option<
         proxy: operator.proxy,
     };
     let credentials = credentials.known();
-    Ok(Some(WayOut { begin, bundle, variables, credentials }))
+    Ok(Some(WayOut { begin, authorities, variables, credentials }))
 }
 
 /// What the run's authority may vouch for: names whose TLS is ended, and the names below a wildcard's.

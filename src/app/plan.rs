@@ -106,7 +106,8 @@ async fn request(prepared: &Prepared, directories: &Directories) -> Result<Value
     };
     let on_disk = admitted.policy().filesystem.workspace == WorkspaceMedium::Disk;
     let inner = directories.runtime.join("slots/0/in");
-    let bundle = inner.join(trust::BUNDLE_NAME);
+    let inspects = admitted.policy().network.inspects_tls();
+    let bundles = if inspects { trust::bundles(&inner) } else { Vec::new() };
     let shape = Shape {
         policy: admitted.policy(),
         policy_digest: admitted.digest(),
@@ -115,7 +116,7 @@ async fn request(prepared: &Prepared, directories: &Directories) -> Result<Value
         slot: 0,
         uid,
         slot_directory: &inner,
-        bundle: admitted.policy().network.inspects_tls().then_some(&bundle),
+        bundles: &bundles,
         workspace: on_disk.then_some(&volume),
         runtime: admitted.runtime(),
         seccomp: filter.document(),

@@ -130,8 +130,8 @@ pub async fn run(
         Ground::Messages(messages, delta) => (None, Some(messages), Some(delta)),
     };
     let way_out = egress::way_out(admitted.policy(), &directories.state, &held.kept_outside())?;
-    let (egress, bundle, variables, credentials) = match way_out {
-        Some(way) => (Some(way.begin), way.bundle, way.variables, way.credentials),
+    let (egress, authorities, variables, credentials) = match way_out {
+        Some(way) => (Some(way.begin), way.authorities, way.variables, way.credentials),
         None => (None, None, Vec::new(), Vec::new()),
     };
     let known = held.and(credentials);
@@ -161,7 +161,7 @@ pub async fn run(
         runtime_directory: directories.runtime.clone(),
         instance: directories.instance.clone(),
         nofile_max: host.nofile,
-        bundle,
+        authorities,
         variables,
         mapped_uid: enforceable::maps_users(&facts).then_some(enforceable::MAPPED_UID),
     };

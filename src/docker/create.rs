@@ -112,7 +112,7 @@ fn ulimits(spec: &ContainerSpec) -> Vec<ResourcesUlimits> {
 
 fn mounts(spec: &ContainerSpec) -> Vec<Mount> {
     let mut mounts: Vec<Mount> = spec.binds.iter().map(|it| bind(&it.source, &it.target)).collect();
-    if let Some(bundle) = &spec.bundle {
+    for bundle in &spec.bundles {
         mounts.extend(bundle.targets.iter().map(|it| bind(&bundle.source, it)));
     }
     mounts.extend(spec.workspace.iter().map(|it| volume(it, spec)));

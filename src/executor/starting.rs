@@ -21,6 +21,7 @@ use crate::sandbox::layers::Layers;
 use crate::sandbox::masks;
 use crate::sandbox::seccomp::{Filter, Profile};
 use crate::sandbox::slot::{Slot, SlotError};
+use crate::sandbox::trust::Authorities;
 use crate::sandbox::workspace::snapshot::Base;
 use crate::task::Outcome;
 use crate::task::outcome::{LostReason, StartFailure};
@@ -45,8 +46,8 @@ pub struct Place {
     pub instance: String,
     /// Open files that this host grants at the most.
     pub nofile_max: u64,
-    /// The authorities that the sandbox trusts, PEM, where its gateway ends TLS.
-    pub bundle: Option<String>,
+    /// The authorities that the sandbox trusts, where its gateway ends TLS.
+    pub authorities: Option<Authorities>,
     /// Variables of ours for the task's command.
     pub variables: Vec<(String, String)>,
     /// The user id inside, where the engine maps user ids; else each slot has its own.
@@ -276,8 +277,8 @@ fn spec_for(
     filter: &Filter,
 ) -> Result<ContainerSpec, NotStanding> {
     let inner = slot.inner_directory();
-    let bundle = place.bundle.as_ref().map(|it| slot.put_bundle(it)).transpose();
-    let bundle = bundle.map_err(|it| unstarted_slot(&it))?;
+    let bundles = place.authorities.as_ref().map(|it| slot.put_authorities(it)).transpose();
+    let bundles = bundles.map_err(|it| unstarted_slot(&it))?.unwrap_or_default();
     let (masked, read_only) = (masks::masked_paths(outside::cpus()), masks::readonly_paths());
     let shape = Shape {
         policy: admitted.policy(),
@@ -287,7 +288,7 @@ fn spec_for(
         slot: slot.number,
         uid: user(place, slot),
         slot_directory: &inner,
-        bundle: bundle.as_ref(),
+        bundles: &bundles,
         workspace,
         runtime: admitted.runtime(),
         seccomp: filter.document(),

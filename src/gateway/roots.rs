@@ -9,6 +9,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+mod key_store;
+
 /// Certificates at the most: a system has some hundred and fifty.
 const CERTIFICATES_MAX: usize = 1024;
 /// Bytes of an operator's file.
@@ -92,6 +94,12 @@ impl Roots {
             text.push_str("-----END CERTIFICATE-----\n");
         }
         text
+    }
+
+    /// As Java reads them, with a further certificate in front, which is PEM.
+    pub fn key_store(&self, first: &str) -> Vec<u8> {
+        let first: Vec<_> = CertificateDer::pem_slice_iter(first.as_bytes()).filter_map(Result::ok).collect();
+        key_store::key_store(first.iter().chain(&self.0).map(AsRef::as_ref))
     }
 }
 

@@ -45,6 +45,7 @@ pub fn resolve(chosen: &Chosen, overrides: &Overrides, ceiling: &Ceiling, host: 
     let ceiling = &ceiling.for_medium(asked.filesystem.workspace, host);
     let mut flagged = BTreeSet::new();
     let mut denials = network::contradictions(overrides, &asked);
+    denials.extend(network::denied_already(overrides, chosen));
     for setting in overrides.settings(&chosen.policy) {
         match out_of_range(&setting, ceiling) {
             Some(denial) => denials.push(denial),

@@ -85,8 +85,17 @@ pub fn suggest(entries: &[Entry]) -> Suggestion {
         remarks
             .insert(format!("{} more hosts were asked for than a policy has rules", seen.len() - RULES_MAX));
     }
-    let rules: Vec<Rule> =
-        seen.iter().take(RULES_MAX).flat_map(|((name, port), seen)| seen.rules(name, *port)).collect();
+    let mut rules = Vec::new();
+    for ((name, port), seen) in seen.iter().take(RULES_MAX) {
+        let (some, left_out) = one_credential_each(seen.rules(name, *port));
+        rules.extend(some);
+        remarks.extend(left_out.into_iter().map(|credential| {
+            format!(
+                "{name}: its rules cannot tell which requests get the credential `{credential}` and which another, so that \
+                 they do not name it"
+            )
+        }));
+    }
     Suggestion { allow: Allow::of(&rules), remarks: remarks.into_iter().collect() }
 }
 
@@ -198,6 +207,21 @@ impl Seen {
         }
         requests
     }
+}
+
+/// Rules of which no two add different credentials to the same requests, as no policy may have such, and the credentials
+/// that were left out for it. Paths that were cut may lead there.
+fn one_credential_each(rules: Vec<Rule>) -> (Vec<Rule>, BTreeSet<String>) {
+    let (mut kept, mut left_out): (Vec<Rule>, BTreeSet<String>) = Default::default();
+    for mut rule in rules {
+        if kept.iter().any(|it| rule.adds_another(it))
+            && let Some(CredentialPattern::Named(name)) = rule.credential.take()
+        {
+            left_out.insert(name);
+        }
+        kept.push(rule);
+    }
+    (kept, left_out)
 }
 
 /// Takes down what an entry shows.

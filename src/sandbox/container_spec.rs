@@ -7,7 +7,7 @@ use aegis_init::wire;
 
 use crate::container::{Bind, ContainerSpec, ImageFacts, Tmpfs, TrustBundle, WorkspaceVolume};
 use crate::policy::{Policy, WorkspaceMedium};
-use crate::sandbox::{environment, trust};
+use crate::sandbox::environment;
 
 /// The workspace inside.
 pub const WORKSPACE: &str = "/workspace";
@@ -55,8 +55,8 @@ pub struct Shape<'a> {
     pub uid: u32,
     /// The directory of the slot that the sandbox sees.
     pub slot_directory: &'a PathBuf,
-    /// The file of authorities that the sandbox trusts, where they are not the image's own.
-    pub bundle: Option<&'a PathBuf>,
+    /// The files of authorities that the sandbox trusts, where they are not the image's own.
+    pub bundles: &'a [TrustBundle],
     /// The layers of a workspace on disk.
     pub workspace: Option<&'a WorkspaceVolume>,
     /// The engine's runtime, by name.
@@ -127,10 +127,7 @@ pub fn container_spec(shape: &Shape<'_>) -> Result<ContainerSpec, ImageRefusal> 
         file_bytes: tmpfs.iter().map(|it| it.bytes).chain(on_disk).max().unwrap_or(INIT_BYTES),
         tmpfs,
         binds: vec![Bind { source: shape.slot_directory.clone(), target: wire::SLOT_DIR.to_owned() }],
-        bundle: shape.bundle.map(|source| TrustBundle {
-            source: source.clone(),
-            targets: trust::PLACES.iter().map(|it| (*it).to_owned()).collect(),
-        }),
+        bundles: shape.bundles.to_vec(),
         workspace: shape.workspace.cloned(),
         seccomp: shape.seccomp.to_owned(),
         masked_paths: shape.masked_paths.iter().map(|it| (*it).to_owned()).collect(),

@@ -4,7 +4,7 @@
 //! <runtime>/slots/<number>/            0700
 //! <runtime>/slots/<number>/owner.lock  locked as long as the owner lives
 //! <runtime>/slots/<number>/in/         0711, mounted read-only: aegis-init, control.sock (unlinked after the accept),
-//!                                      ca.pem where the sandbox trusts its gateway
+//!                                      ca.pem, cacerts where the sandbox trusts its gateway
 //! ```
 //!
 //! The number gives the sandbox a user id of its own: inotify and key quotas are counted per user.
@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::container::TrustBundle;
+use crate::sandbox::trust::Authorities;
 use crate::sandbox::{init_binary, trust};
 
 /// Slots of one instance at the most.
@@ -120,14 +122,16 @@ impl Slot {
     }
 
     /// Lays the authorities that the sandbox trusts where it can read them.
-    pub fn put_bundle(&self, pem: &str) -> Result<PathBuf, SlotError> {
-        let path = self.inner_directory().join(trust::BUNDLE_NAME);
-        let put = || {
-            std::fs::write(&path, pem)?;
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o444))
+    pub fn put_authorities(&self, authorities: &Authorities) -> Result<Vec<TrustBundle>, SlotError> {
+        let inner = self.inner_directory();
+        let put = |name: &str, bytes: &[u8]| {
+            std::fs::write(inner.join(name), bytes)?;
+            std::fs::set_permissions(inner.join(name), std::fs::Permissions::from_mode(0o444))
         };
-        put().map_err(|source| SlotError::Io { path: self.directory.clone(), source })?;
-        Ok(path)
+        put(trust::BUNDLE_NAME, authorities.pem.as_bytes())
+            .and_then(|()| put(trust::KEY_STORE_NAME, &authorities.key_store))
+            .map_err(|source| SlotError::Io { path: self.directory.clone(), source })?;
+        Ok(trust::bundles(&inner))
     }
 
     /// User and group id of the sandbox.

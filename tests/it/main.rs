@@ -6,6 +6,7 @@ mod ar;
 mod backup;
 mod book;
 mod changes;
+mod clients;
 mod cr;
 mod demo;
 mod disk;

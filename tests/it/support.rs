@@ -4,6 +4,7 @@ pub mod aegis;
 pub mod engine;
 pub mod live;
 pub mod netns;
+pub mod packages;
 pub mod processes;
 pub mod random;
 pub mod registry;

@@ -275,6 +275,8 @@ fn a_project_may_deny_what_the_user_allows() {
     let flags = Overrides { allow_net: vec![Rule::of_flag("a.org").expect("a rule")], ..Overrides::NONE };
     let ceiling = Ceiling::of_host(&HOST);
     let resolved = resolve_request(&said.policy, MISSING, &flags, &ceiling, &HOST).expect("resolved");
-    assert_eq!(resolved.denials, vec![]);
+    let told: Vec<&str> = resolved.denials.iter().map(|it| it.message.as_str()).collect();
+    let message = "flag `--allow-net` asks for `a.org:443`, which `network.deny` of aegis.toml:1 denies with [{ host = \"a.org\" }]";
+    assert_eq!(told, [message]);
     assert!(resolved.policy.network.exact_names().is_empty());
 }

@@ -5,10 +5,10 @@ use crate::policy::ceiling::Ceiling;
 use crate::policy::denial::Denial;
 use crate::policy::field::{Field, Setting};
 use crate::policy::network::reach::{CredentialPattern, Reach};
-use crate::policy::network::union::Shape;
+use crate::policy::network::union::{Shape, Union};
 use crate::policy::network::{Allow, Denied, Rule};
 use crate::policy::origin::Origin;
-use crate::policy::{Egress, Overrides, Policy};
+use crate::policy::{Chosen, Egress, Overrides, Policy};
 
 /// Pairs of a policy's shapes and the ceiling's that are compared: what both allow is found pair by pair.
 const PAIRS_MAX: usize = 32_768;
@@ -77,6 +77,28 @@ pub fn contradictions(overrides: &Overrides, policy: &Policy) -> Vec<Denial> {
             let hint = format!("leave `{flag}` out for it: the policy names the host already");
             denials.push(Denial { field: Field::NetworkAllow, message, hint, allowed: None });
         }
+    }
+    denials
+}
+
+/// A flag's hosts that the policy, or the project's file, denies: the run would miss what was asked for.
+pub fn denied_already(overrides: &Overrides, chosen: &Chosen) -> Vec<Denial> {
+    let (mut denials, deny) = (Vec::new(), &chosen.policy.network.deny);
+    for rule in &overrides.allow_net {
+        let asked = rule.ports.iter().map(|port| Denied { host: rule.host.clone(), port: *port });
+        let closed = asked.filter_map(|it| Some((deny.iter().find(|deny| deny.covers(&it))?, it))).next();
+        let Some((deny, asked)) = closed else { continue };
+        let flag = Field::NetworkAllow.key().flag.unwrap_or_default();
+        let message = format!(
+            "flag `{flag}` asks for `{}:{}`, which `{}` of {} denies with {}",
+            asked.host,
+            asked.port,
+            Field::NetworkDeny.key().path,
+            chosen.origin(Field::NetworkDeny),
+            Union::of([deny.clone()])
+        );
+        let hint = format!("leave `{flag}` out for it, or take that denial away");
+        denials.push(Denial { field: Field::NetworkAllow, message, hint, allowed: None });
     }
     denials
 }

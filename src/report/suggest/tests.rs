@@ -143,6 +143,29 @@ fn more_paths_than_a_rule_has_are_cut_at_their_first_segments() {
 }
 
 #[test]
+fn of_two_credentials_that_cut_paths_bring_together_one_is_left_out() {
+    let entry = |at: usize, credential: &str| {
+        let path = format!("/v1/{at}/{credential}");
+        let mut sent = request("a.example.org", "GET", &path, Verdict::Allowed);
+        if let Some(request) = &mut sent.request {
+            request.credential = Some(credential.to_owned());
+        }
+        sent
+    };
+    let entries: Vec<Entry> = (0..200).flat_map(|at| [entry(at, "one"), entry(at, "two")]).collect();
+    check(
+        &entries,
+        &[
+            "{ host = \"a.example.org\", ports = [443], methods = [\"GET\"], paths = [\"/v1\"], credential = \"one\" }",
+        ],
+        &[
+            "a.example.org: its rules cannot tell which requests get the credential `two` and which another, so that they do \
+            not name it",
+        ],
+    );
+}
+
+#[test]
 fn a_suggestion_is_a_policy_file() {
     let entries = [
         entry("files.example.org", Some(443), Verdict::Allowed),
@@ -217,11 +240,11 @@ fn denials_are_told_as_lines_that_a_terminal_shows_as_they_are() {
 proptest! {
     #[test]
     fn what_is_suggested_lets_the_same_pass_and_nothing_beside(
-        seen in prop::collection::vec(("[a-c]\\.example\\.org", 1..4_u16, prop::option::of(("GET|PUT|NEW", "(/[ab]){1,3}"))), 0..12),
+        seen in prop::collection::vec(("[a-c]\\.example\\.org", 1..4_u16, prop::option::of(("GET|PUT|NEW", "(/[ab]){1,3}", prop::option::of("one|two")))), 0..12),
     ) {
         let entries: Vec<Entry> = seen.iter().map(|(name, port, sent)| {
-            let request = sent.as_ref().map(|(method, path)| RequestEntry {
-                method: method.clone(), path: path.clone(), status: Some(200), credential: None,
+            let request = sent.as_ref().map(|(method, path, credential)| RequestEntry {
+                method: method.clone(), path: path.clone(), status: Some(200), credential: credential.clone(),
             });
             Entry { request, ..entry(name, Some(*port), Verdict::Allowed) }
         }).collect();
@@ -230,7 +253,7 @@ proptest! {
         for (name, port, sent) in &seen {
             let parsed = Name::parse(name).expect("a name");
             prop_assert!(policy.network.ports(&parsed).contains(port));
-            if let Some((method, path)) = sent {
+            if let Some((method, path, _)) = sent {
                 let verdict = policy.network.request(&parsed, *port, method, path);
                 let passes = matches!(verdict, crate::policy::network::Request::Allowed { .. });
                 prop_assert!(passes, "{method} {path} under\n{text}");

@@ -125,7 +125,7 @@ fn spec(filter: &Filter) -> ContainerSpec {
             source: PathBuf::from("/run/aegis/default/slots/1/in"),
             target: "/.aegis".to_owned(),
         }],
-        bundle: None,
+        bundles: Vec::new(),
         workspace: None,
         seccomp: filter.document().to_owned(),
         masked_paths: masks::masked_paths(2),

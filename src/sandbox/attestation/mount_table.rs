@@ -7,7 +7,6 @@ use crate::container::{ContainerSpec, Tmpfs, TrustBundle, WorkspaceVolume};
 use crate::sandbox::attestation::difference::Findings;
 use crate::sandbox::attestation::id_map::IdMap;
 use crate::sandbox::attestation::mounts::Mounted;
-use crate::sandbox::trust;
 
 /// Files that the engine writes for every container and binds over the image's.
 const ENGINE_FILES: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"];
@@ -64,7 +63,7 @@ pub(super) fn check(findings: &mut Findings, table: &[Mounted], expected: Expect
         let field = format!("mount `{}`", mounted.point);
         let known = !points.insert(mounted.point.as_str());
         // Two places of an image may be one by a link: the same file lies over itself.
-        if known && !is_bundle(mounted, expected.spec) {
+        if known && !expected.spec.bundles.iter().any(|it| is_bundle(mounted, it)) {
             findings.add(&field, "mounted once", "mounted over");
         }
         if mounted.shared {
@@ -105,7 +104,7 @@ fn check_one(findings: &mut Findings, field: &str, mounted: &Mounted, expected: 
     } else if let Some(bind) = spec.binds.iter().find(|it| it.target == point) {
         has_flags(findings, field, mounted, &["ro"]);
         check_source(findings, field, mounted, &bind.source, BIND_COMPONENTS);
-    } else if let Some(bundle) = spec.bundle.as_ref().filter(|_| trust::is_place(point)) {
+    } else if let Some(bundle) = spec.bundles.iter().find(|it| it.is_place(point)) {
         has_flags(findings, field, mounted, &["ro"]);
         check_source(findings, field, mounted, &bundle.source, BUNDLE_COMPONENTS);
     } else if let Some(volume) = spec.workspace.as_ref().filter(|it| it.point == point) {
@@ -152,15 +151,14 @@ fn is_of(mounted: &Mounted, source: &Path, named_by: usize) -> bool {
     Path::new(&mounted.root).ends_with(&end)
 }
 
-fn is_bundle(mounted: &Mounted, spec: &ContainerSpec) -> bool {
-    let of = |bundle: &TrustBundle| is_of(mounted, &bundle.source, BUNDLE_COMPONENTS);
-    trust::is_place(&mounted.point) && spec.bundle.as_ref().is_some_and(of)
+fn is_bundle(mounted: &Mounted, bundle: &TrustBundle) -> bool {
+    bundle.is_place(&mounted.point) && is_of(mounted, &bundle.source, BUNDLE_COMPONENTS)
 }
 
-/// Every place has the bundle: the sandbox must not trust the image's authorities in one of them and ours in another.
+/// Every place has its bundle: the sandbox must not trust the image's authorities in one of them and ours in another.
 fn check_bundles(findings: &mut Findings, table: &[Mounted], spec: &ContainerSpec) {
-    if let Some(bundle) = &spec.bundle {
-        let mounted = table.iter().filter(|it| is_bundle(it, spec)).count();
+    for bundle in &spec.bundles {
+        let mounted = table.iter().filter(|it| is_bundle(it, bundle)).count();
         findings.same("mounts of the trusted authorities", bundle.targets.len(), mounted);
     }
 }

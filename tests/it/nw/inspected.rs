@@ -114,6 +114,11 @@ fn only_an_inspected_rule_puts_authorities_into_a_sandbox() {
     let look = "grep -c /ca.pem /proc/self/mountinfo; env | grep -c ca.pem; ls /.aegis/ca.pem; true";
     let inspected = run(&world.tasks(RULES), look);
     assert_eq!(inspected.stdout, "4\n6\n/.aegis/ca.pem\n", "{inspected:#?}");
+    // Java's form of it lies at two places more, and has the same certificates.
+    let java = "cd /etc/ssl/certs; openssl pkcs12 -in java/cacerts -nokeys -passin pass: >/tmp/java
+        same() { sed -n '/BEGIN/,/END/p' $1 | sha256sum; }; [ \"$(same /tmp/java)\" = \"$(same ca-certificates.crt)\" ] && echo same
+        cmp java/cacerts /etc/pki/java/cacerts && cmp java/cacerts /.aegis/cacerts && grep -c /cacerts /proc/self/mountinfo";
+    run(&world.tasks(RULES), java).code(0).prints("same\n2\n");
     let unread = "[[network.allow]]\nhost = \"plain.test\"\n";
     assert_eq!(run(&world.tasks(unread), look).stdout, "0\n0\n");
     let clear = "[[network.allow]]\nhost = \"plain.test\"\nports = [80]\n";

@@ -238,5 +238,10 @@ pub fn eventually(what: &str, patience: Duration, mut holds: impl FnMut() -> boo
 
 /// How often a repeated test is repeated: `ci` in CI's form, `long` with full counts.
 pub fn repetitions(ci: u32, long: u32) -> u32 {
-    if std::env::var("AEGIS_TEST_FORM").is_ok_and(|it| it == "long") { long } else { ci }
+    if long_form() { long } else { ci }
+}
+
+/// Whether the tests run with their full counts, and with every image that they know.
+pub fn long_form() -> bool {
+    std::env::var("AEGIS_TEST_FORM").is_ok_and(|it| it == "long")
 }

@@ -4,6 +4,7 @@
 pub mod capture;
 pub mod dns;
 pub mod server;
+pub mod site;
 pub mod task;
 
 use std::fs::File;

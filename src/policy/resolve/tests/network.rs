@@ -115,9 +115,15 @@ fn what_an_operator_denies_is_not_asked_for_in_vain() {
 }
 
 #[test]
-fn what_the_policy_itself_denies_stays_out_whoever_asks() {
-    let policy = "[[network.deny]]\nhost = \"a.org\"";
-    assert_eq!(ports(policy, &allowing(&["a.org"]), "", "a.org"), [0_u16; 0]);
+fn what_the_policy_itself_denies_is_not_asked_for_in_vain() {
+    let policy = "[[network.deny]]\nhost = \"*.a.org\"";
+    let message = "flag `--allow-net` asks for `x.a.org:443`, which `network.deny` of p.toml:1 denies with \
+         [{ host = \"*.a.org\" }]; leave `--allow-net` out for it, or take that denial away";
+    check(policy, &allowing(&["b.org", "x.a.org", "a.org"]), "", &[message]);
+    assert_eq!(ports(policy, &allowing(&["a.org"]), "", "a.org"), [443]);
+    let part = "[[network.deny]]\nhost = \"x.a.org\"";
+    assert_eq!(ports(part, &allowing(&["*.a.org"]), "", "x.a.org"), [0_u16; 0]);
+    assert_eq!(ports(part, &allowing(&["*.a.org"]), "", "y.a.org"), [443]);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The mount table and the root.
 
+use std::path::Path;
+
 use serde_bytes::ByteBuf;
 
-use crate::container::TrustBundle;
 use crate::sandbox::attestation::fixture::Fixture;
 use crate::sandbox::attestation::tests::{check, check_text};
 use crate::sandbox::trust;
@@ -194,13 +195,16 @@ fn a_line_that_is_no_mount_is_named() {
     check(|it| add_mount(it, "nonsense\n"), &["mount table is nonsense, expected lines of mountinfo"]);
 }
 
-/// A sandbox that trusts its gateway, with its bundle at these places.
-fn with_bundle(fixture: &mut Fixture, points: &[&str]) {
-    let source = "/run/aegis/default/slots/1/in/ca.pem";
-    let targets = trust::PLACES.iter().map(|it| (*it).to_owned()).collect();
-    fixture.spec.bundle = Some(TrustBundle { source: source.into(), targets });
-    for (at, point) in points.iter().enumerate() {
-        let line = format!("{} 72 254:0 {source} {point} ro,relatime - ext4 /dev/vda rw\n", 300 + at);
+/// The directory of the sandbox's slot.
+const INNER: &str = "/run/aegis/default/slots/1/in";
+
+/// A sandbox that trusts its gateway, with its bundle at these places and Java's form of it at those.
+fn with_bundle(fixture: &mut Fixture, points: &[&str], key_store_points: &[&str]) {
+    fixture.spec.bundles = trust::bundles(Path::new(INNER));
+    let bundles = points.iter().map(|it| (trust::BUNDLE_NAME, it));
+    let key_stores = key_store_points.iter().map(|it| (trust::KEY_STORE_NAME, it));
+    for (at, (name, point)) in bundles.chain(key_stores).enumerate() {
+        let line = format!("{} 72 254:0 {INNER}/{name} {point} ro,relatime - ext4 /dev/vda rw\n", 300 + at);
         add_mount(fixture, &line);
         let outside = fixture.outside.mountinfo.get_or_insert_default();
         outside.extend_from_slice(line.as_bytes());
@@ -209,26 +213,35 @@ fn with_bundle(fixture: &mut Fixture, points: &[&str]) {
 
 #[test]
 fn a_bundle_at_all_of_its_places_is_as_asked() {
-    check(|it| with_bundle(it, &trust::PLACES), &[]);
+    check(|it| with_bundle(it, &trust::PLACES, &trust::KEY_STORE_PLACES), &[]);
 }
 
 #[test]
 fn a_bundle_behind_links_of_the_image_is_as_asked() {
     let [debian, _, suse, _] = trust::PLACES;
-    check(|it| with_bundle(it, &[debian, trust::BEHIND_LINKS[0], suse, debian]), &[]);
+    let [java, _] = trust::KEY_STORE_PLACES;
+    let key_stores = [java, trust::KEY_STORE_BEHIND_LINKS[0]];
+    check(|it| with_bundle(it, &[debian, trust::BEHIND_LINKS[0], suse, debian], &key_stores), &[]);
 }
 
 #[test]
 fn a_bundle_that_is_missing_somewhere_is_named() {
-    check(|it| with_bundle(it, &trust::PLACES[..3]), &["mounts of the trusted authorities is 3, expected 4"]);
+    check(
+        |it| with_bundle(it, &trust::PLACES[..3], &trust::KEY_STORE_PLACES),
+        &["mounts of the trusted authorities is 3, expected 4"],
+    );
+    check(
+        |it| with_bundle(it, &trust::PLACES, &trust::KEY_STORE_PLACES[..1]),
+        &["mounts of the trusted authorities is 1, expected 2"],
+    );
 }
 
 #[test]
 fn a_bundle_that_nobody_asked_for_is_named() {
     check(
         |it| {
-            with_bundle(it, &trust::PLACES[3..]);
-            it.spec.bundle = None;
+            with_bundle(it, &trust::PLACES[3..], &[]);
+            it.spec.bundles.clear();
         },
         &[
             "mount `/etc/ssl/cert.pem` is ext4 of `/run/aegis/default/slots/1/in/ca.pem`, ro,relatime, expected absent",
@@ -240,7 +253,7 @@ fn a_bundle_that_nobody_asked_for_is_named() {
 fn a_bundle_elsewhere_or_of_another_is_named() {
     check(
         |it| {
-            with_bundle(it, &trust::PLACES);
+            with_bundle(it, &trust::PLACES, &trust::KEY_STORE_PLACES);
             let line =
                 "400 72 254:0 /run/aegis/default/slots/1/in/ca.pem /etc/passwd ro - ext4 /dev/vda rw\n";
             add_mount(it, line);
@@ -249,12 +262,24 @@ fn a_bundle_elsewhere_or_of_another_is_named() {
     );
     check(
         |it| {
-            with_bundle(it, &trust::PLACES[..3]);
+            with_bundle(it, &trust::PLACES[..3], &trust::KEY_STORE_PLACES);
             add_mount(it, "400 72 254:0 /home/mine/ca.pem /etc/ssl/cert.pem ro - ext4 /dev/vda rw\n");
         },
         &[
             "mount `/etc/ssl/cert.pem` is `/home/mine/ca.pem`, expected `/run/aegis/default/slots/1/in/ca.pem` of the host",
             "mounts of the trusted authorities is 3, expected 4",
+        ],
+    );
+    // The one form where the other belongs.
+    check(
+        |it| {
+            with_bundle(it, &trust::PLACES, &trust::KEY_STORE_PLACES[..1]);
+            let line = format!("400 72 254:0 {INNER}/ca.pem /etc/pki/java/cacerts ro - ext4 /dev/vda rw\n");
+            add_mount(it, &line);
+        },
+        &[
+            "mount `/etc/pki/java/cacerts` is `/run/aegis/default/slots/1/in/ca.pem`, expected `/run/aegis/default/slots/1/in/cacerts` of the host",
+            "mounts of the trusted authorities is 1, expected 2",
         ],
     );
 }

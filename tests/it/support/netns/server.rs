@@ -24,6 +24,22 @@ pub struct Asked {
     pub body: Vec<u8>,
 }
 
+impl Asked {
+    /// Method, path and query.
+    pub fn line(&self) -> (&str, &str, &str) {
+        let mut words = self.head.split(' ');
+        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        (method, path, query)
+    }
+
+    /// The first header of this name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let headers = self.head.lines().skip(1).filter_map(|it| it.split_once(':'));
+        headers.filter(|(it, _)| it.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next()
+    }
+}
+
 /// What a server makes of a request: a whole response, or nothing to close the connection.
 pub type Answer = dyn Fn(&Asked) -> Option<Vec<u8>> + Send + Sync;
 
