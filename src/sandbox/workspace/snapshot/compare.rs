@@ -1,9 +1,9 @@
 //! What a workspace has become since its snapshot. Pure.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::sandbox::beneath;
-use crate::sandbox::workspace::snapshot::manifest::{Kind, Manifest, kind};
+use crate::sandbox::workspace::snapshot::manifest::{Kind, Manifest, Places, kind};
 use crate::sandbox::workspace::{Meta, Plan, What};
 
 /// A file whose kernel time lies this little before the look is taken for changed: clocks of file systems have ticks of
@@ -60,7 +60,7 @@ pub(in crate::sandbox::workspace) struct Come {
 
 /// Compares.
 pub(super) fn compare(manifest: &Manifest, plan: &Plan, medium: Medium) -> Changes {
-    let places = manifest.by_path();
+    let places = manifest.places();
     let always = match medium {
         Medium::Tree => of_several_names(plan),
         Medium::Messages => HashSet::new(),
@@ -68,20 +68,22 @@ pub(super) fn compare(manifest: &Manifest, plan: &Plan, medium: Medium) -> Chang
     let mut changes = Changes::default();
     // For each path of the snapshot whether it stays as it is; a hard link stays only if its first name does.
     let mut kept = vec![false; manifest.entries.len()];
-    let mut known_directories = HashSet::new();
+    // Directories that are there, with their places.
+    let mut there: HashMap<&[u8], Option<usize>> = HashMap::new();
     for (index, directory) in plan.directories.iter().enumerate() {
-        let place = places.get(directory.to.as_slice()).copied();
-        let known = place.is_some_and(|it| matches!(manifest.entries[it].kind, Kind::Directory(_)));
-        if let Some(place) = place.filter(|_| known) {
+        let place = places.find(&directory.to);
+        let place = place.filter(|it| matches!(manifest.entries[*it].kind, Kind::Directory(_)));
+        let known = place.is_some();
+        if let Some(place) = place {
             kept[place] = true;
         }
         if known || directory.to.is_empty() {
-            known_directories.insert(directory.to.as_slice());
+            there.insert(&directory.to, place);
         }
         let mut come = Come { directory: index, new: directory.made.is_some() && !known, items: Vec::new() };
         for (number, item) in directory.items.iter().enumerate() {
             let path = beneath::join(&directory.to, &item.name);
-            let found = places.get(path.as_slice()).copied();
+            let found = places.find(&path);
             let now = kind(&item.what);
             let same = found.is_some_and(|it| is_same(manifest, &manifest.entries[it].kind, &now))
                 && first_is_kept(&now, &places, &kept);
@@ -106,7 +108,7 @@ pub(super) fn compare(manifest: &Manifest, plan: &Plan, medium: Medium) -> Chang
         changes.count += u64::from(!always.contains(packed.path.as_slice()));
         changes.gone.push(GonePath { path: packed.path.to_vec(), directory, text });
     }
-    touch(&mut changes, manifest, plan, &known_directories);
+    touch(&mut changes, manifest, plan, &there);
     // What is in a directory that goes must be reached, too.
     for (packed, _) in manifest.entries.iter().zip(&kept).filter(|(_, kept)| !**kept) {
         if let Kind::Directory(Some((mode, mtime_s, mtime_ns))) = packed.kind
@@ -133,8 +135,7 @@ fn of_several_names(plan: &Plan) -> HashSet<Vec<u8>> {
 }
 
 /// Directories that were changed themselves, in which something changes, or through which no way would lead.
-fn touch(changes: &mut Changes, manifest: &Manifest, plan: &Plan, known: &HashSet<&[u8]>) {
-    let places = manifest.by_path();
+fn touch(changes: &mut Changes, manifest: &Manifest, plan: &Plan, there: &HashMap<&[u8], Option<usize>>) {
     let mut within: HashSet<&[u8]> = HashSet::new();
     let come = changes.directories.iter();
     for come in come.filter(|it| it.new || !it.items.is_empty()) {
@@ -152,8 +153,8 @@ fn touch(changes: &mut Changes, manifest: &Manifest, plan: &Plan, known: &HashSe
     }
     for directory in &plan.directories {
         let path = directory.to.as_slice();
-        let Some(meta) = directory.made.filter(|_| known.contains(path)) else { continue };
-        let packed = places.get(path).map(|it| &manifest.entries[*it].kind);
+        let (Some(meta), Some(place)) = (directory.made, there.get(path)) else { continue };
+        let packed = place.map(|it| &manifest.entries[it].kind);
         let now = Kind::Directory(Some((meta.mode, meta.mtime_s, meta.mtime_ns)));
         let open = matches!(packed, Some(Kind::Directory(Some((mode, ..)))) if mode & OPEN == OPEN);
         if packed != Some(&now) || within.contains(path) || (ways.contains(path) && !open) {
@@ -173,9 +174,9 @@ fn is_same(manifest: &Manifest, packed: &Kind, now: &Kind) -> bool {
     settled && packed == now
 }
 
-fn first_is_kept(now: &Kind, places: &std::collections::HashMap<&[u8], usize>, kept: &[bool]) -> bool {
+fn first_is_kept(now: &Kind, places: &Places<'_>, kept: &[bool]) -> bool {
     match now {
-        Kind::Hardlink(first, _) => places.get(first.as_slice()).is_some_and(|it| kept[*it]),
+        Kind::Hardlink(first, _) => places.find(first).is_some_and(|it| kept[it]),
         Kind::Directory(_) | Kind::File(_) | Kind::Symlink(_) | Kind::Text => true,
     }
 }
