@@ -1,6 +1,6 @@
 //! Runs over a workspace of 3,000 and of 30,000 files, the first and repeated ones, under `ci` and `strict`, against
-//! `docker run -v` of the same tree with the same hardening flags. Changes are not kept: only then a run begins on what an
-//! earlier one left.
+//! `docker run -v` of the same tree with the same hardening flags. A run is as it is by default: what changed is looked for
+//! and kept.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -42,7 +42,7 @@ impl Comparison {
             outbox.drop_entry(b"", DropReason::Unreadable);
         }
         Self {
-            index: stamps.index(compare.settled_ns),
+            index: stamps.index(),
             complete: walk.is_some(),
             walk,
             outbox,

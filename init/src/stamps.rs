@@ -99,11 +99,11 @@ impl Stamps {
         }
     }
 
-    /// Ready to be asked. What has no stamp is as it was given where its change time is not later than `settled`.
-    pub fn index(self, settled: Option<i64>) -> Index {
+    /// Ready to be asked.
+    pub fn index(self) -> Index {
         let mut by_path: Vec<u32> = (0..self.stamps.len() as u32).collect();
         by_path.sort_unstable_by_key(|it| (self.stamps[*it as usize].path, *it));
-        Index { by_path, stamps: self, settled }
+        Index { by_path, stamps: self }
     }
 
     fn note(&mut self, given: Given) {
@@ -117,19 +117,16 @@ impl Stamps {
 pub struct Index {
     stamps: Stamps,
     by_path: Vec<u32>,
-    settled: Option<i64>,
 }
 
 impl Index {
     /// Whether this is what was given at the path.
-    pub fn unchanged(&self, path: &[u8], found: Given, stat: &FileStat) -> bool {
+    pub fn unchanged(&self, path: &[u8], found: Given) -> bool {
         let Stamps { hasher, stamps, relinked, .. } = &self.stamps;
         let wanted = hasher.hash_one(path);
         let after = self.by_path.partition_point(|it| stamps[*it as usize].path <= wanted);
         let last = after.checked_sub(1).map(|it| &stamps[self.by_path[it] as usize]);
-        let Some(stamp) = last.filter(|it| it.path == wanted) else {
-            return self.settled.is_some_and(|it| ctime(stat) <= it);
-        };
+        let Some(stamp) = last.filter(|it| it.path == wanted) else { return false };
         match (stamp.given, found) {
             (Given::Removed | Given::Unfinished, _) => false,
             (given, found) if given == found => true,

@@ -352,9 +352,6 @@ pub struct Collect {
 pub struct Compare {
     /// Paths are told as hashes under it.
     pub key: PathKey,
-    /// What was not put and has a change time until then, in nanoseconds since the epoch, lay below the workspace before
-    /// anything was put, and is as it was; `None` where nothing did.
-    pub settled_ns: Option<i64>,
     /// Entries that are told at the most.
     pub entries_max: u64,
     /// Directory levels at the most.

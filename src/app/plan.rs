@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::app::prepare::{Prepared, plan_workspace, prepare_leniently};
+use crate::app::prepare::{Prepared, Unwalked, prepare_leniently};
 use crate::app::{AppError, RunOrder, host, run};
 use crate::config::Directories;
 use crate::config::trust::TrustStore;
@@ -78,7 +78,7 @@ fn workspace(prepared: &Prepared) -> Result<Option<WorkspaceRecord>, AppError> {
     if !judge(&prepared.task, &prepared.resolved, &prepared.runtime).is_empty() {
         return Ok(None);
     }
-    Ok(plan_workspace(prepared)?.map(|it| it.record(&prepared.task)))
+    Ok(Unwalked::of(prepared).walk()?.0.map(|it| it.record(&prepared.task)))
 }
 
 fn fields(resolved: &Resolved) -> Vec<Value> {

@@ -43,34 +43,55 @@ pub struct Prepared {
     pub remark: Option<String>,
 }
 
-/// Reads policy, ceiling and workspace; what policy denies is an error before the workspace is walked.
+/// Reads policy and ceiling; what policy denies is an error before the workspace is walked.
 pub fn prepare(order: &RunOrder, host: &HostAmounts, trusted: &TrustStore) -> Result<Prepared, AppError> {
-    let mut prepared = prepare_leniently(order, host, trusted)?;
+    let prepared = prepare_leniently(order, host, trusted)?;
     let denials = crate::policy::judge(&prepared.task, &prepared.resolved, &prepared.runtime);
     if !denials.is_empty() {
         return Err(AppError::Denied(denials));
     }
-    prepared.seen_s = jiff::Timestamp::now().as_second();
-    prepared.workspace = plan_workspace(&prepared)?;
     Ok(prepared)
 }
 
-/// Walks the workspace of an order that policy allows.
-pub fn plan_workspace(prepared: &Prepared) -> Result<Option<Plan>, AppError> {
-    let Prepared { task, resolved, .. } = prepared;
-    let choice = Choice { git: task.git, include_secrets: task.include_secrets.clone() };
-    match (&task.workspace, choice.include_secrets.first()) {
-        (WorkspaceSource::Directory(root), _) => {
-            let limits = workspace::Limits::from(&resolved.policy.filesystem);
-            let excluded = excluded(&prepared.excluded)?;
-            Ok(Some(workspace::scan_excluding(root, limits, &choice, excluded)?))
+/// The workspace of an order that policy allows, to be walked.
+#[derive(Debug)]
+pub struct Unwalked {
+    source: WorkspaceSource,
+    choice: Choice,
+    limits: workspace::Limits,
+    excluded: Vec<Written<String>>,
+}
+
+impl Unwalked {
+    /// That of this order.
+    pub fn of(prepared: &Prepared) -> Self {
+        let Prepared { task, resolved, excluded, .. } = prepared;
+        Self {
+            source: task.workspace.clone(),
+            choice: Choice { git: task.git, include_secrets: task.include_secrets.clone() },
+            limits: workspace::Limits::from(&resolved.policy.filesystem),
+            excluded: excluded.clone(),
         }
-        (WorkspaceSource::None, None) => Ok(None),
-        (WorkspaceSource::None, Some(path)) => Err(WorkspaceError::NoSecret {
-            path: escape(path.as_bytes()),
-            reason: "is in no workspace: there is none; name a directory with `--workspace`",
-        }
-        .into()),
+    }
+
+    /// Walks and measures it. Gives what is copied in, and when that was begun, seconds since the epoch.
+    pub fn walk(&self) -> Result<(Option<Plan>, i64), AppError> {
+        let seen_s = jiff::Timestamp::now().as_second();
+        let plan = match (&self.source, self.choice.include_secrets.first()) {
+            (WorkspaceSource::Directory(root), _) => {
+                let excluded = excluded(&self.excluded)?;
+                Some(workspace::scan_excluding(root, self.limits, &self.choice, excluded)?)
+            }
+            (WorkspaceSource::None, None) => None,
+            (WorkspaceSource::None, Some(path)) => {
+                return Err(WorkspaceError::NoSecret {
+                    path: escape(path.as_bytes()),
+                    reason: "is in no workspace: there is none; name a directory with `--workspace`",
+                }
+                .into());
+            }
+        };
+        Ok((plan, seen_s))
     }
 }
 

@@ -7,7 +7,7 @@ use aegis_init::wire::Stdio;
 use tokio::sync::mpsc;
 
 use crate::app::owner::service::Door;
-use crate::app::prepare::{Prepared, prepare};
+use crate::app::prepare::{Prepared, Unwalked, prepare};
 use crate::app::{AppError, Changes, RunOrder, egress, host, secrets, sweep};
 use crate::config::Directories;
 use crate::config::trust::TrustStore;
@@ -82,18 +82,23 @@ pub async fn run(
     mut caller: Caller<'_>,
 ) -> Result<Finished, AppError> {
     let host = host::amounts(&directories.state);
-    let prepared = prepare(order, &host, &TrustStore::of(&directories.state))?;
+    let mut prepared = prepare(order, &host, &TrustStore::of(&directories.state))?;
     if let Some(remark) = &prepared.remark {
         (caller.progress)(Step::Image(remark.clone()));
     }
+    // The engine takes its time to answer; what needs only this host is done meanwhile. A mistake in the workspace is told
+    // before one of the engine's, and before anything is fetched.
+    let unwalked = Unwalked::of(&prepared);
+    let walked = tokio::task::spawn_blocking(move || unwalked.walk());
+    let digested = tokio::task::spawn_blocking(init_binary::digest);
+    let connected = connect_for(Some(&prepared.task.image));
+    let (walked, engine, store, _) =
+        tokio::join!(walked, connected, Store::open(&directories.state), digested);
+    (prepared.workspace, prepared.seen_s) = walked.map_err(unwalkable)??;
     if let Some(plan) = &prepared.workspace {
         (caller.progress)(Step::Workspace(plan.summary.notes.clone(), plan.record(&prepared.task)));
     }
     let held = secrets::of_run(&directories.state, &prepared.task.secrets)?;
-    // The engine takes its time to answer; what needs only this host is done meanwhile.
-    let digested = tokio::task::spawn_blocking(init_binary::digest);
-    let connected = connect_for(Some(&prepared.task.image));
-    let (engine, store, _) = tokio::join!(connected, Store::open(&directories.state), digested);
     let (engine, store) = (engine?, store?);
     let looked_up = async {
         tokio::join!(
@@ -119,7 +124,6 @@ pub async fn run(
     let work_directory = work_directory(&admitted, directories)?;
     let outputs = outputs(order, &prepared.task.outputs, id, &admitted)?;
     let changes = changes_out(order, id, &prepared, &admitted, directories)?;
-    let mut prepared = prepared;
     let ground = tokio::select! {
         ground = ground(work_directory.as_deref(), &mut prepared, directories, &facts) => ground?,
         by = control::cancelled(&mut caller.control) => return Err(AppError::Cancelled(by)),
@@ -236,13 +240,15 @@ async fn ground(
         };
         (ground, plan)
     });
-    let (ground, plan) = chosen.await.map_err(|it| AppError::Read {
-        what: "the workspace",
-        path: PathBuf::new(),
-        source: std::io::Error::other(it),
-    })?;
+    let (ground, plan) = chosen.await.map_err(unwalkable)?;
     prepared.workspace = Some(plan);
     Ok(ground?)
+}
+
+/// The thread that walked through the workspace was lost.
+fn unwalkable(error: tokio::task::JoinError) -> AppError {
+    let source = std::io::Error::other(error);
+    AppError::Read { what: "the workspace", path: PathBuf::new(), source }
 }
 
 /// Connects to the engine that the environment names.
@@ -355,7 +361,7 @@ fn changes_out(
         kept: Kept::new(&directories.state),
         run,
     };
-    Ok(Some(ChangesOut { start, base: Base::default() }))
+    Ok(Some(ChangesOut { start, base: Base::default(), laid: None }))
 }
 
 fn now_ms() -> i64 {

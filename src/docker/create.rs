@@ -137,7 +137,7 @@ fn bind(source: &Path, target: &str) -> Mount {
 /// from nothing and nothing of it is kept, so what is written need not be made durable.
 fn volume(volume: &WorkspaceVolume, spec: &ContainerSpec) -> Mount {
     let options = format!(
-        "lowerdir={},upperdir={},workdir={},nosuid,nodev,redirect_dir=on,index=on,metacopy=off,volatile",
+        "lowerdir={},upperdir={},workdir={},nosuid,nodev,redirect_dir=on,index=off,metacopy=off,volatile",
         volume.lower.display(),
         volume.upper.display(),
         volume.work.display()

@@ -225,7 +225,7 @@ async fn released<R: Record>(
             sent = send_workspace(content, standing) => {
                 let base = sent?;
                 if let Some(changes) = &mut attempt.changes {
-                    changes.base = base;
+                    changes.given(base, attempt.place, standing).await?;
                 }
             }
             by = control::cancelled(&mut attempt.control) => return Err(Unreleased::Outcome(Outcome::Cancelled(by))),
@@ -413,9 +413,8 @@ async fn collect_and_end(
     }
     if let Some(changes) = attempt.changes.take() {
         (attempt.progress)(Phase::Outputs);
-        let settled_ns = attempt.place.base.as_ref().map(|it| it.settled_ns);
         let scanner = Scanner::new(redactor);
-        let (counts, exposures) = changes_out(changes, settled_ns, standing, scanner).await;
+        let (counts, exposures) = changes_out(changes, attempt.place, standing, scanner).await;
         end.changes = Some(counts);
         end.exposures.extend(exposures);
     }

@@ -5,6 +5,7 @@ pub mod apply;
 pub mod gather;
 pub mod guard;
 pub mod kept;
+pub mod layer;
 pub mod manifest;
 
 #[cfg(test)]

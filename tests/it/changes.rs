@@ -161,6 +161,13 @@ fn check_repeated(policy: &str) {
     for number in 0..1_200 {
         project.write(&format!("bulk/d{}/f{number}", number % 30), format!("content {number}"));
     }
+    for number in 0..20 {
+        for name in ["a", "b", "sub/c"] {
+            project.write(&format!("bulk/k{number}/{name}"), format!("{name} of {number}"));
+        }
+    }
+    project.write("bulk/s8/same", "eight");
+    project.write("bulk/s9/same", "nine!");
     // Where a quarter of the bytes is new, everything is copied anew.
     project.write("bulk/large", vec![b'x'; 32 << 20]);
     let flags = ["--sandbox", policy];
@@ -189,9 +196,20 @@ fn check_repeated(policy: &str) {
         after.remove(gone.as_bytes());
         after.insert(edited.clone().into_bytes(), Thing::File(0o644, b"edited".to_vec()));
         after.retain(|path, _| !path.starts_with(b"bulk/d3/") || path == b"bulk/d3/f3");
+        // Directories that lay there before are renamed, edited, exchanged and brought back.
+        let (from, to) = (format!("bulk/k{round}"), format!("bulk/n/k{round}"));
+        after.insert(b"bulk/n".to_vec(), Thing::Directory(0o755));
+        rename(&mut after, &from, &to);
+        after.remove(format!("{to}/a").as_bytes());
+        after.insert(format!("{to}/sub/new").into_bytes(), Thing::File(0o644, b"new".to_vec()));
+        for (from, to) in [("bulk/s8", "t"), ("bulk/s9", "bulk/s8"), ("t", "bulk/s9")] {
+            rename(&mut after, from, to);
+        }
         let script = format!(
             "{script}\nrm {gone}; printf edited >{edited}
-            mv bulk/d3/f3 kept; rm -r bulk/d3; mkdir bulk/d3; mv kept bulk/d3/f3"
+            mv bulk/d3/f3 kept; rm -r bulk/d3; mkdir bulk/d3; mv kept bulk/d3/f3
+            mkdir -p bulk/n; mv {from} t; mv t {to}; rm {to}/a; printf new >{to}/sub/new
+            mv bulk/s8 t; mv bulk/s9 bulk/s8; mv t bulk/s9; mv bulk/d4 t; mv t bulk/d4"
         );
 
         project.run(&flags, &script).code(0);
@@ -202,6 +220,17 @@ fn check_repeated(policy: &str) {
         project.untouched_beside();
     }
     assert_eq!(kept_before(&project.aegis, policy), made, "it was not what lay below");
+}
+
+/// Moves everything at and below a path.
+fn rename(tree: &mut BTreeMap<Vec<u8>, Thing>, from: &str, to: &str) {
+    let below = format!("{from}/").into_bytes();
+    let is_moved = |path: &[u8]| path == from.as_bytes() || path.starts_with(&below);
+    let moved: Vec<Vec<u8>> = tree.keys().filter(|it| is_moved(it)).cloned().collect();
+    for path in moved {
+        let thing = tree.remove(&path).expect("it is there");
+        tree.insert([to.as_bytes(), &path[from.len()..]].concat(), thing);
+    }
 }
 
 /// When what is kept of a workspace for the next run was made.

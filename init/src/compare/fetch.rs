@@ -1,10 +1,12 @@
 //! Files of the workspace for the host, by path. Links are not followed, and nothing but regular files is opened.
 
+use std::ffi::OsStr;
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstatat};
 use serde_bytes::ByteBuf;
 
 use aegis_init::wire::{DropReason, Entry, EntryKind, Fetch};
@@ -14,6 +16,7 @@ use crate::clock::Moment;
 use crate::collect::Progress;
 use crate::collect::outbox::Outbox;
 use crate::compare::limits;
+use crate::compare::walk::SEARCHABLE;
 
 const FILES_PER_TURN: usize = 100;
 const FILE: OFlag = OFlag::O_RDONLY
@@ -25,6 +28,7 @@ const FILE: OFlag = OFlag::O_RDONLY
 /// Files on their way.
 pub struct Fetching {
     paths: std::vec::IntoIter<ByteBuf>,
+    workspace: Vec<u8>,
     root: Option<Beneath>,
     outbox: Outbox,
     deadline: Moment,
@@ -35,6 +39,7 @@ impl Fetching {
     pub fn new(fetch: Fetch, workspace: &[u8], now: Moment) -> Self {
         Self {
             paths: fetch.paths.into_iter(),
+            workspace: workspace.to_vec(),
             root: Beneath::new(workspace).ok(),
             outbox: Outbox::new(&limits(u64::MAX, u32::MAX), false),
             deadline: now.after_ms(fetch.timeout_ms),
@@ -64,8 +69,15 @@ impl Fetching {
 
     fn send(&mut self, path: &[u8]) -> nix::Result<()> {
         let (parent, name) = split(path)?;
-        let directory = self.root.as_mut().ok_or(Errno::ENOENT)?.directory(parent)?;
-        let stat = fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        let root = self.root.as_mut().ok_or(Errno::ENOENT)?;
+        let stat = match look(root, parent, name) {
+            Err(Errno::EACCES) => {
+                open_way(root, &self.workspace, parent)?;
+                look(root, parent, name)?
+            }
+            found => found?,
+        };
+        let directory = root.directory(parent)?;
         if stat.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFREG.bits() {
             return Err(Errno::EINVAL);
         }
@@ -85,4 +97,28 @@ impl Fetching {
         self.outbox.send_file(entry, file, stat.st_size.unsigned_abs());
         Ok(())
     }
+}
+
+fn look(root: &mut Beneath, parent: &[u8], name: &OsStr) -> nix::Result<FileStat> {
+    fstatat(root.directory(parent)?, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+}
+
+/// Opens directories that the task closed to itself; their modes were told before.
+fn open_way(root: &mut Beneath, workspace: &[u8], path: &[u8]) -> nix::Result<()> {
+    let follow = FchmodatFlags::FollowSymlink;
+    // Fails where that is not needed.
+    let _ = fchmodat(AT_FDCWD, OsStr::from_bytes(workspace), Mode::from_bits_truncate(0o700), follow);
+    let ends = (1..=path.len()).filter(|at| path.get(*at).is_none_or(|byte| *byte == b'/'));
+    for end in ends {
+        let (parent, name) = split(&path[..end])?;
+        let stat = look(root, parent, name)?;
+        if stat.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFDIR.bits() {
+            return Err(Errno::ENOTDIR);
+        }
+        if stat.st_mode & SEARCHABLE != SEARCHABLE {
+            let mode = Mode::from_bits_truncate(stat.st_mode | SEARCHABLE);
+            fchmodat(root.directory(parent)?, name, mode, follow)?;
+        }
+    }
+    Ok(())
 }

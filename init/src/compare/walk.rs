@@ -18,7 +18,7 @@ use crate::stamps::{Given, Index};
 /// Names of one directory; a larger one ends the comparison incomplete.
 const NAMES_MAX: usize = 1_000_000;
 /// What its owner needs of a directory to look into it.
-const SEARCHABLE: u32 = 0o500;
+pub const SEARCHABLE: u32 = 0o500;
 const DIRECTORY: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_DIRECTORY)
     .union(OFlag::O_NOFOLLOW)
@@ -110,14 +110,14 @@ impl Walk {
         match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
             SFlag::S_IFDIR => self.enter(name, path, &stat, index, outbox),
             SFlag::S_IFREG => {
-                if index.unchanged(path, Given::leaf(&stat), &stat) {
+                if index.unchanged(path, Given::leaf(&stat)) {
                     return Ok(());
                 }
                 let size = stat.st_size.unsigned_abs();
                 tell(outbox, path, &stat, EntryKind::File { size, data: ByteBuf::new() })
             }
             SFlag::S_IFLNK => {
-                if index.unchanged(path, Given::leaf(&stat), &stat) {
+                if index.unchanged(path, Given::leaf(&stat)) {
                     return Ok(());
                 }
                 let target = readlinkat(&level.directory, name).map_err(|_| DropReason::Unreadable)?;
@@ -136,7 +136,7 @@ impl Walk {
         index: &Index,
         outbox: &mut Outbox,
     ) -> Result<(), DropReason> {
-        if !index.unchanged(path, Given::directory(stat.st_mode), stat) {
+        if !index.unchanged(path, Given::directory(stat.st_mode)) {
             tell(outbox, path, stat, EntryKind::Dir)?;
         }
         if stat.st_dev != self.device {

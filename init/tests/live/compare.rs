@@ -1,20 +1,17 @@
 //! How the workspace differs from what was put, as init sees it: by stamps that no task can set.
 
-use nix::time::{ClockId, clock_gettime};
 use serde_bytes::ByteBuf;
 
 use aegis_init::path_key::PathKey;
 use aegis_init::wire::{
-    CHUNK_BYTES_MAX, Compare, DropReason, Entry, EntryKind, FETCH_PATHS_MAX, Fetch, Gone, OutDone, Reply,
-    Request,
+    CHUNK_BYTES_MAX, Compare, DropReason, Entry, EntryKind, FETCH_PATHS_MAX, Fetch, OutDone, Reply, Request,
 };
 
 use crate::host::Sandbox;
 
 const MTIME_S: i64 = 1_000_000_000;
 const KEY: PathKey = PathKey([7; 16]);
-const COMPARE: Compare =
-    Compare { key: KEY, settled_ns: None, entries_max: 1_000, depth_max: 32, timeout_ms: 10_000 };
+const COMPARE: Compare = Compare { key: KEY, entries_max: 1_000, depth_max: 32, timeout_ms: 10_000 };
 const GIVEN: [&str; 9] = ["a", "b", "d", "d/x", "d/link", "e", "e/x", "hard", "large"];
 
 fn entry(path: &str, mode: u32, kind: EntryKind) -> Entry {
@@ -73,19 +70,6 @@ fn compare(sandbox: &mut Sandbox, orders: Compare) -> Compared {
     }
 }
 
-/// A moment that is over also for the clock of file systems, in nanoseconds since the epoch.
-fn outlasted_ns() -> i64 {
-    let now = |clock| {
-        let now = clock_gettime(clock).expect("a clock");
-        now.tv_sec() * 1_000_000_000 + now.tv_nsec()
-    };
-    let moment = now(ClockId::CLOCK_REALTIME);
-    while now(ClockId::CLOCK_REALTIME_COARSE) <= moment {
-        std::thread::yield_now();
-    }
-    moment
-}
-
 /// Holds what differs after a script, and what is gone.
 #[track_caller]
 fn check(script: &str, told: &[&str], gone: &[&str]) {
@@ -138,21 +122,6 @@ fn what_is_gone_is_not_met() {
     check("rm -r d; ln -s e d", &["d"], &["d/x", "d/link"]);
     check("rm b; mkdir b; touch b/x", &["b", "b/x"], &[]);
     check("rm a", &["hard"], &["a"]);
-}
-
-#[test]
-fn what_lay_there_before_is_as_it_was_until_it_gets_a_later_change_time() {
-    let mut sandbox = Sandbox::attested();
-    sandbox.run("mkdir d; echo 1 >d/a; echo 2 >d/b; echo 3 >c; ln -s c l; mkdir e");
-    let settled_ns = Some(outlasted_ns());
-    sandbox.request(&Request::Remove(vec![Gone { path: ByteBuf::from("e"), directory: true }]));
-    sandbox.request(&Request::Put(vec![file("put", b"1")]));
-    sandbox.request(&Request::PutEnd);
-    assert!(matches!(sandbox.reply(), Reply::PutDone { failed: None, .. }));
-    sandbox.run("cat d/a; echo 4 >d/b; mv l m; mkdir e; mv c x; mv x c");
-    let compared = compare(&mut sandbox, Compare { settled_ns, ..COMPARE });
-    assert_eq!(compared.told, ["c", "d/b", "e", "m"]);
-    assert!(compared.complete);
 }
 
 #[test]
@@ -236,6 +205,18 @@ fn files_are_fetched_and_nothing_else() {
     assert_eq!(names, [b"n".to_vec(), b"large".to_vec()]);
     assert_eq!(bytes, 3 + CHUNK_BYTES_MAX + 10);
     assert_eq!(done.dropped_count, 6);
+}
+
+#[test]
+fn what_the_task_closed_to_itself_is_fetched_all_the_same() {
+    let mut sandbox = given();
+    sandbox.run("mkdir -p c/e; printf new >c/e/n; printf new >n; chmod 0 c/e/n c/e c .");
+    let paths = ["c/e/n", "n"].map(ByteBuf::from).to_vec();
+    sandbox.request(&Request::Fetch(Fetch { paths, timeout_ms: 10_000 }));
+    let Reply::Out(entries) = sandbox.reply() else { panic!("not fetched") };
+    let fetched: Vec<_> = entries.iter().map(|it| (it.path.as_slice(), it.mode)).collect();
+    assert_eq!(fetched, [(b"c/e/n".as_slice(), 0), (b"n", 0o644)]);
+    assert!(matches!(sandbox.reply(), Reply::OutDone(done) if done.dropped_count == 0));
 }
 
 #[test]

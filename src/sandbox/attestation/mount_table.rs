@@ -31,7 +31,7 @@ const BUNDLE_COMPONENTS: usize = 5;
 const OVERLAY_OPTIONS: [&str; 13] = [
     "rw",
     "redirect_dir=on",
-    "index=on",
+    "index=off",
     "metacopy=off",
     "uuid=on",
     "uuid=auto",

@@ -3,6 +3,7 @@
 //! its content.
 
 mod caller;
+mod layered;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
@@ -23,6 +24,7 @@ use crate::sandbox::workspace::{Base, LeftOut};
 use crate::task::RunId;
 
 pub use caller::{RootError, open_root};
+pub use layered::Layered;
 
 /// Entries that init is asked for: more than any limit keeps, because those in caches are only counted.
 pub const LISTED_MAX: u64 = 2_000_000;
@@ -153,28 +155,38 @@ impl Gatherer {
     /// Takes the end of the listing.
     pub fn compared(&mut self, done: &OutDone, complete: bool) {
         for (path, reason) in &done.dropped {
-            let reached = match reason {
-                DropReason::NotAFile => None,
-                DropReason::EntryLimit => Some(Limit::Entries),
-                DropReason::ByteLimit => Some(Limit::Bytes),
-                DropReason::DepthLimit => Some(Limit::Depth),
-                DropReason::TimeLimit => Some(Limit::Time),
-                DropReason::Unreadable | DropReason::Foreign => Some(Limit::Unreadable),
-            };
-            // What nobody would have kept is not missed.
-            let kept = path.is_empty() || self.is_kept(path, false, 0);
-            if let Some(limit) = reached.filter(|_| kept) {
-                self.reached.insert(limit);
-            }
-            if kept {
-                self.skip(path, if reached.is_none() { Why::NotAFile } else { Why::Limit });
-            }
+            self.dropped(path, *reason);
         }
         let unnamed = done.dropped_count.saturating_sub(done.dropped.len() as u64);
         self.skipped_count = self.skipped_count.saturating_add(unnamed);
         if complete {
             self.look_for_gone();
-        } else if self.reached.is_empty() {
+        } else {
+            self.incomplete();
+        }
+    }
+
+    fn dropped(&mut self, path: &[u8], reason: DropReason) {
+        let reached = match reason {
+            DropReason::NotAFile => None,
+            DropReason::EntryLimit => Some(Limit::Entries),
+            DropReason::ByteLimit => Some(Limit::Bytes),
+            DropReason::DepthLimit => Some(Limit::Depth),
+            DropReason::TimeLimit => Some(Limit::Time),
+            DropReason::Unreadable | DropReason::Foreign => Some(Limit::Unreadable),
+        };
+        // What nobody would have kept is not missed.
+        let kept = path.is_empty() || self.is_kept(path, false, 0);
+        if let Some(limit) = reached.filter(|_| kept) {
+            self.reached.insert(limit);
+        }
+        if kept {
+            self.skip(path, if reached.is_none() { Why::NotAFile } else { Why::Limit });
+        }
+    }
+
+    fn incomplete(&mut self) {
+        if self.reached.is_empty() {
             self.reached.insert(Limit::Unreadable);
         }
     }
@@ -182,25 +194,33 @@ impl Gatherer {
     /// What was given and was not met is gone.
     fn look_for_gone(&mut self) {
         let (base, met, key) = (std::mem::take(&mut self.base), std::mem::take(&mut self.met), self.key);
+        // Mostly everything was met, and then no order is needed.
+        if base.unordered().all(|it| met.contains(&key.hash(&it.path))) {
+            self.base = base;
+            return;
+        }
         for given in base.iter().filter(|it| !met.contains(&key.hash(&it.path))) {
-            if guard(&given.path) == Some(Guard::Git) {
-                self.git_count += 1;
-                continue;
-            }
-            self.names_bytes += given.path.len();
-            if self.names_bytes > NAMES_BYTES_MAX {
-                self.reached.insert(Limit::Entries);
-                self.skipped_count += 1;
-                continue;
-            }
-            if self.found.contains_key(&given.path) {
-                self.skip(&given.path, Why::Duplicate);
-                continue;
-            }
-            let change = Change { path: given.path.clone(), before: Some(before(given)), after: None };
-            self.found.insert(given.path.clone(), change);
+            self.gone(given);
         }
         self.base = base;
+    }
+
+    fn gone(&mut self, given: &Given) {
+        if guard(&given.path) == Some(Guard::Git) {
+            self.git_count += 1;
+            return;
+        }
+        self.names_bytes += given.path.len();
+        if self.names_bytes > NAMES_BYTES_MAX {
+            self.reached.insert(Limit::Entries);
+            self.skipped_count += 1;
+            return;
+        }
+        if self.found.contains_key(&given.path) {
+            return self.skip(&given.path, Why::Duplicate);
+        }
+        let change = Change { path: given.path.clone(), before: Some(before(given)), after: None };
+        self.found.insert(given.path.clone(), change);
     }
 
     /// The next files whose content is wanted; empty when there are none left.

@@ -165,6 +165,20 @@ impl ByPath {
         found.ok().map(|at| &given[order[at] as usize])
     }
 
+    /// What was given at this path and below it.
+    pub fn within(&self, path: &[u8]) -> impl Iterator<Item = &Given> {
+        let (given, order) = (&self.base.given, self.order());
+        let below = [path, b"/"].concat();
+        let start = order.partition_point(|it| given[*it as usize].path < below);
+        let inside = order[start..].iter().map(|it| &given[*it as usize]);
+        self.find(path).into_iter().chain(inside.take_while(move |it| it.path.starts_with(&below)))
+    }
+
+    /// Everything that was given, in no order; of a path that was given twice both.
+    pub fn unordered(&self) -> impl Iterator<Item = &Given> {
+        self.base.given.iter()
+    }
+
     /// Everything that was given, by path.
     pub fn iter(&self) -> impl Iterator<Item = &Given> {
         self.order().iter().map(|it| &self.base.given[*it as usize])

@@ -1,13 +1,16 @@
 //! Looks at everything that would be copied, by name and size: what is left out, what cannot be read, whether it fits.
 //! Reads no content but `.aegisignore`, git's small files, and what the table of withheld names asks for.
 
+mod ahead;
+
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::Scope;
 
-use rustix::fs::{Access, AtFlags, Dir, FileType, Stat, accessat, fstat, statat};
+use rustix::fs::{Access, AtFlags, FileType, Stat, accessat, fstat, statat};
 use rustix::io::Errno;
 
 use crate::sandbox::beneath;
@@ -17,6 +20,7 @@ use crate::sandbox::workspace::git::history;
 use crate::sandbox::workspace::git::parts::{self, Part};
 use crate::sandbox::workspace::ignores::{FILE_NAME, Ignores, Said};
 use crate::sandbox::workspace::left_out::LeftOut;
+use crate::sandbox::workspace::scan::ahead::{Ahead, Looked};
 use crate::sandbox::workspace::weight::{Count, Weight, Weights};
 use crate::sandbox::workspace::{
     Choice, Directory, Identity, Item, Limits, Meta, Plan, Summary, What, WorkspaceError, changed, excludes,
@@ -35,6 +39,8 @@ const COUNTED_TIMES: u64 = 4;
 const CLEANED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Notes on single files.
 const NOTES_MAX: usize = 10;
+/// Directories that wait before a second thread is worth its start.
+const HELPED_MIN: usize = 16;
 /// Entries that are counted in any case.
 const COUNTED_MIN: u64 = 10_000;
 
@@ -168,6 +174,7 @@ impl Walk {
     /// Adds the tree of an open directory, to lie at the path `to`.
     pub fn tree(&mut self, root: OwnedFd, to: &[u8], select: &Select<'_>) -> Result<(), WorkspaceError> {
         let stat = fstat(&root).map_err(|cause| unreadable(to, cause))?;
+        let held = rustix::io::dup(&root).map_err(|cause| unreadable(to, cause))?;
         self.plan.sources.push(root);
         let source = self.plan.sources.len() - 1;
         let made = (!to.is_empty()).then(|| Meta::of(&stat));
@@ -175,16 +182,42 @@ impl Walk {
         let git = inside_git.then_some(GitDirectory { length: to.len(), is_bare: false });
         let around = Around::Open;
         let from = Vec::new();
-        let mut pending =
-            vec![Pending { from, to: to.to_vec(), made, ignores: None, inside_git, git, around }];
+        let first = Pending { from, to: to.to_vec(), made, ignores: None, inside_git, git, around };
+        let ahead = Ahead::new(&held, self.counted_max());
+        std::thread::scope(|scope| {
+            let walked = self.walk(source, first, select, (&ahead, scope));
+            ahead.end();
+            walked
+        })
+    }
+
+    fn walk<'scope>(
+        &mut self,
+        source: usize,
+        first: Pending,
+        select: &Select<'_>,
+        (ahead, scope): (&'scope Ahead<'_>, &'scope Scope<'scope, '_>),
+    ) -> Result<(), WorkspaceError> {
+        let mut pending = vec![first];
+        let mut helped = false;
         while let Some(next) = pending.pop() {
-            let deeper = self.visit(source, next, select)?;
+            let deeper = self.visit(source, next, select, ahead)?;
             if self.count == Count::Broken {
                 return Ok(());
             }
+            ahead.add(deeper.iter().rev().map(|it| it.from.clone()));
             pending.extend(deeper.into_iter().rev());
+            if !helped && pending.len() >= HELPED_MIN {
+                // Without a helper it takes longer.
+                helped = std::thread::Builder::new().spawn_scoped(scope, || ahead.help()).is_ok();
+            }
         }
         Ok(())
+    }
+
+    /// Entries that are counted, so that the message can say how much is too much.
+    fn counted_max(&self) -> u64 {
+        self.plan.limits.files.saturating_mul(COUNTED_TIMES).max(COUNTED_MIN)
     }
 
     /// Adds a directory that is made here, with all that is in it.
@@ -273,12 +306,12 @@ impl Walk {
         source: usize,
         at: Pending,
         select: &Select<'_>,
+        ahead: &Ahead<'_>,
     ) -> Result<Vec<Pending>, WorkspaceError> {
-        let directory = beneath::directory(self.plan.sources[source].as_fd(), &at.from)
-            .map_err(|cause| refused(&at.to, cause))?;
-        let counted_max = self.plan.limits.files.saturating_mul(COUNTED_TIMES).max(COUNTED_MIN);
-        let room = counted_max.saturating_sub(self.weights.total.files);
-        let Some(names) = names(directory.as_fd(), &at.to, room)? else {
+        let Looked { directory, names, stats } =
+            ahead.take(&at.from).map_err(|cause| refused(&at.to, cause))?;
+        let room = self.counted_max().saturating_sub(self.weights.total.files);
+        let Some(names) = names.filter(|it| it.len() as u64 <= room) else {
             self.count = Count::Broken;
             self.weights.add(&at.to, Weight { bytes: 0, files: room });
             return Ok(Vec::new());
@@ -296,8 +329,9 @@ impl Walk {
         let mut items = Vec::new();
         let mut deeper = Vec::new();
         let mut own = Weight::default();
-        for name in &names {
-            let stat = match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        for (number, name) in names.iter().enumerate() {
+            let seen = stats.get(number).copied();
+            let stat = match seen.unwrap_or_else(|| statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)) {
                 Ok(stat) => stat,
                 // Gone since the names were read: it was never there.
                 Err(Errno::NOENT) => continue,
@@ -444,24 +478,6 @@ impl Walk {
         }
         accessat(directory, name, Access::READ_OK, AtFlags::EACCESS).map_err(|cause| refused(to, cause))
     }
-}
-
-/// The names in a directory, in order; `None` if there are more than `room`.
-fn names(directory: BorrowedFd<'_>, path: &[u8], room: u64) -> Result<Option<Vec<Vec<u8>>>, WorkspaceError> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory).map_err(|cause| refused(path, cause))? {
-        let entry = entry.map_err(|cause| refused(path, cause))?;
-        let name = entry.file_name().to_bytes();
-        if name == b"." || name == b".." {
-            continue;
-        }
-        if names.len() as u64 >= room {
-            return Ok(None);
-        }
-        names.push(name.to_vec());
-    }
-    names.sort_unstable();
-    Ok(Some(names))
 }
 
 fn takes(

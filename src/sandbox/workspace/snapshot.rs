@@ -33,6 +33,7 @@ use crate::sandbox::disk_use::{self, RESERVE_BYTES};
 use crate::sandbox::outputs::path::SafePath;
 use crate::sandbox::workspace::{Plan, What, WorkspaceError};
 
+use compare::Medium;
 use manifest::Manifest;
 use shelf::Place;
 
@@ -60,8 +61,6 @@ pub struct Base {
     pub uid: u32,
     /// Bytes that it takes.
     pub bytes: u64,
-    /// Nothing of it has a later change time, in nanoseconds since the epoch.
-    pub settled_ns: i64,
     _lock: OwnedFd,
 }
 
@@ -93,12 +92,14 @@ pub fn ground(work: &Path, root: &Path, plan: &Plan, seen_s: i64) -> Result<Grou
     }
     // A snapshot saves time and nothing else: without one everything is sent.
     let Ok(Some(place)) = shelf::take(work, root.as_os_str().as_bytes()) else { return Ok(Ground::Empty) };
-    match settle(&place, root, plan, seen_s, |place| pack::pack(plan, &place.tree()?, place.uid))? {
-        Some((bytes, changes)) => {
-            Ok(place.base(bytes).map_or(Ground::Empty, |base| Ground::Snapshot(base, changes)))
-        }
-        None => Ok(Ground::Empty),
+    if !place.sees_marks() {
+        return Ok(Ground::Empty);
     }
+    let make = |place: &Place| pack::pack(plan, &place.tree()?, place.uid);
+    Ok(match settle(&place, (root, plan, seen_s), Medium::Tree, make)? {
+        Some((bytes, changes)) => Ground::Snapshot(place.base(bytes), changes),
+        None => Ground::Empty,
+    })
 }
 
 /// The same for a workspace in memory: below `state` lie the messages of an earlier run.
@@ -110,7 +111,9 @@ pub fn replay(state: &Path, root: &Path, plan: &Plan, seen_s: i64) -> Result<Gro
     }
     let Ok(Some(place)) = shelf::take(state, root.as_os_str().as_bytes()) else { return Ok(Ground::Empty) };
     let write = |place: &Place| frames::write(plan, &place.messages());
-    let Some((_, changes)) = settle(&place, root, plan, seen_s, write)? else { return Ok(Ground::Empty) };
+    let Some((_, changes)) = settle(&place, (root, plan, seen_s), Medium::Messages, write)? else {
+        return Ok(Ground::Empty);
+    };
     let Ok(file) = File::open(place.messages()) else { return Ok(Ground::Empty) };
     let Ok(bytes) = file.metadata().map(|it| it.len()) else { return Ok(Ground::Empty) };
     place.used();
@@ -120,15 +123,14 @@ pub fn replay(state: &Path, root: &Path, plan: &Plan, seen_s: i64) -> Result<Gro
 /// Bytes of what a place holds and what changed since, once it holds what it should; `None` if it cannot be made to.
 fn settle(
     place: &Place,
-    root: &Path,
-    plan: &Plan,
-    seen_s: i64,
+    (root, plan, seen_s): (&Path, &Plan, i64),
+    medium: Medium,
     make: impl FnOnce(&Place) -> Result<(), PackError>,
 ) -> Result<Option<(u64, Changes)>, WorkspaceError> {
     let boot = boot_id();
     let path = root.as_os_str().as_bytes();
     if let Some(manifest) = place.manifest().filter(|it| it.root == path && it.boot == boot) {
-        let changes = compare::compare(&manifest, plan);
+        let changes = compare::compare(&manifest, plan, medium);
         let entries = plan.summary.files + plan.summary.directories + plan.summary.symlinks;
         let few = changes.count <= entries / CHANGED_PART && changes.bytes <= manifest.bytes / CHANGED_PART;
         if few && !leaves_out(root, plan, &changes) {
@@ -137,7 +139,7 @@ fn settle(
     }
     let manifest = Manifest::of(plan, path, &boot, seen_s);
     match place.lay(&manifest, make) {
-        Ok(()) => Ok(Some((manifest.bytes, compare::compare(&manifest, plan)))),
+        Ok(()) => Ok(Some((manifest.bytes, compare::compare(&manifest, plan, medium)))),
         Err(PackError::Workspace(error)) => Err(error),
         Err(PackError::Write(error)) => {
             tracing::warn!(%error, "no snapshot of the workspace could be made; all of it is copied");

@@ -1,10 +1,10 @@
 //! What a workspace has become since its snapshot. Pure.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::sandbox::beneath;
-use crate::sandbox::workspace::snapshot::manifest::{Kind, Manifest, kind};
-use crate::sandbox::workspace::{Meta, Plan};
+use crate::sandbox::workspace::snapshot::manifest::{Kind, Manifest, Places, kind};
+use crate::sandbox::workspace::{Meta, Plan, What};
 
 /// A file whose kernel time lies this little before the look is taken for changed: clocks of file systems have ticks of
 /// up to two seconds, and within one a change leaves no trace.
@@ -12,6 +12,16 @@ const TICK_S: i64 = 2;
 
 /// What its owner needs to change a directory.
 const OPEN: u32 = 0o300;
+
+/// How what stays as it is gets into a workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Medium {
+    /// It lies below. A file of several names is put above it in any case: what a task writes by one name is then seen by
+    /// all of them.
+    Tree,
+    /// Its messages are sent.
+    Messages,
+}
 
 /// The way from a snapshot to a plan.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -22,9 +32,9 @@ pub struct Changes {
     pub(in crate::sandbox::workspace) gone: Vec<GonePath>,
     /// What comes, in the plan's order.
     pub(in crate::sandbox::workspace) directories: Vec<Come>,
-    /// Entries that come or go.
+    /// Entries that come or go, but those that always do.
     pub count: u64,
-    /// Bytes that come.
+    /// Bytes that come with them.
     pub bytes: u64,
 }
 
@@ -49,48 +59,56 @@ pub(in crate::sandbox::workspace) struct Come {
 }
 
 /// Compares.
-pub(super) fn compare(manifest: &Manifest, plan: &Plan) -> Changes {
-    let places = manifest.by_path();
+pub(super) fn compare(manifest: &Manifest, plan: &Plan, medium: Medium) -> Changes {
+    let places = manifest.places();
+    let always = match medium {
+        Medium::Tree => of_several_names(plan),
+        Medium::Messages => HashSet::new(),
+    };
     let mut changes = Changes::default();
     // For each path of the snapshot whether it stays as it is; a hard link stays only if its first name does.
     let mut kept = vec![false; manifest.entries.len()];
-    let mut known_directories = HashSet::new();
+    // Directories that are there, with their places.
+    let mut there: HashMap<&[u8], Option<usize>> = HashMap::new();
     for (index, directory) in plan.directories.iter().enumerate() {
-        let place = places.get(directory.to.as_slice()).copied();
-        let known = place.is_some_and(|it| matches!(manifest.entries[it].kind, Kind::Directory(_)));
-        if let Some(place) = place.filter(|_| known) {
+        let place = places.find(&directory.to);
+        let place = place.filter(|it| matches!(manifest.entries[*it].kind, Kind::Directory(_)));
+        let known = place.is_some();
+        if let Some(place) = place {
             kept[place] = true;
         }
         if known || directory.to.is_empty() {
-            known_directories.insert(directory.to.as_slice());
+            there.insert(&directory.to, place);
         }
         let mut come = Come { directory: index, new: directory.made.is_some() && !known, items: Vec::new() };
         for (number, item) in directory.items.iter().enumerate() {
             let path = beneath::join(&directory.to, &item.name);
-            let found = places.get(path.as_slice()).copied();
+            let found = places.find(&path);
             let now = kind(&item.what);
             let same = found.is_some_and(|it| is_same(manifest, &manifest.entries[it].kind, &now))
                 && first_is_kept(&now, &places, &kept);
-            match found.filter(|_| same) {
-                Some(place) => kept[place] = true,
-                None => {
-                    changes.bytes += size(&now);
-                    come.items.push(number);
-                }
+            if always.contains(&path) {
+                come.items.push(number);
+            } else if let Some(place) = found.filter(|_| same) {
+                kept[place] = true;
+            } else {
+                changes.count += 1;
+                changes.bytes += size(&now);
+                come.items.push(number);
             }
         }
         if come.new || !come.items.is_empty() {
-            changes.count += come.items.len() as u64 + u64::from(come.new);
+            changes.count += u64::from(come.new);
             changes.directories.push(come);
         }
     }
     for (packed, _) in manifest.entries.iter().zip(&kept).rev().filter(|(_, kept)| !**kept) {
         let directory = matches!(packed.kind, Kind::Directory(_));
         let text = packed.kind == Kind::Text;
+        changes.count += u64::from(!always.contains(packed.path.as_slice()));
         changes.gone.push(GonePath { path: packed.path.to_vec(), directory, text });
-        changes.count += 1;
     }
-    touch(&mut changes, manifest, plan, &known_directories);
+    touch(&mut changes, manifest, plan, &there);
     // What is in a directory that goes must be reached, too.
     for (packed, _) in manifest.entries.iter().zip(&kept).filter(|(_, kept)| !**kept) {
         if let Kind::Directory(Some((mode, mtime_s, mtime_ns))) = packed.kind
@@ -102,9 +120,22 @@ pub(super) fn compare(manifest: &Manifest, plan: &Plan) -> Changes {
     changes
 }
 
+/// Every name of the files that have several.
+fn of_several_names(plan: &Plan) -> HashSet<Vec<u8>> {
+    let mut names = HashSet::new();
+    for directory in &plan.directories {
+        for item in &directory.items {
+            if let What::Hardlink(first, _) = &item.what {
+                names.insert(first.clone());
+                names.insert(beneath::join(&directory.to, &item.name));
+            }
+        }
+    }
+    names
+}
+
 /// Directories that were changed themselves, in which something changes, or through which no way would lead.
-fn touch(changes: &mut Changes, manifest: &Manifest, plan: &Plan, known: &HashSet<&[u8]>) {
-    let places = manifest.by_path();
+fn touch(changes: &mut Changes, manifest: &Manifest, plan: &Plan, there: &HashMap<&[u8], Option<usize>>) {
     let mut within: HashSet<&[u8]> = HashSet::new();
     let come = changes.directories.iter();
     for come in come.filter(|it| it.new || !it.items.is_empty()) {
@@ -122,8 +153,8 @@ fn touch(changes: &mut Changes, manifest: &Manifest, plan: &Plan, known: &HashSe
     }
     for directory in &plan.directories {
         let path = directory.to.as_slice();
-        let Some(meta) = directory.made.filter(|_| known.contains(path)) else { continue };
-        let packed = places.get(path).map(|it| &manifest.entries[*it].kind);
+        let (Some(meta), Some(place)) = (directory.made, there.get(path)) else { continue };
+        let packed = place.map(|it| &manifest.entries[it].kind);
         let now = Kind::Directory(Some((meta.mode, meta.mtime_s, meta.mtime_ns)));
         let open = matches!(packed, Some(Kind::Directory(Some((mode, ..)))) if mode & OPEN == OPEN);
         if packed != Some(&now) || within.contains(path) || (ways.contains(path) && !open) {
@@ -143,9 +174,9 @@ fn is_same(manifest: &Manifest, packed: &Kind, now: &Kind) -> bool {
     settled && packed == now
 }
 
-fn first_is_kept(now: &Kind, places: &std::collections::HashMap<&[u8], usize>, kept: &[bool]) -> bool {
+fn first_is_kept(now: &Kind, places: &Places<'_>, kept: &[bool]) -> bool {
     match now {
-        Kind::Hardlink(first, _) => places.get(first.as_slice()).is_some_and(|it| kept[*it]),
+        Kind::Hardlink(first, _) => places.find(first).is_some_and(|it| kept[it]),
         Kind::Directory(_) | Kind::File(_) | Kind::Symlink(_) | Kind::Text => true,
     }
 }
@@ -175,6 +206,16 @@ mod tests {
         come: &[&str],
         gone: &[&str],
     ) {
+        check_on(Medium::Messages, (first, then), age_s, come, gone);
+    }
+
+    fn check_on(
+        medium: Medium,
+        (first, then): (impl Fn(&std::path::Path), impl Fn(&std::path::Path)),
+        age_s: i64,
+        come: &[&str],
+        gone: &[&str],
+    ) {
         let kept = tempfile::tempdir().expect("a directory");
         let limits = Limits { bytes: 1 << 30, files: 1000 };
         first(kept.path());
@@ -184,7 +225,7 @@ mod tests {
         let manifest = Manifest::decode(&manifest.encode().expect("encoded")).expect("decoded");
         then(kept.path());
         let plan = scan(kept.path(), limits, &Choice::PLAIN).expect("a plan");
-        let changes = compare(&manifest, &plan);
+        let changes = compare(&manifest, &plan, medium);
         let mut paths = Vec::new();
         for it in &changes.directories {
             let directory = &plan.directories[it.directory];
@@ -225,6 +266,12 @@ mod tests {
     fn a_file_of_several_names_goes_and_comes_with_all_of_them() {
         let edit = |root: &std::path::Path| std::fs::write(root.join("name"), "edited").expect("written");
         check(project, edit, OLD, &["name", "a/one"], &["a/one", "name"]);
+    }
+
+    #[test]
+    fn over_a_tree_a_file_of_several_names_always_comes() {
+        let names = ["name", "a/one"];
+        check_on(Medium::Tree, (project, |_: &std::path::Path| {}), OLD, &names, &["a/one", "name"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a snapshot holds, as it lies beside it: every path with what its original looked like when it was packed.
 
+use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 
 use aegis_init::frame::{self, FrameError, HEADER_BYTES};
@@ -118,9 +119,37 @@ impl Manifest {
         frame::decode::<Self>(payload).ok().filter(|it| it.version == VERSION)
     }
 
-    /// Every path with its place in the list.
-    pub fn by_path(&self) -> HashMap<&[u8], usize> {
-        self.entries.iter().enumerate().map(|(index, it)| (it.path.as_slice(), index)).collect()
+    /// The places of paths in the list.
+    pub fn places(&self) -> Places<'_> {
+        Places { entries: &self.entries, next: Cell::new(0), by_path: OnceCell::new() }
+    }
+}
+
+/// The places of paths in a manifest. Those that are asked for in its order are found without a table.
+pub struct Places<'a> {
+    entries: &'a [Packed],
+    next: Cell<usize>,
+    by_path: OnceCell<HashMap<&'a [u8], usize>>,
+}
+
+impl<'a> Places<'a> {
+    /// The place of a path.
+    pub fn find(&self, path: &[u8]) -> Option<usize> {
+        if path.is_empty() {
+            return None;
+        }
+        let next = self.next.get();
+        let found = match self.entries.get(next) {
+            Some(it) if it.path.as_slice() == path => Some(next),
+            Some(_) | None => self.by_path().get(path).copied(),
+        };
+        self.next.set(found.map_or(next, |it| it + 1));
+        found
+    }
+
+    fn by_path(&self) -> &HashMap<&'a [u8], usize> {
+        let places = || self.entries.iter().enumerate().map(|(index, it)| (it.path.as_slice(), index));
+        self.by_path.get_or_init(|| places().collect())
     }
 }
 

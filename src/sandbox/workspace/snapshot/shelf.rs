@@ -2,13 +2,13 @@
 
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use sha2::{Digest, Sha256};
 
+use crate::sandbox::changes::layer;
 use crate::sandbox::workspace::snapshot::manifest::{BYTES_MAX, Manifest};
 use crate::sandbox::workspace::snapshot::{Base, PackError, io_error};
 use crate::sandbox::{removal, slot};
@@ -107,17 +107,15 @@ impl Place {
         let _ = rustix::fs::futimens(&self.lock, &now());
     }
 
-    /// The snapshot, for a sandbox. `None` where the clock was set back since: what a task changes would seem older.
-    pub fn base(self, bytes: u64) -> Option<Base> {
+    /// Whether this process could tell what a task changes over a tree here.
+    pub fn sees_marks(&self) -> bool {
+        layer::sees_marks(&self.lock)
+    }
+
+    /// The snapshot, for a sandbox.
+    pub fn base(self, bytes: u64) -> Base {
         self.used();
-        // The manifest came after everything in the tree.
-        let written = std::fs::metadata(self.directory.join("manifest")).ok()?;
-        let settled_ns = written.ctime().checked_mul(1_000_000_000)?.checked_add(written.ctime_nsec())?;
-        let now = jiff::Timestamp::now().as_nanosecond();
-        if i128::from(settled_ns) > now {
-            return None;
-        }
-        Some(Base { tree: self.directory.join("tree"), uid: self.uid, bytes, settled_ns, _lock: self.lock })
+        Base { tree: self.directory.join("tree"), uid: self.uid, bytes, _lock: self.lock }
     }
 }
 
