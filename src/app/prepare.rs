@@ -20,7 +20,7 @@ use crate::task::{TaskSpec, WorkspaceSource};
 /// Bytes of a policy file that are read; the parser has a lower bound of its own and a message for it.
 const POLICY_BYTES_MAX: u64 = 1024 * 1024;
 /// The runtime where no flag names one.
-const RUNTIME_DEFAULT: &str = "runc";
+pub(super) const RUNTIME_DEFAULT: &str = "runc";
 
 /// An order that was understood.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ pub fn plan_workspace(prepared: &Prepared) -> Result<Option<Plan>, AppError> {
             let excluded = excluded(&prepared.excluded)?;
             Ok(Some(workspace::scan_excluding(root, limits, &choice, excluded)?))
         }
-        (WorkspaceSource::None, None) => Ok(None),
+        (WorkspaceSource::Uploaded(_), _) | (WorkspaceSource::None, None) => Ok(None),
         (WorkspaceSource::None, Some(path)) => Err(WorkspaceError::NoSecret {
             path: escape(path.as_bytes()),
             reason: "is in no workspace: there is none; name a directory with `--workspace`",
@@ -169,7 +169,8 @@ pub(super) fn choose(policy: Option<&str>) -> Result<Chosen, AppError> {
     }
 }
 
-fn ceiling(host: &HostAmounts) -> Result<Ceiling, AppError> {
+/// The operator's ceiling, or that of a host without one.
+pub(super) fn ceiling(host: &HostAmounts) -> Result<Ceiling, AppError> {
     match read_bytes(Path::new(CEILING_PATH), POLICY_BYTES_MAX) {
         Ok(bytes) => Ok(Ceiling::from_file(CEILING_PATH, &bytes, host)?),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Ceiling::of_host(host)),
