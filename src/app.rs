@@ -16,7 +16,9 @@ pub mod project;
 pub mod provision;
 pub mod run;
 pub mod secrets;
+pub mod serve;
 pub mod starter;
+pub mod submission;
 pub mod sweep;
 pub mod trust;
 

@@ -27,6 +27,7 @@ pub mod run;
 pub mod screen;
 pub mod secret;
 pub mod selected;
+pub mod serve;
 pub mod shell;
 pub mod show;
 pub mod talk;
@@ -69,6 +70,7 @@ enum Command {
     Apply(apply::ApplyArgs),
     Cancel(cancel::CancelArgs),
     Gc(gc::GcArgs),
+    Serve(serve::ServeArgs),
     Doctor(doctor::DoctorArgs),
     Demo(demo::DemoArgs),
     Image(image::ImageArgs),
@@ -100,7 +102,8 @@ impl Command {
             | Self::Gc(_)
             | Self::Egress(_)
             | Self::Image(_) => true,
-            Self::Doctor(_)
+            Self::Serve(_)
+            | Self::Doctor(_)
             | Self::Demo(_)
             | Self::Init(_)
             | Self::Trust(_)
@@ -148,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Apply(args) => apply::cmd_apply(&args),
         Command::Cancel(args) => cancel::cmd_cancel(&args),
         Command::Gc(args) => gc::cmd_gc(&args),
+        Command::Serve(args) => serve::cmd_serve(&args),
         Command::Doctor(args) => doctor::cmd_doctor(&args),
         Command::Demo(args) => demo::cmd_demo(&args),
         Command::Image(args) => image::cmd_image(&args),
