@@ -14,9 +14,12 @@ pub mod plan;
 pub mod policy;
 pub mod prepare;
 pub mod project;
+pub mod provision;
 pub mod run;
 pub mod secrets;
+pub mod serve;
 pub mod starter;
+pub mod submission;
 pub mod sweep;
 pub mod trust;
 
@@ -113,6 +116,9 @@ pub enum AppError {
     /// The workspace's directory cannot be looked at again.
     #[error(transparent)]
     Root(#[from] crate::sandbox::changes::gather::RootError),
+    /// A workspace that was uploaded cannot be used.
+    #[error(transparent)]
+    Upload(#[from] crate::sandbox::workspace::upload::UploadError),
     /// The outputs cannot be kept.
     #[error(transparent)]
     Outputs(#[from] crate::sandbox::outputs::OutputError),

@@ -29,6 +29,7 @@ pub mod run;
 pub mod screen;
 pub mod secret;
 pub mod selected;
+pub mod serve;
 pub mod shell;
 pub mod show;
 pub mod talk;
@@ -73,6 +74,7 @@ enum Command {
     Gc(gc::GcArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
+    Serve(serve::ServeArgs),
     Doctor(doctor::DoctorArgs),
     Demo(demo::DemoArgs),
     Image(image::ImageArgs),
@@ -104,7 +106,8 @@ impl Command {
             | Self::Gc(_)
             | Self::Egress(_)
             | Self::Image(_) => true,
-            Self::Doctor(_)
+            Self::Serve(_)
+            | Self::Doctor(_)
             | Self::Demo(_)
             | Self::Init(_)
             | Self::Trust(_)
@@ -156,6 +159,7 @@ pub fn main() -> ExitCode {
         Command::Gc(args) => gc::cmd_gc(&args),
         Command::Backup(args) => backup::cmd_backup(&args),
         Command::Restore(args) => restore::cmd_restore(&args),
+        Command::Serve(args) => serve::cmd_serve(&args),
         Command::Doctor(args) => doctor::cmd_doctor(&args),
         Command::Demo(args) => demo::cmd_demo(&args),
         Command::Image(args) => image::cmd_image(&args),

@@ -262,6 +262,8 @@ pub enum EngineError {
 
 /// The verbs. Every one has a deadline of its own and returns an error when it passes.
 pub trait Engine: Send + Sync {
+    /// Whether it answers.
+    fn ping(&self) -> impl Future<Output = Result<(), EngineError>> + Send;
     /// What it is.
     fn facts(&self) -> impl Future<Output = Result<EngineFacts, EngineError>> + Send;
     /// Each setting that a container of this shape is asked for, by its field's name, as compact JSON: what an

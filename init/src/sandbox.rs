@@ -32,6 +32,7 @@ pub struct Sandbox {
     content: Option<Content>,
     stamps: Stamps,
     errand: Option<Errand>,
+    used: bool,
 }
 
 impl Sandbox {
@@ -44,7 +45,13 @@ impl Sandbox {
             content: None,
             stamps: Stamps::new(),
             errand: None,
+            used: false,
         }
+    }
+
+    /// Whether a command was ever asked for.
+    pub fn is_used(&self) -> bool {
+        self.used
     }
 
     /// The pipes of commands that are being started.
@@ -159,7 +166,9 @@ impl Sandbox {
                 connection.send(&Reply::Dialled { id, errno }, socket)
             }
             // Those that the session takes itself.
-            Request::Attest(_) | Request::Lease { .. } | Request::End => Err(Ending::HostileFrame),
+            Request::Attest(_) | Request::Lease { .. } | Request::Begin { .. } | Request::End => {
+                Err(Ending::HostileFrame)
+            }
         }
     }
 
@@ -177,6 +186,7 @@ impl Sandbox {
         descriptors: Vec<OwnedFd>,
         now: Moment,
     ) -> Result<(), Ending> {
+        self.used = true;
         let busy = StartFailure { step: StartStep::Request, errno: Errno::EBUSY as i32 };
         let started = if self.errand.is_some() {
             Err(busy)

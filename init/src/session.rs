@@ -141,6 +141,13 @@ impl Session {
                 self.deadlines.set_lease(now, remaining_ms);
                 Ok(())
             }
+            (Phase::Attested(sandbox), Request::Begin { lifetime_ms }) => {
+                if sandbox.is_used() {
+                    return Err(Ending::HostileFrame);
+                }
+                self.deadlines.set_lifetime(now, lifetime_ms);
+                self.connection.send(&Reply::Begun { others: evidence::others() }, None)
+            }
             (Phase::Attested(sandbox), request) => {
                 sandbox.obey(&mut self.connection, request, descriptors, now)
             }

@@ -109,6 +109,12 @@ pub enum Request {
         /// The port.
         port: u16,
     },
+    /// The sandbox that waited gets its task: its lifetime counts anew, from this message. Taken only before the first
+    /// command. Answered by [`Reply::Begun`].
+    Begin {
+        /// As in [`Attest::lifetime_ms`].
+        lifetime_ms: u64,
+    },
 }
 
 /// A listening socket. The one address of the resolver is 127.0.0.1, port 53; names have theirs in 127.64.0.0/10, and
@@ -457,6 +463,11 @@ pub enum Reply {
         id: u32,
         /// Why there is none, or 0.
         errno: i32,
+    },
+    /// Answer to [`Request::Begin`].
+    Begun {
+        /// Processes in the sandbox besides init: somebody else's, since nothing was started yet.
+        others: u32,
     },
 }
 

@@ -17,3 +17,5 @@ mod evidence;
 mod hostility;
 #[path = "live/loopback.rs"]
 mod loopback;
+#[path = "live/waiting.rs"]
+mod waiting;

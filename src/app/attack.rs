@@ -16,7 +16,7 @@ use crate::app::attack::canary::{Canary, Files};
 use crate::app::attack::parameters::{Parameters, survivors};
 use crate::app::project::FileUse;
 use crate::app::run::{Caller, Finished};
-use crate::app::{AppError, Changes, RunOrder, WorkspaceChoice, logs, run};
+use crate::app::{AppError, Changes, RunOrder, WorkspaceChoice, logs, provision, run};
 use crate::config::Directories;
 use crate::container::Engine;
 use crate::doctor::attack::settle::RUNTIME;
@@ -41,7 +41,7 @@ const LABEL: (&str, &str) = ("aegis.doctor", "attack");
 pub async fn attack(directories: &Directories, told: &(dyn Fn(Stage) + Sync)) -> Result<Assault, AppError> {
     let begun = Instant::now();
     // Asked for first: an image that is not there is the operator's to build, and no wall that fell.
-    let engine = run::connect().await?;
+    let engine = provision::connect().await?;
     engine.image(IMAGE).await?;
     let default_runtime = engine.describe().await?.default_runtime;
     let word = uuid::Uuid::now_v7().simple().to_string();

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::app::attack::canary::Canary as Listener;
 use crate::app::attack::{Capture, IMAGE, attended, quiet_order};
 use crate::app::demo::home::Home;
-use crate::app::{AppError, run};
+use crate::app::{AppError, provision};
 use crate::config::Directories;
 use crate::container::Engine;
 use crate::policy::Overrides;
@@ -64,7 +64,7 @@ impl Stage {
     /// Makes a home with secrets, a project and a listener.
     pub async fn set() -> Result<Self, AppError> {
         // Asked for first: without the image there is nothing to show.
-        run::connect().await?.image(IMAGE).await?;
+        provision::connect().await?.image(IMAGE).await?;
         let word = uuid::Uuid::now_v7().simple().to_string();
         let used =
             |source| AppError::Use { what: "the temporary directory", path: std::env::temp_dir(), source };

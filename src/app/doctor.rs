@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::app::{host, read_bounded, run};
+use crate::app::{host, provision, read_bounded};
 use crate::config::surroundings::Surroundings;
 use crate::container::description::EngineDescription;
 use crate::docker::address;
@@ -49,7 +49,7 @@ pub async fn gather() -> Facts {
 }
 
 async fn describe() -> Result<EngineDescription, String> {
-    let engine = run::connect().await.map_err(|it| chain(&it))?;
+    let engine = provision::connect().await.map_err(|it| chain(&it))?;
     engine.describe().await.map_err(|it| chain(&it))
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::app::prepare::{Prepared, Unwalked, prepare_leniently};
-use crate::app::{AppError, RunOrder, host, run};
+use crate::app::{AppError, RunOrder, host, provision};
 use crate::config::Directories;
 use crate::config::trust::TrustStore;
 use crate::container::{Engine, WorkspaceVolume};
@@ -89,7 +89,7 @@ fn fields(resolved: &Resolved) -> Vec<Value> {
 }
 
 async fn request(prepared: &Prepared, directories: &Directories) -> Result<Value, AppError> {
-    let engine = run::connect().await?;
+    let engine = provision::connect().await?;
     let facts = engine.facts().await?;
     let image = engine.image(&prepared.task.image).await?;
     let admitted =

@@ -20,7 +20,7 @@ use crate::task::{TaskSpec, WorkspaceSource};
 /// Bytes of a policy file that are read; the parser has a lower bound of its own and a message for it.
 const POLICY_BYTES_MAX: u64 = 1024 * 1024;
 /// The runtime where no flag names one.
-const RUNTIME_DEFAULT: &str = "runc";
+pub(super) const RUNTIME_DEFAULT: &str = "runc";
 
 /// An order that was understood.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Unwalked {
                 let excluded = excluded(&self.excluded)?;
                 Some(workspace::scan_excluding(root, self.limits, &self.choice, excluded)?)
             }
-            (WorkspaceSource::None, None) => None,
+            (WorkspaceSource::Uploaded(_), _) | (WorkspaceSource::None, None) => None,
             (WorkspaceSource::None, Some(path)) => {
                 return Err(WorkspaceError::NoSecret {
                     path: escape(path.as_bytes()),
@@ -190,7 +190,8 @@ pub(super) fn choose(policy: Option<&str>) -> Result<Chosen, AppError> {
     }
 }
 
-fn ceiling(host: &HostAmounts) -> Result<Ceiling, AppError> {
+/// The operator's ceiling, or that of a host without one.
+pub(super) fn ceiling(host: &HostAmounts) -> Result<Ceiling, AppError> {
     match read_bytes(Path::new(CEILING_PATH), POLICY_BYTES_MAX) {
         Ok(bytes) => Ok(Ceiling::from_file(CEILING_PATH, &bytes, host)?),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Ceiling::of_host(host)),

@@ -8,15 +8,13 @@ use tokio::sync::mpsc;
 
 use crate::app::owner::service::Door;
 use crate::app::prepare::{Prepared, Unwalked, prepare};
-use crate::app::{AppError, Changes, RunOrder, egress, host, secrets, sweep};
+use crate::app::{AppError, Changes, RunOrder, egress, host, provision, secrets, sweep};
 use crate::config::Directories;
 use crate::config::trust::TrustStore;
-use crate::container::{Engine, EngineFacts, ImageFacts};
-use crate::docker::{DockerEngine, address, credentials};
+use crate::container::{Engine, EngineFacts};
 use crate::executor::publish::Listening;
-use crate::executor::starting::Place;
 use crate::executor::{Attempt, ChangesOut, Control, Sinks, control, run_attempt};
-use crate::policy::{Admitted, Pull, WorkspaceMedium, admit};
+use crate::policy::{Admitted, admit};
 use crate::record::{
     Found, Image, Limits, NewRun, Owner, Phase, PolicyRecord, Record, Run, TaskRecord, WorkspaceRecord,
 };
@@ -91,7 +89,7 @@ pub async fn run(
     let unwalked = Unwalked::of(&prepared);
     let walked = tokio::task::spawn_blocking(move || unwalked.walk());
     let digested = tokio::task::spawn_blocking(init_binary::digest);
-    let connected = connect_for(Some(&prepared.task.image));
+    let connected = provision::connect_for(Some(&prepared.task.image));
     let (walked, engine, store, _) =
         tokio::join!(walked, connected, Store::open(&directories.state), digested);
     (prepared.workspace, prepared.seen_s) = walked.map_err(unwalkable)??;
@@ -100,10 +98,12 @@ pub async fn run(
     }
     let held = secrets::of_run(&directories.state, &prepared.task.secrets)?;
     let (engine, store) = (engine?, store?);
+    let pull = prepared.resolved.policy.images.pull;
+    let pulling = |it| (caller.progress)(Step::Pulling(it));
     let looked_up = async {
         tokio::join!(
             engine.facts(),
-            image(&engine, &prepared, caller.progress),
+            provision::image(&engine, &prepared.task.image, pull, &pulling),
             sweep::leftovers(&engine, &store, directories)
         )
     };
@@ -112,7 +112,7 @@ pub async fn run(
         by = control::cancelled(&mut caller.control) => return Err(AppError::Cancelled(by)),
     };
     let (facts, image, _) = (facts?, image?, swept?);
-    refuse_unenforceable(&facts, &prepared.runtime)?;
+    provision::refuse_unenforceable(&facts, &prepared.runtime)?;
     let admitted =
         admit(&prepared.task, &prepared.resolved, &image.id, &prepared.runtime).map_err(AppError::Denied)?;
     for clipped in admitted.clipped() {
@@ -121,11 +121,11 @@ pub async fn run(
 
     // Everything that can fail on this host comes before the run is accepted: from then on it has an outcome.
     let id = RunId::generate();
-    let work_directory = work_directory(&admitted, directories)?;
+    let mut place = provision::place(&admitted, directories, &host, &facts)?;
     let outputs = outputs(order, &prepared.task.outputs, id, &admitted)?;
     let changes = changes_out(order, id, &prepared, &admitted, directories)?;
     let ground = tokio::select! {
-        ground = ground(work_directory.as_deref(), &mut prepared, directories, &facts) => ground?,
+        ground = ground(place.work_directory.as_deref(), &mut prepared, directories, &facts) => ground?,
         by = control::cancelled(&mut caller.control) => return Err(AppError::Cancelled(by)),
     };
     let (base, messages, delta) = match ground {
@@ -159,16 +159,7 @@ pub async fn run(
         (caller.progress)(Step::Accepted(id));
         Ok((fence, store.start(fence, &kept, now_ms()).await?))
     };
-    let place = Place {
-        work_directory,
-        base,
-        runtime_directory: directories.runtime.clone(),
-        instance: directories.instance.clone(),
-        nofile_max: host.nofile,
-        authorities,
-        variables,
-        mapped_uid: enforceable::maps_users(&facts).then_some(enforceable::MAPPED_UID),
-    };
+    (place.base, place.authorities, place.variables) = (base, authorities, variables);
     let phase = |it| (caller.progress)(Step::Phase(it));
     let tell = |text: &str| (caller.progress)(Step::Network(text.to_owned()));
     let attempt = Attempt {
@@ -179,6 +170,8 @@ pub async fn run(
         workspace: prepared.workspace,
         delta,
         messages,
+        warm: None,
+        lease: None,
         sinks,
         secrets: known,
         stdio: order.terminal.map_or(Stdio::Pipes, |(rows, columns)| Stdio::Terminal { rows, columns }),
@@ -201,22 +194,6 @@ pub async fn run(
         Found::Run(run) => Ok(Finished { run: *run }),
         Found::Nothing | Found::Ambiguous(_) => Err(AppError::Superseded(id)),
     }
-}
-
-/// Where a workspace on disk lies, if policy has it there. The layers belong to the sandbox's user, and only root gives
-/// something to another user.
-fn work_directory(admitted: &Admitted, directories: &Directories) -> Result<Option<PathBuf>, AppError> {
-    if admitted.policy().filesystem.workspace != WorkspaceMedium::Disk {
-        return Ok(None);
-    }
-    if !rustix::process::geteuid().is_root() {
-        return Err(AppError::Unenforceable(vec![
-            "workspace: on disk it can be had by root only, which gives its directories to the sandbox's user; run as root, \
-             or under `strict`"
-                .to_owned(),
-        ]));
-    }
-    Ok(Some(directories.ensure_work()?))
 }
 
 /// What a workspace begins with. Where the engine maps user ids, a tree of ours cannot be given to the sandbox's.
@@ -249,46 +226,6 @@ async fn ground(
 fn unwalkable(error: tokio::task::JoinError) -> AppError {
     let source = std::io::Error::other(error);
     AppError::Read { what: "the workspace", path: PathBuf::new(), source }
-}
-
-/// Connects to the engine that the environment names.
-pub async fn connect() -> Result<DockerEngine, AppError> {
-    connect_for(None).await
-}
-
-/// The same; asks it for an image while it says what it is.
-async fn connect_for(image: Option<&str>) -> Result<DockerEngine, AppError> {
-    let docker_host = std::env::var("DOCKER_HOST").ok();
-    let runtime_directory = std::env::var("XDG_RUNTIME_DIR").ok();
-    let socket = address::socket_path(docker_host.as_deref(), runtime_directory.as_deref())?;
-    Ok(DockerEngine::connect(&socket, image).await?)
-}
-
-async fn image(
-    engine: &DockerEngine,
-    prepared: &Prepared,
-    progress: &(dyn Fn(Step) + Sync),
-) -> Result<ImageFacts, AppError> {
-    let reference = &prepared.task.image;
-    let pull = prepared.resolved.policy.images.pull;
-    let fetch = || async {
-        let home = std::env::var_os("HOME").map(PathBuf::from);
-        let login_file =
-            credentials::login_file(std::env::var_os("DOCKER_CONFIG").as_deref(), home.as_deref());
-        Ok(engine.pull_image(reference, login_file.as_deref(), |it| progress(Step::Pulling(it))).await?)
-    };
-    if pull == Pull::Always {
-        return fetch().await;
-    }
-    match engine.image(reference).await {
-        Err(crate::container::EngineError::ImageNotFound { .. }) if pull == Pull::Missing => fetch().await,
-        found => Ok(found?),
-    }
-}
-
-fn refuse_unenforceable(facts: &EngineFacts, runtime: &str) -> Result<(), AppError> {
-    let missing = enforceable::missing(facts, host::facts(), runtime);
-    if missing.is_empty() { Ok(()) } else { Err(AppError::Unenforceable(missing)) }
 }
 
 fn new_run(id: RunId, prepared: &Prepared, admitted: &Admitted, owner: Owner) -> NewRun {

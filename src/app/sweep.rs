@@ -104,7 +104,7 @@ pub async fn sweep(
 }
 
 /// Containers first, while their slot is held, then the slot; then containers whose slot is gone altogether.
-async fn sandboxes<E: Engine>(
+pub(super) async fn sandboxes<E: Engine>(
     engine: &E,
     directories: &Directories,
     mode: Mode,
@@ -198,7 +198,7 @@ async fn destroy_all<E: Engine>(engine: &E, containers: &[&ListedContainer]) -> 
 }
 
 /// A socket that nobody listens on is a dead owner's.
-fn sockets(directory: &Path, mode: Mode, swept: &mut Swept) {
+pub(super) fn sockets(directory: &Path, mode: Mode, swept: &mut Swept) {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return;
     };
@@ -244,7 +244,7 @@ async fn runs(
 }
 
 /// Ends runs whose owner is gone.
-async fn orphans(store: &Store, mode: Mode, swept: &mut Swept) -> Result<(), AppError> {
+pub(super) async fn orphans(store: &dyn Record, mode: Mode, swept: &mut Swept) -> Result<(), AppError> {
     for orphan in store.orphans().await? {
         if mode == Mode::Remove {
             let lost = End::bare(Outcome::Lost { reason: LostReason::Owner });

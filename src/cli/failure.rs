@@ -150,6 +150,7 @@ impl From<AppError> for Failure {
             | AppError::Ceiling(_)
             | AppError::Workspace(_)
             | AppError::Root(_)
+            | AppError::Upload(_)
             | AppError::Outputs(_)
             | AppError::Project(_)
             | AppError::Pull(_)

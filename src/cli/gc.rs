@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::app::sweep::{Mode, Swept, sweep};
-use crate::app::{AppError, run};
+use crate::app::{AppError, provision};
 use crate::cli::failure::Failure;
 use crate::cli::{CommandResult, attached, print};
 use crate::config::{Directories, Retention};
@@ -29,7 +29,7 @@ pub fn cmd_gc(args: &GcArgs) -> CommandResult {
     let mode = if args.dry_run { Mode::List } else { Mode::Remove };
     let swept = runtime.block_on(async {
         let directories = Directories::of_this_user()?;
-        let engine = run::connect().await?;
+        let engine = provision::connect().await?;
         let store = Store::open(&directories.state).await?;
         let swept = sweep(&engine, &store, &directories, &Retention::standard(), mode).await;
         store.close().await;

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use crate::app::{AppError, run};
+use crate::app::{AppError, provision};
 use crate::cli::failure::Failure;
 use crate::cli::{CommandResult, attached, print, talk};
 use crate::container::{Engine, ImageFacts};
@@ -48,7 +48,7 @@ pub fn cmd_image(args: &ImageArgs) -> CommandResult {
 }
 
 async fn carry_out(verb: &Verb) -> CommandResult {
-    let engine = run::connect().await.map_err(Failure::from)?;
+    let engine = provision::connect().await.map_err(Failure::from)?;
     match verb {
         Verb::Build { name } => {
             talk::note(&format!(

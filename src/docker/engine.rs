@@ -133,6 +133,10 @@ fn api_version(version: &SystemVersion) -> (u32, u32) {
 }
 
 impl Engine for DockerEngine {
+    async fn ping(&self) -> Result<(), EngineError> {
+        self.docker.ping().await.map(|_| ()).map_err(|it| self.told(it, "answer"))
+    }
+
     async fn facts(&self) -> Result<EngineFacts, EngineError> {
         if let Some(info) = &self.info {
             return Ok(facts_of(info, &self.version));

@@ -13,6 +13,7 @@ use crate::executor::control::{self, Control};
 use crate::executor::disk::{Seen, Watch, Watched};
 use crate::executor::egress::Egress;
 use crate::executor::exposure::{self, Scanner};
+use crate::executor::lease::Lease;
 use crate::executor::ledger::Ledger;
 use crate::executor::meter::Meter;
 use crate::executor::outputs_out::{COLLECT_TIME_MAX, Taker, collect};
@@ -20,10 +21,11 @@ use crate::executor::publish::{Listening, Publishing};
 use crate::executor::request::{self, MAIN};
 use crate::executor::secrets_in::{Secrets, files_in, variables_in};
 use crate::executor::session::{self, MainEnd, Session};
-use crate::executor::starting::{self, NotStanding, Place, Standing, Timings, now_ms};
+use crate::executor::starting::{self, Created, NotStanding, Place, Standing, Timings, now_ms};
 use crate::executor::streams::{self, HostEnds, Kept, Pumps, Sinks};
 use crate::executor::unreleased::{Unreleased, io_failed, told, unexpected};
 use crate::executor::verdict::{self, Ended};
+use crate::executor::waiting::Waiting;
 use crate::executor::workspace_in::{self, Content, send_workspace};
 use crate::gateway::link::{Link, LinkError};
 use crate::gateway::wire::Begin;
@@ -45,6 +47,9 @@ use crate::task::{Outcome, TaskSpec, TimeLimit};
 const RELEASE_TIME_MAX: Duration = Duration::from_secs(30);
 /// Time that init may take to end everything.
 const END_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a sandbox whose command has ended may be without a renewed lease: what comes out is bounded by less, and nothing
+/// of the task runs any more.
+const OUT_LEASE_MS: u64 = starting::LIFETIME_SLACK_MS;
 
 /// Everything that one attempt needs.
 pub struct Attempt<'a> {
@@ -60,8 +65,12 @@ pub struct Attempt<'a> {
     pub workspace: Option<workspace::Plan>,
     /// What of it is sent, where a snapshot lies below; else all of it.
     pub delta: Option<Changes>,
-    /// Messages of an earlier run, sent before these.
+    /// Messages that are sent before these: of an earlier run, or all there is, where a client made them.
     pub messages: Option<Messages>,
+    /// A sandbox that was made ahead; without one, one is made.
+    pub warm: Option<Waiting>,
+    /// How long the run is held, where it is leased.
+    pub lease: Option<Lease>,
     /// Where the streams lead to.
     pub sinks: Sinks,
     /// What is put inside, and what is kept out of everything that comes out.
@@ -101,36 +110,38 @@ pub async fn run_attempt<E: Engine, R: Record>(
     timings.ended(Phase::Admission);
     (attempt.progress)(Phase::Start);
     // Reading and the engine's work go on at the same time; nothing is sent before the sandbox is proven.
-    let content = attempt.workspace.take().map(|plan| {
-        let delta = attempt.delta.take();
-        workspace_in::read(plan, delta, attempt.messages.take())
-    });
+    let content = match (attempt.workspace.take(), attempt.messages.take()) {
+        (Some(plan), messages) => Some(workspace_in::read(plan, attempt.delta.take(), messages)),
+        (None, Some(messages)) => Some(workspace_in::uploaded(messages)),
+        (None, None) => None,
+    };
     let gateway = start_gateway(attempt.egress.take());
-    let create = starting::create(engine, attempt.place, attempt.admitted, attempt.image);
-    let (accepted, created, gateway) = tokio::join!(accepted, create, gateway);
+    let warm = attempt.warm.take();
+    let make = make(engine, (attempt.place, attempt.admitted, attempt.image), warm);
+    let (accepted, made, gateway) = tokio::join!(accepted, make, gateway);
     timings.ended(Phase::Create);
-    let (fence, created) = match (accepted, created) {
-        (Ok((fence, Transition::Applied)), created) => (fence, created),
+    let (fence, made) = match (accepted, made) {
+        (Ok((fence, Transition::Applied)), made) => (fence, made),
         (Ok((fence, Transition::Superseded)), Ok(unused)) => {
-            starting::discard(engine, unused).await;
+            starting::discard(engine, unused.container()).await;
             (fence, Err(starting::superseded()))
         }
         (Ok((fence, Transition::Superseded)), Err(_)) => (fence, Err(starting::superseded())),
         (Err(error), Ok(unused)) => {
-            starting::discard(engine, unused).await;
+            starting::discard(engine, unused.container()).await;
             return Err(error);
         }
         (Err(error), Err(_)) => return Err(error),
     };
-    let (created, gateway) = match (created, gateway) {
+    let (made, gateway) = match (made, gateway) {
         (Ok(unused), Some(Err(error))) => {
-            starting::discard(engine, unused).await;
+            starting::discard(engine, unused.container()).await;
             (Err(starting::ungated(&error)), None)
         }
-        (created, gateway) => (created, gateway.and_then(Result::ok)),
+        (made, gateway) => (made, gateway.and_then(Result::ok)),
     };
-    let standing = match created {
-        Ok(created) => starting::prove(engine, record, fence, attempt.admitted, created, &mut timings).await,
+    let standing = match made {
+        Ok(made) => bound(engine, record, fence, attempt.admitted, made, &mut timings).await,
         Err(not) => Err(not),
     };
     let (mut end, attestation) = match standing {
@@ -149,6 +160,71 @@ pub async fn run_attempt<E: Engine, R: Record>(
         Transition::Superseded => end.outcome = Outcome::Lost { reason: LostReason::Owner },
     }
     Ok(end)
+}
+
+/// A sandbox that is not bound to its run yet.
+enum Made {
+    /// Made now, and to be proven.
+    Cold(Box<Created>),
+    /// Proven ahead, and looked at again.
+    Warm(Box<Standing>),
+}
+
+impl Made {
+    fn container(&self) -> &str {
+        match self {
+            Self::Cold(created) => created.container(),
+            Self::Warm(standing) => &standing.container,
+        }
+    }
+}
+
+/// Takes the sandbox that waits, if nothing speaks against it; else makes one.
+async fn make<E: Engine>(
+    engine: &E,
+    (place, admitted, image): (&Place, &Admitted, &ImageFacts),
+    warm: Option<Waiting>,
+) -> Result<Made, NotStanding> {
+    if let Some(waiting) = warm {
+        match waiting.wake(engine, starting::lifetime_ms(admitted)).await {
+            Ok(standing) => return Ok(Made::Warm(Box::new(standing))),
+            Err(doubt) => tracing::warn!(%doubt, "a warm sandbox was destroyed: {doubt}"),
+        }
+    }
+    let created = starting::create(engine, place, admitted, image).await?;
+    Ok(Made::Cold(Box::new(created)))
+}
+
+/// Binds a sandbox to its run, and proves it if it was not yet.
+async fn bound<E: Engine, R: Record>(
+    engine: &E,
+    record: &R,
+    fence: Fence,
+    admitted: &Admitted,
+    made: Made,
+    timings: &mut Timings,
+) -> Result<Standing, NotStanding> {
+    let (standing, bound) = match made {
+        Made::Warm(standing) => {
+            let bound = record.bind(fence, &standing.bound(), now_ms()).await;
+            (Ok(*standing), bound)
+        }
+        Made::Cold(created) => {
+            let slot = created.bound();
+            let proven = starting::prove(engine, *created, starting::lifetime_ms(admitted), timings);
+            tokio::join!(proven, record.bind(fence, &slot, now_ms()))
+        }
+    };
+    let (standing, not) = match (standing, bound) {
+        (standing, Ok(Transition::Applied)) => return standing,
+        (standing, Ok(Transition::Superseded)) => (standing, starting::superseded()),
+        (standing, Err(error)) => (standing, error.into()),
+    };
+    // What was not proven is destroyed already.
+    match standing {
+        Ok(standing) => Err(starting::destroyed(engine, &standing.container, not).await),
+        Err(_) => Err(not),
+    }
 }
 
 /// Everything inside a proven sandbox. Whatever happens, the container is ended before this returns or ends by itself
@@ -229,6 +305,7 @@ async fn released<R: Record>(
                 }
             }
             by = control::cancelled(&mut attempt.control) => return Err(Unreleased::Outcome(Outcome::Cancelled(by))),
+            () = lease_over(attempt.lease.as_mut()) => return Err(let_go()),
         }
     }
     if let Some(by) = control::cancelled_already(&mut attempt.control) {
@@ -240,8 +317,11 @@ async fn released<R: Record>(
     }
     let mut sinks = std::mem::replace(&mut attempt.sinks, Sinks::nowhere());
     sinks.redactor = attempt.secrets.redactor.clone();
+    if attempt.lease.as_ref().is_some_and(|it| it.remaining_ms() == 0) {
+        return Err(let_go());
+    }
     if record.release(fence, &standing.attestation, now_ms()).await? == Transition::Superseded {
-        return Err(Unreleased::Outcome(Outcome::Lost { reason: LostReason::Owner }));
+        return Err(let_go());
     }
     let (ends, host) = match attempt.stdio {
         Stdio::Pipes => {
@@ -258,6 +338,10 @@ async fn released<R: Record>(
     attempt.secrets.given.clear();
     let timeout_ms = attempt.admitted.policy().resources.wall_time_ms;
     let exec = request::main_command(attempt.task, &environment, attempt.stdio, timeout_ms, attempt.grace_ms);
+    if let Some(lease) = &attempt.lease {
+        // Told before there is anything that could outlive it. Nothing left is an end at once.
+        standing.sender.send(&Request::Lease { remaining_ms: lease.remaining_ms() }, &[]).await?;
+    }
     {
         let descriptors: Vec<_> =
             ends.iter().flat_map(|it| [it.stdin.as_fd(), it.stdout.as_fd(), it.stderr.as_fd()]).collect();
@@ -284,6 +368,19 @@ fn start_pumps(
             Ok((Pumps::start_terminal(master, sinks, meter)?, Some(resized)))
         }
         (None, None) => Err(std::io::Error::other("init gave no terminal")),
+    }
+}
+
+/// The run is another's by now.
+fn let_go() -> Unreleased {
+    Unreleased::Outcome(Outcome::Lost { reason: LostReason::Owner })
+}
+
+/// Waits for the end of a lease; for ever where there is none.
+async fn lease_over(lease: Option<&mut Lease>) {
+    match lease {
+        Some(lease) => lease.over().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -326,6 +423,7 @@ async fn run_to_end<E: Engine, R: Record>(
         control: &mut attempt.control,
         meter,
         disk: gauge.as_deref(),
+        lease: attempt.lease.as_mut(),
         egress,
         publishing: &mut publishing,
         environment: &released.environment,
@@ -359,6 +457,10 @@ async fn run_to_end<E: Engine, R: Record>(
         }
         MainEnd::Overdue => {
             end.outcome = Outcome::TimedOut(TimeLimit::Wall);
+            None
+        }
+        MainEnd::LeaseOver => {
+            end.outcome = Outcome::Lost { reason: LostReason::Owner };
             None
         }
     };
@@ -397,6 +499,11 @@ async fn collect_and_end(
     end: &mut End,
     timings: &mut Timings,
 ) -> Option<Usage> {
+    if attempt.lease.is_some() {
+        // Each of the following kills what is left of the task before it does anything else. A sandbox that is gone says
+        // so at the next message.
+        let _ = standing.sender.send(&Request::Lease { remaining_ms: OUT_LEASE_MS }, &[]).await;
+    }
     let redactor = &attempt.secrets.redactor;
     if let Some(extractor) = attempt.outputs.take() {
         (attempt.progress)(Phase::Outputs);

@@ -274,6 +274,7 @@ fn ignore_ends(reply: &Reply) -> Result<(), String> {
         | Reply::Compared { .. }
         | Reply::Listening { .. }
         | Reply::Dialled { .. }
+        | Reply::Begun { .. }
         | Reply::Bye { .. } => Err("init sent what nobody asked for".to_owned()),
     }
 }

@@ -108,6 +108,7 @@ pub(super) async fn collect(
             | Reply::Compared { .. }
             | Reply::Listening { .. }
             | Reply::Dialled { .. }
+            | Reply::Begun { .. }
             | Reply::Bye { .. } => return Err("init sent what nobody asked for".to_owned()),
         }
     }

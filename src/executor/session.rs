@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::executor::control::{Control, ExecEvent, ExecOrder, ExecStdio};
 use crate::executor::disk::Gauge;
 use crate::executor::egress::{Due, Egress};
+use crate::executor::lease::{Lease, Turn};
 use crate::executor::meter::Meter;
 use crate::executor::publish::{Publishing, Visitor};
 use crate::executor::request::MAIN;
@@ -46,6 +47,8 @@ pub enum MainEnd {
     ConnectionLost(ChannelError),
     /// Every clock has run out and init did not act.
     Overdue,
+    /// The run is another's by now, or was let go.
+    LeaseOver,
 }
 
 /// What the loop works with.
@@ -61,6 +64,8 @@ pub struct Session<'a, 'b> {
     pub meter: &'a Arc<Meter>,
     /// What tells that a workspace on disk is too large.
     pub disk: Option<&'a Gauge>,
+    /// How long the run is held, where it is leased.
+    pub lease: Option<&'a mut Lease>,
     /// The way out, where policy has one.
     pub egress: Option<&'a mut Egress<'b>>,
     /// Ports of the task on the host.
@@ -99,6 +104,7 @@ enum Event {
     Interrupted,
     Egress(Due),
     Visitor(Visitor),
+    Lease(Turn),
     Overdue,
 }
 
@@ -108,7 +114,7 @@ impl Session<'_, '_> {
         let end = self.until_end().await;
         match end {
             MainEnd::Exited { .. } => self.settle().await.unwrap_or(end),
-            MainEnd::ConnectionLost(_) | MainEnd::Overdue => end,
+            MainEnd::ConnectionLost(_) | MainEnd::Overdue | MainEnd::LeaseOver => end,
         }
     }
 
@@ -143,6 +149,7 @@ impl Session<'_, '_> {
                 () = meter.interrupted.notified() => Event::Interrupted,
                 due = egress_due(self.egress.as_deref_mut()) => Event::Egress(due),
                 visitor = self.publishing.visitor() => Event::Visitor(visitor),
+                turn = lease_turned(self.lease.as_deref_mut()) => Event::Lease(turn),
                 () = tokio::time::sleep_until(overdue) => Event::Overdue,
             };
             let decided = match event {
@@ -160,6 +167,10 @@ impl Session<'_, '_> {
                     let request = self.publishing.ask(visitor);
                     self.send(&request).await
                 }
+                Event::Lease(Turn::Renewed { remaining_ms }) => {
+                    self.send(&Request::Lease { remaining_ms }).await
+                }
+                Event::Lease(Turn::Over) => Some(MainEnd::LeaseOver),
                 Event::Overdue => Some(MainEnd::Overdue),
             };
             if let Some(end) = decided {
@@ -323,6 +334,14 @@ fn unasked() -> MainEnd {
 async fn egress_due(egress: Option<&mut Egress<'_>>) -> Due {
     match egress {
         Some(egress) => egress.due().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for a lease to be renewed or over; for ever where there is none.
+async fn lease_turned(lease: Option<&mut Lease>) -> Turn {
+    match lease {
+        Some(lease) => lease.turned().await,
         None => std::future::pending().await,
     }
 }

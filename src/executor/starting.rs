@@ -1,5 +1,6 @@
 //! From nothing to a proven sandbox: slot, container, init's report, comparison. Nothing of the task is in it yet.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use crate::container::{ContainerSpec, Engine, EngineError, ImageFacts, Workspace
 use crate::executor::disk::has_room;
 use crate::gateway::link::LinkError;
 use crate::policy::{Admitted, WorkspaceMedium};
-use crate::record::{Fence, Phase, Record, RecordError, Transition};
+use crate::record::{Phase, RecordError};
 use crate::sandbox::attestation::json::AttestationReport;
 use crate::sandbox::attestation::outside::{self, OutsideView};
 use crate::sandbox::attestation::{self, Difference, Expectation};
@@ -31,7 +32,7 @@ const ARRIVAL_TIME_MAX: Duration = Duration::from_secs(10);
 /// Time that init may take for its report.
 const REPORT_TIME_MAX: Duration = Duration::from_secs(10);
 /// What init lives longer than the task's wall time at the most: workspace in, grace, outputs out.
-const LIFETIME_SLACK_MS: u64 = 15 * 60 * 1000;
+pub(super) const LIFETIME_SLACK_MS: u64 = 15 * 60 * 1000;
 
 /// Where this host keeps what a sandbox needs.
 #[derive(Debug)]
@@ -71,8 +72,19 @@ pub struct Standing {
     pub init: Option<i32>,
     /// The workspace's layers, where it is on disk.
     pub layers: Option<Layers>,
+    /// What the engine was asked for, by setting.
+    pub(super) settings: BTreeMap<String, String>,
+    /// What the host saw of it when it was proven.
+    pub(super) seen: Option<OutsideView>,
     // Held as long as the sandbox lives, and after the layers, which its lock guards.
-    _slot: Slot,
+    slot: Slot,
+}
+
+impl Standing {
+    /// What binds a run to it.
+    pub fn bound(&self) -> crate::record::Slot {
+        crate::record::Slot { number: self.slot.number, container_id: self.container.clone() }
+    }
 }
 
 /// Why there is no sandbox.
@@ -87,6 +99,13 @@ pub enum NotStanding {
     },
     /// The books could not be kept.
     Books(RecordError),
+}
+
+impl NotStanding {
+    /// There is no place for one on this host.
+    pub fn unplaced(error: &(dyn std::error::Error + 'static)) -> Self {
+        infrastructure(&error.to_string(), &causes(error))
+    }
 }
 
 impl From<RecordError> for NotStanding {
@@ -138,6 +157,18 @@ pub struct Created {
     layers: Option<Layers>,
 }
 
+impl Created {
+    /// What binds a run to it.
+    pub fn bound(&self) -> crate::record::Slot {
+        crate::record::Slot { number: self.slot.number, container_id: self.container.clone() }
+    }
+
+    /// The engine's id of the container.
+    pub fn container(&self) -> &str {
+        &self.container
+    }
+}
+
 /// Makes a sandbox. Nothing runs in it, so this may go on while the run is still being accepted.
 pub async fn create<E: Engine>(
     engine: &E,
@@ -156,43 +187,39 @@ pub async fn create<E: Engine>(
 }
 
 /// Removes what was made for a run that was not accepted.
-pub async fn discard<E: Engine>(engine: &E, created: Created) {
-    destroyed(engine, &created.container, superseded()).await;
+pub async fn discard<E: Engine>(engine: &E, container: &str) {
+    destroyed(engine, container, superseded()).await;
 }
 
-/// Starts a sandbox and proves it.
-pub async fn prove<E: Engine, R: Record>(
+/// How long init lives that runs a task under this policy, at the most.
+pub fn lifetime_ms(admitted: &Admitted) -> u64 {
+    admitted.policy().resources.wall_time_ms.saturating_add(LIFETIME_SLACK_MS)
+}
+
+/// Starts a sandbox and proves it; it ends by itself after `lifetime_ms`. What is not proven is destroyed.
+pub async fn prove<E: Engine>(
     engine: &E,
-    record: &R,
-    fence: Fence,
-    admitted: &Admitted,
     created: Created,
+    lifetime_ms: u64,
     timings: &mut Timings,
 ) -> Result<Standing, NotStanding> {
     let Created { slot, listener, spec, filter, container, layers } = created;
-    let bound = crate::record::Slot { number: slot.number, container_id: container.clone() };
-    let attest = attest_request(admitted, &spec, &filter);
-    let (started, bound) = tokio::join!(
-        start_and_report(engine, &container, listener, &slot, attest),
-        record.bind(fence, &bound, now_ms())
-    );
-    let up = match (started, bound) {
-        (Ok(up), Ok(Transition::Applied)) => up,
-        (Err(not), Ok(_)) => return Err(destroyed(engine, &container, not).await),
-        (_, Ok(Transition::Superseded)) => return Err(destroyed(engine, &container, superseded()).await),
-        (_, Err(error)) => return Err(destroyed(engine, &container, error.into()).await),
+    let attest = attest_request(&spec, &filter, lifetime_ms);
+    let up = match start_and_report(engine, &container, listener, &slot, attest).await {
+        Ok(up) => up,
+        Err(not) => return Err(destroyed(engine, &container, not).await),
     };
     timings.ended(Phase::Start);
 
     let judged = judge(&up, &spec, &filter, engine);
     timings.ended(Phase::Attestation);
-    if let Err(not) = judged {
-        return Err(destroyed(engine, &container, not).await);
-    }
-    let attestation = judged.unwrap_or_default();
+    let (attestation, seen) = match judged {
+        Ok(proof) => proof,
+        Err(not) => return Err(destroyed(engine, &container, not).await),
+    };
     let watched = spec.tmpfs.iter().map(|it| it.point.clone()).collect();
-    let (sender, receiver, init) = (up.sender, up.receiver, up.peer);
-    Ok(Standing { sender, receiver, container, watched, attestation, init, layers, _slot: slot })
+    let (sender, receiver, init, settings) = (up.sender, up.receiver, up.peer, up.settings);
+    Ok(Standing { sender, receiver, container, watched, attestation, init, layers, settings, seen, slot })
 }
 
 /// The user of a sandbox: its slot's own, but for one over a snapshot, which belongs to the snapshot's.
@@ -226,7 +253,7 @@ struct Up {
     receiver: Receiver,
     peer: Option<i32>,
     report: Box<wire::Report>,
-    settings: std::collections::BTreeMap<String, String>,
+    settings: BTreeMap<String, String>,
 }
 
 async fn start_and_report<E: Engine>(
@@ -300,8 +327,7 @@ fn spec_for(
         .map_err(|refusal| ended(Outcome::Refused { differences: vec![refusal.to_string()] }))
 }
 
-fn attest_request(admitted: &Admitted, spec: &ContainerSpec, filter: &Filter) -> Request {
-    let lifetime_ms = admitted.policy().resources.wall_time_ms.saturating_add(LIFETIME_SLACK_MS);
+fn attest_request(spec: &ContainerSpec, filter: &Filter, lifetime_ms: u64) -> Request {
     Request::Attest(wire::Attest {
         version: wire::VERSION,
         probes: filter.probes().iter().map(|it| it.probe).collect(),
@@ -311,13 +337,14 @@ fn attest_request(admitted: &Admitted, spec: &ContainerSpec, filter: &Filter) ->
     })
 }
 
-/// Compares what init, the host's `/proc` and the engine show with what was asked. Gives the report as JSON.
+/// Compares what init, the host's `/proc` and the engine show with what was asked. Gives the report as JSON, and what the
+/// host saw.
 fn judge<E: Engine>(
     up: &Up,
     spec: &ContainerSpec,
     filter: &Filter,
     engine: &E,
-) -> Result<String, NotStanding> {
+) -> Result<(String, Option<OutsideView>), NotStanding> {
     let seen = up.peer.map(OutsideView::read);
     let named: Vec<String> = spec.masked_paths.iter().chain(&spec.readonly_paths).cloned().collect();
     let expected = Expectation { spec, filter, existing_paths: &outside::existing(&named) };
@@ -326,14 +353,14 @@ fn judge<E: Engine>(
     let report = AttestationReport::of(expected, &up.report, seen.as_ref(), &differences);
     let attestation = serde_json::to_string(&report).unwrap_or_default();
     if differences.is_empty() {
-        return Ok(attestation);
+        return Ok((attestation, seen));
     }
     let differences = differences.iter().map(Difference::to_string).collect();
     Err(NotStanding::Ended { outcome: Outcome::Refused { differences }, attestation: Some(attestation) })
 }
 
 /// Ends a container that is of no use, and says in the outcome if that failed too.
-async fn destroyed<E: Engine>(engine: &E, container: &str, not: NotStanding) -> NotStanding {
+pub(super) async fn destroyed<E: Engine>(engine: &E, container: &str, not: NotStanding) -> NotStanding {
     if let Err(error) = engine.destroy(container).await {
         tracing::warn!(container.id = container, %error, "a container could not be removed; the next sweep will");
     }

@@ -53,7 +53,7 @@ pub(super) fn io_failed(error: &std::io::Error) -> Unreleased {
 }
 
 /// An error with its causes, in one line.
-pub(super) fn told(error: &dyn std::error::Error) -> String {
+pub fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(current) = cause {

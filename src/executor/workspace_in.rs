@@ -26,7 +26,13 @@ const CONTENT_QUEUE_MAX: usize = 384;
 pub(super) struct Content {
     messages: Option<Messages>,
     queue: mpsc::Receiver<Request>,
-    reader: JoinHandle<Result<workspace::Sent, workspace::WorkspaceError>>,
+    reader: Option<JoinHandle<Result<workspace::Sent, workspace::WorkspaceError>>>,
+}
+
+/// Content that lies there whole, its end included.
+pub(super) fn uploaded(messages: Messages) -> Content {
+    let (_, queue) = mpsc::channel(1);
+    Content { messages: Some(messages), queue, reader: None }
 }
 
 /// Begins to read the workspace, or what changed of it. Nothing is sent yet.
@@ -39,7 +45,7 @@ pub(super) fn read(plan: workspace::Plan, changes: Option<Changes>, messages: Op
             None => workspace::send(&plan, &mut sink),
         }
     });
-    Content { messages, queue, reader }
+    Content { messages, queue, reader: Some(reader) }
 }
 
 /// Sends what was and is read into a proven sandbox. Gives what was sent.
@@ -59,9 +65,9 @@ pub(super) async fn send_workspace(
         }
     }
     drop(content);
-    let sent = match reader.await {
-        Ok(sent) => sent,
-        Err(error) => return Err(io_failed(&std::io::Error::other(error))),
+    let sent = match reader {
+        Some(reader) => reader.await.map_err(|it| io_failed(&std::io::Error::other(it)))?,
+        None => Ok(workspace::Sent::default()),
     };
     if let Some(error) = failed {
         return Err(error.into());

@@ -63,7 +63,8 @@ impl TaskRecord {
     /// What is kept of this task.
     pub fn of(spec: &TaskSpec) -> Self {
         let workspace = match &spec.workspace {
-            WorkspaceSource::None => None,
+            // What was uploaded has no directory here.
+            WorkspaceSource::None | WorkspaceSource::Uploaded(_) => None,
             WorkspaceSource::Directory(path) => Some(path.clone()),
         };
         Self {

@@ -8,6 +8,7 @@ pub mod left_out;
 pub mod scan;
 pub mod send;
 pub mod snapshot;
+pub mod upload;
 pub mod withheld;
 
 mod gate;

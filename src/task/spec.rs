@@ -69,6 +69,8 @@ pub enum WorkspaceSource {
     None,
     /// A copy of this directory, absolute.
     Directory(PathBuf),
+    /// What a client sent to the server, by its digest: `sha256:…`.
+    Uploaded(String),
 }
 
 /// What of a repository goes into the workspace with the working tree.

@@ -11,4 +11,5 @@ pub mod registry;
 pub mod rewriter;
 pub mod scripts;
 pub mod second_engine;
+pub mod serving;
 pub mod terminal;

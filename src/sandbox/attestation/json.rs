@@ -48,6 +48,9 @@ pub struct AttestationReport {
     pub probes_us: u64,
     /// Microseconds from init's first instruction to its report.
     pub ready_us: u64,
+    /// Milliseconds that the sandbox had waited, proven, when its task came and it was looked at again; `None` where it was
+    /// made for its task.
+    pub waited_ms: Option<u64>,
 }
 
 /// One thing that differed.
@@ -130,6 +133,7 @@ impl AttestationReport {
                 .map_or_else(Vec::new, |it| it.readable().into_iter().map(str::to_owned).collect()),
             probes_us: inside.probes_us,
             ready_us: inside.ready_us,
+            waited_ms: None,
         }
     }
 }

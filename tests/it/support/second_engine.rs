@@ -38,11 +38,25 @@ impl SecondEngine {
             write_program(&programs.join("dockerd"), &format!("#!/bin/sh\nexec {real} {flags} \"$@\"\n"));
         }
         let engine = Self { root };
-        let path = format!("{}:{}", programs.display(), std::env::var("PATH").expect("a path"));
-        let started =
-            engine.script().arg("start").arg(engine.state()).env("PATH", path).output().expect("bash");
-        assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+        engine.begin();
         engine
+    }
+
+    /// Starts it again where it left off.
+    pub fn begin(&self) {
+        let programs = self.root.path().join("bin");
+        let path = format!("{}:{}", programs.display(), std::env::var("PATH").expect("a path"));
+        let started = self.script().arg("start").arg(self.state()).env("PATH", path).output().expect("bash");
+        assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+    }
+
+    /// Kills it, as a crash would. What it runs goes on for now.
+    pub fn kill(&self) {
+        let pid = std::fs::read_to_string(self.state().join("dockerd.pid")).expect("its pid");
+        let pid = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it is there");
+        // Whoever inherits it may leave it unreaped, and the next one takes it for alive.
+        std::fs::remove_file(self.state().join("dockerd.pid")).expect("removed");
     }
 
     /// Its address, for `DOCKER_HOST`.

@@ -1,0 +1,130 @@
+//! What an attempt needs before its sandbox: policy judged anew, image, workspace, secrets, way out, places for what comes
+//! out. Everything here is read; nothing has started when it fails.
+
+use std::os::unix::fs::DirBuilderExt;
+
+use crate::app::serve::Host;
+use crate::app::serve::attempt::Unstarted;
+use crate::app::serve::engine_watch::Present;
+use crate::app::submission::{Named, Understood, understand};
+use crate::app::{AppError, egress, logs, provision, secrets};
+use crate::container::ImageFacts;
+use crate::executor::starting::Place;
+use crate::executor::{Secrets, Sinks};
+use crate::gateway::wire::Begin;
+use crate::policy::{Admitted, admit};
+use crate::queue::Claimed;
+use crate::record::Fence;
+use crate::sandbox::container_spec::WORKSPACE;
+use crate::sandbox::outputs::{Destination, Extractor, OutputLimits, Wanted};
+use crate::sandbox::workspace::Limits;
+use crate::sandbox::workspace::snapshot::Messages;
+use crate::sandbox::workspace::upload;
+use crate::store::Logs;
+use crate::task::{OutputRequest, TaskSpec};
+
+/// Where outputs of submitted runs lie, below the state directory: `artifacts/<run>/<attempt>`.
+const ARTIFACTS: &str = "artifacts";
+
+/// Everything that an attempt is made of.
+pub struct Ready {
+    /// What is to be run.
+    pub task: TaskSpec,
+    /// What it may do.
+    pub admitted: Admitted,
+    /// Its image.
+    pub image: ImageFacts,
+    /// Where its sandbox is made.
+    pub place: Place,
+    /// Its workspace.
+    pub messages: Option<Messages>,
+    /// Its secrets.
+    pub secrets: Secrets,
+    /// Its way out.
+    pub egress: Option<Begin>,
+    /// What takes its outputs.
+    pub outputs: Option<Extractor>,
+    /// Its log.
+    pub sinks: Sinks,
+}
+
+impl Ready {
+    /// Reads everything. May be dropped at any time.
+    pub async fn of(host: &Host, claimed: &Claimed, present: &Present) -> Result<Self, Unstarted> {
+        let (fence, state) = (claimed.fence, &host.directories.state);
+        let understood = understand(&claimed.submission, Named::default(), &host.amounts)?;
+        let denials = understood.denials();
+        if !denials.is_empty() {
+            return Err(AppError::Denied(denials).into());
+        }
+        let Understood { task, resolved, runtime } = understood;
+        provision::refuse_unenforceable(&present.facts, &runtime)?;
+        let pull = resolved.policy.images.pull;
+        let image = provision::image(&present.engine, &task.image, pull, &|_| {}).await?;
+        let admitted = admit(&task, &resolved, &image.id, &runtime).map_err(AppError::Denied)?;
+        let mut place = provision::place(&admitted, &host.directories, &host.amounts, &present.facts)?;
+        let messages = match &claimed.submission.workspace {
+            Some(digest) => Some(uploaded(host, digest, &admitted).await?),
+            None => None,
+        };
+        let held = secrets::of_run(state, &task.secrets)?;
+        let way_out = egress::way_out(admitted.policy(), state, &held.kept_outside())?;
+        let (egress, credentials) = match way_out {
+            Some(way) => {
+                (place.authorities, place.variables) = (way.authorities, way.variables);
+                (Some(way.begin), way.credentials)
+            }
+            None => (None, Vec::new()),
+        };
+        let outputs = outputs(host, fence, &task.outputs, &admitted)?;
+        // The log is the last attempt's: what an earlier one wrote ended with it.
+        let _ = Logs::new(state).by_run().remove(fence.run);
+        let tap = logs::writer(fence.run, &host.directories)?;
+        let sinks = Sinks { tap, ..Sinks::nowhere() };
+        Ok(Self {
+            task,
+            admitted,
+            image,
+            place,
+            messages,
+            secrets: held.and(credentials),
+            egress,
+            outputs,
+            sinks,
+        })
+    }
+}
+
+/// Checks what a client sent before any of it is sent on.
+async fn uploaded(host: &Host, digest: &str, admitted: &Admitted) -> Result<Messages, AppError> {
+    let (state, digest) = (host.directories.state.clone(), digest.to_owned());
+    let limits = Limits::from(&admitted.policy().filesystem);
+    let checked = tokio::task::spawn_blocking(move || upload::open(&state, &digest, limits));
+    match checked.await {
+        Ok(messages) => Ok(messages?),
+        Err(error) => Err(AppError::Read {
+            what: "the uploaded workspace below",
+            path: host.directories.state.clone(),
+            source: std::io::Error::other(error),
+        }),
+    }
+}
+
+/// Opens where outputs go. Each attempt has a directory of its own: a later one finds nothing of an earlier one's.
+fn outputs(
+    host: &Host,
+    fence: Fence,
+    wanted: &[OutputRequest],
+    admitted: &Admitted,
+) -> Result<Option<Extractor>, AppError> {
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    let of_run = host.directories.state.join(ARTIFACTS).join(fence.run.to_string());
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&of_run);
+    made.map_err(|source| AppError::Use { what: "the artifacts below", path: of_run.clone(), source })?;
+    let destination = Destination::Named(of_run.join(fence.attempt.to_string()));
+    let patterns: Vec<String> = wanted.iter().map(|it| it.pattern.clone()).collect();
+    let limits = OutputLimits::from(&admitted.policy().outputs);
+    Ok(Some(Extractor::new(&destination, Wanted::parse(&patterns, WORKSPACE)?, limits)?))
+}

@@ -1,0 +1,176 @@
+//! `aegis serve`: the server, in this process, until a signal ends it.
+
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+use crate::app::AppError;
+use crate::app::serve::pool::SlotsWanted;
+use crate::app::serve::{ServeOrder, Stage, serve};
+use crate::cli::failure::Failure;
+use crate::cli::{CommandResult, talk};
+use crate::config::Directories;
+use crate::intake::duration;
+use crate::policy::shipped;
+use crate::task::ExitCode;
+
+/// Runs at once at the most.
+const WORKERS_MAX: usize = 1_024;
+/// Waiting sandboxes of one kind at the most.
+const SLOTS_MAX: usize = 64;
+/// What is logged where the environment does not say.
+const LOG_DEFAULT: &str = "aegis=info";
+/// The variable that names the records' server.
+const DATABASE_VARIABLE: &str = "AEGIS_DATABASE";
+/// The variable that says it.
+const LOG_VARIABLE: &str = "AEGIS_LOG";
+
+/// Run what is queued, until SIGTERM or SIGINT: then what runs may end, and a second signal ends it at once.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// PostgreSQL that keeps the records, instead of the state directory; a password is better given by the variable
+    /// AEGIS_DATABASE, which no list of processes shows
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+
+    /// Runs at once; without it one for each CPU
+    #[arg(long, value_name = "N", value_parser = workers)]
+    workers: Option<usize>,
+
+    /// Keep so many sandboxes of an image under a shipped policy waiting; repeatable
+    #[arg(long = "slots", value_name = "IMAGE=POLICY:N", value_parser = slots)]
+    slots: Vec<SlotsWanted>,
+
+    /// How long running tasks may go on after the first signal
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = drain)]
+    drain: Duration,
+}
+
+/// Serves.
+pub fn cmd_serve(args: &ServeArgs) -> CommandResult {
+    log();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|it| Failure::of(&it))?;
+    let workers = args.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
+    let given = || std::env::var(DATABASE_VARIABLE).ok().filter(|it| !it.is_empty());
+    let database = args.database.clone().or_else(given);
+    let order = ServeOrder { database, workers, slots: args.slots.clone(), drain: args.drain };
+    let served = runtime.block_on(attend(order));
+    runtime.shutdown_background();
+    served.map_err(Failure::from)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn attend(order: ServeOrder) -> Result<(), AppError> {
+    let directories = Directories::of_this_user()?;
+    let (tell, stage) = watch::channel(Stage::Serving);
+    let workers = order.workers;
+    let began = || talk::note(&format!("serving with {workers} workers"));
+    tokio::select! {
+        served = serve(order, directories, stage, began) => served,
+        error = signals(tell) => Err(AppError::Read {
+            what: "the signals of",
+            path: std::path::PathBuf::from("this process"),
+            source: error,
+        }),
+    }
+}
+
+/// Turns signals into stages; ends only if there can be none.
+async fn signals(stage: watch::Sender<Stage>) -> std::io::Error {
+    let made = || {
+        let interrupt = signal(SignalKind::interrupt())?;
+        let terminate = signal(SignalKind::terminate())?;
+        let hangup = signal(SignalKind::hangup())?;
+        Ok::<_, std::io::Error>((interrupt, terminate, hangup))
+    };
+    let (mut interrupt, mut terminate, mut hangup) = match made() {
+        Ok(signals) => signals,
+        Err(error) => return error,
+    };
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            // A terminal that went away, or a service manager that has files read again: those that matter are read at
+            // each start.
+            _ = hangup.recv() => continue,
+        }
+        stage.send_modify(|it| {
+            *it = match it {
+                Stage::Serving => Stage::Draining,
+                Stage::Draining | Stage::Stopping => Stage::Stopping,
+            }
+        });
+        match *stage.borrow() {
+            Stage::Serving => {}
+            Stage::Draining => {
+                talk::note("nothing more is claimed; what runs may end, and a second signal ends it")
+            }
+            Stage::Stopping => talk::note("what runs is ended"),
+        }
+    }
+}
+
+/// Log lines go to stderr; the service's manager adds the time.
+fn log() {
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
+    let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
+    // A second one is not installed: the first goes on.
+    let _ = lines.with_ansi(talk::is_lively()).with_target(false).try_init();
+}
+
+fn workers(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if (1..=WORKERS_MAX).contains(&count) => Ok(count),
+        _ => Err(format!("it is a number from 1 to {WORKERS_MAX}")),
+    }
+}
+
+/// `IMAGE=POLICY:N`; an image reference may have `:` in it, a policy's name has neither.
+fn slots(text: &str) -> Result<SlotsWanted, String> {
+    let form = || format!("it is IMAGE=POLICY:N, as in `aegis/base=strict:4`, with N from 1 to {SLOTS_MAX}");
+    let (image, rest) = text.rsplit_once('=').ok_or_else(form)?;
+    let (policy, count) = rest.split_once(':').ok_or_else(form)?;
+    let count = count.parse().ok().filter(|it| (1..=SLOTS_MAX).contains(it)).ok_or_else(form)?;
+    if image.is_empty() {
+        return Err(form());
+    }
+    shipped(policy).map_err(|it| it.to_string())?;
+    Ok(SlotsWanted { image: image.to_owned(), policy: policy.to_owned(), count })
+}
+
+fn drain(text: &str) -> Result<Duration, String> {
+    duration::parse(text).map(Duration::from_millis).map_err(|it| it.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: &str) {
+        let told = match slots(text) {
+            Ok(it) => format!("{} {} {}", it.image, it.policy, it.count),
+            Err(error) => error,
+        };
+        assert!(told.contains(expected), "{told}");
+    }
+
+    #[test]
+    fn slots_are_an_image_a_policy_and_a_number() {
+        check("registry.example.org:5000/a:1=ci:3", "registry.example.org:5000/a:1 ci 3");
+    }
+
+    #[test]
+    fn what_is_none_of_it_is_refused() {
+        for text in
+            ["aegis/base", "aegis/base=strict", "=strict:1", "aegis/base=strict:0", "aegis/base=strict:x"]
+        {
+            check(text, "IMAGE=POLICY:N");
+        }
+        check("aegis/base=none:1", "there is no policy");
+    }
+}

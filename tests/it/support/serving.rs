@@ -1,0 +1,276 @@
+//! `aegis serve` as a service manager runs it, and its queue as the server's own front reaches it.
+
+use std::io::{BufRead, BufReader};
+use std::process::Child;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use aegis::app::submission::{Named, understand};
+use aegis::policy::{HostAmounts, Overrides};
+use aegis::queue::{CancelAnswer, NewSubmission, PolicySource, Queue, Schedule, Submission, Submitted};
+use aegis::record::{Found, Record, Run};
+use aegis::redact::Redactor;
+use aegis::store::Store;
+use aegis::task::run_id::RunSelector;
+use aegis::task::{Cancellation, OutputRequest, RunId, RunState};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::aegis::{Aegis, eventually};
+
+/// Time that a server may take to begin, and to end once it is told to.
+const SERVER_TIME_MAX: Duration = Duration::from_secs(60);
+/// Time that a run may take on a loaded machine, retries included.
+pub const RUN_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// A server that runs. Dropped, it is killed.
+pub struct Server {
+    child: Child,
+    said: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts one and waits until it serves.
+    #[track_caller]
+    pub fn start(aegis: &Aegis, flags: &[&str]) -> Self {
+        let mut arguments = vec!["serve"];
+        arguments.extend(flags);
+        let mut child = aegis.command(&arguments).spawn().expect("aegis starts");
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let said = Arc::new(Mutex::new(String::new()));
+        let into = said.clone();
+        let reader = std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let mut said = into.lock().expect("nobody panics with it");
+                said.push_str(&line);
+                said.push('\n');
+            }
+        });
+        let mut server = Self { child, said, reader: Some(reader) };
+        eventually("the server serves", SERVER_TIME_MAX, || {
+            let ended = server.child.try_wait().expect("waited for");
+            assert!(ended.is_none(), "it ended: {}", server.said());
+            server.said().contains("serving with")
+        });
+        server
+    }
+
+    /// What it has said so far.
+    pub fn said(&self) -> String {
+        self.said.lock().expect("nobody panics with it").clone()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid")).expect("a pid");
+        kill_process(pid, signal).expect("it is there");
+    }
+
+    /// Waits for its end; the exit status, and what it said.
+    #[track_caller]
+    pub fn finish(mut self) -> (Option<i32>, String) {
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("waited for") {
+                break status;
+            }
+            assert!(begun.elapsed() < SERVER_TIME_MAX, "the server goes on: {}", self.said());
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("joined");
+        }
+        (status.code(), self.said())
+    }
+
+    /// Kills it and waits for it.
+    pub fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("waited for");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A task that is to be queued.
+#[derive(Clone)]
+pub struct Task {
+    command: Vec<String>,
+    image: String,
+    outputs: Vec<String>,
+    policy: PolicySource,
+    overrides: Overrides,
+    schedule: Schedule,
+    workspace: Option<String>,
+    grace_ms: u64,
+}
+
+impl Task {
+    /// A shell script in the base image under `strict`.
+    pub fn script(script: &str) -> Self {
+        let schedule = Schedule { attempts_max: 3, ..Schedule::default() };
+        let overrides = Overrides::NONE;
+        Self {
+            command: ["bash", "-c", script].map(str::to_owned).to_vec(),
+            image: "aegis/base".to_owned(),
+            outputs: Vec::new(),
+            policy: PolicySource::Default,
+            overrides,
+            schedule,
+            workspace: None,
+            grace_ms: 1_000,
+        }
+    }
+
+    /// A shell script in the smallest image.
+    pub fn minimal(script: &str) -> Self {
+        let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+        Self { command, image: "aegis/minimal".to_owned(), ..Self::script(script) }
+    }
+
+    /// With what comes out.
+    pub fn output(mut self, pattern: &str) -> Self {
+        self.outputs.push(pattern.to_owned());
+        self
+    }
+
+    /// One that may be tried again after its release, up to so many attempts.
+    pub fn idempotent(mut self, attempts_max: u32) -> Self {
+        self.schedule.idempotent = true;
+        self.schedule.attempts_max = attempts_max;
+        self
+    }
+
+    /// With another wall time.
+    pub fn timeout_ms(mut self, timeout_ms: u64) -> Self {
+        self.overrides.wall_time_ms = Some(timeout_ms);
+        self
+    }
+
+    /// With this policy's text.
+    pub fn policy(mut self, text: &str) -> Self {
+        self.policy = PolicySource::Document { name: "test.toml".to_owned(), text: text.to_owned() };
+        self
+    }
+
+    /// With a workspace that was uploaded.
+    pub fn workspace(mut self, digest: &str) -> Self {
+        self.workspace = Some(digest.to_owned());
+        self
+    }
+
+    fn submission(&self, id: RunId) -> NewSubmission {
+        let submission = Submission {
+            policy: self.policy.clone(),
+            overrides: self.overrides.clone(),
+            command: self.command.iter().map(|it| it.as_bytes().to_vec()).collect(),
+            image: self.image.clone(),
+            workspace: self.workspace.clone(),
+            workdir: None,
+            environment: Vec::new(),
+            secrets: Vec::new(),
+            outputs: self.outputs.iter().map(|it| OutputRequest { pattern: it.clone() }).collect(),
+            keep_changes: false,
+            grace_ms: self.grace_ms,
+            attached: None,
+        };
+        // What the submitter's host has: it must not matter.
+        let host = HostAmounts {
+            memory_bytes: 64 << 30,
+            cpus_milli: 64_000,
+            pids: 1 << 22,
+            nofile: 1 << 20,
+            disk_bytes: 1 << 40,
+        };
+        let understood = understand(&submission, Named::default(), &host).expect("it is understood");
+        let run = understood.new_run(id, &Redactor::none(), jiff::Timestamp::now().as_millisecond());
+        NewSubmission {
+            run,
+            project: "default".to_owned(),
+            submitter: "uid:0".to_owned(),
+            submission,
+            schedule: self.schedule.clone(),
+            idempotency: None,
+        }
+    }
+}
+
+/// The books of an instance, opened beside its server.
+pub struct Books {
+    runtime: tokio::runtime::Runtime,
+    store: Store,
+}
+
+impl Books {
+    /// Opens them; the instance is made if it was not there.
+    pub fn of(aegis: &Aegis) -> Self {
+        aegis.call(&["ps"]).code(0);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let store = runtime.block_on(Store::open(&aegis.state())).expect("the books open");
+        Self { runtime, store }
+    }
+
+    /// Queues a task.
+    pub fn submit(&self, task: &Task) -> RunId {
+        self.submit_all(&[task.clone()])[0]
+    }
+
+    /// Queues a batch.
+    pub fn submit_all(&self, tasks: &[Task]) -> Vec<RunId> {
+        let batch: Vec<NewSubmission> = tasks.iter().map(|it| it.submission(RunId::generate())).collect();
+        match self.runtime.block_on(self.store.submit(&batch)).expect("it is queued") {
+            Submitted::Accepted(runs) => runs.into_iter().map(|(run, _)| run).collect(),
+            other => panic!("not taken: {other:?}"),
+        }
+    }
+
+    /// A run as it is now.
+    pub fn run(&self, run: RunId) -> Run {
+        match self.runtime.block_on(self.store.find(&RunSelector::Id(run))).expect("read") {
+            Found::Run(run) => *run,
+            other => panic!("not there: {other:?}"),
+        }
+    }
+
+    /// Cancels a run.
+    pub fn cancel(&self, run: RunId) -> CancelAnswer {
+        self.runtime.block_on(self.store.cancel(run, Cancellation::Command)).expect("asked")
+    }
+
+    /// The names of a run's events.
+    pub fn events(&self, run: RunId) -> Vec<String> {
+        let events = self.runtime.block_on(self.store.events(run)).expect("read");
+        events.iter().map(|it| format!("{:?}", it.kind)).collect()
+    }
+
+    /// Waits until a run is in this state.
+    #[track_caller]
+    pub fn until(&self, run: RunId, state: RunState, server: &Server) -> Run {
+        let mut seen = None;
+        let begun = Instant::now();
+        loop {
+            let now = self.run(run);
+            if now.state == state {
+                return now;
+            }
+            seen.get_or_insert(now.state);
+            let (state, said) = (now.state, server.said());
+            assert!(begun.elapsed() < RUN_TIME_MAX, "it is {state:?}, events {:?}: {said}", self.events(run));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits for a run's end; the outcome as text.
+    #[track_caller]
+    pub fn outcome(&self, run: RunId, server: &Server) -> String {
+        let run = self.until(run, RunState::Done, server);
+        run.end.expect("a run that is done has its end").outcome.to_string()
+    }
+}
