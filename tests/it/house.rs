@@ -10,7 +10,7 @@ const FLOORS: [(&str, u32); 19] = [
     ("policy", 11),
     ("container", 20),
     ("record", 20),
-    ("access", 20),
+    ("access", 21),
     ("queue", 21),
     ("sandbox", 30),
     ("gateway", 31),
