@@ -1,5 +1,6 @@
 //! Floor 6: the only place that chooses adapters and joins them.
 
+pub mod api;
 pub mod attack;
 pub mod changes;
 pub mod demo;
@@ -18,6 +19,7 @@ pub mod secrets;
 pub mod starter;
 pub mod sweep;
 pub mod trust;
+pub mod upload;
 
 use std::path::{Path, PathBuf};
 

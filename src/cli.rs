@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod attached;
 pub mod cancel;
+pub mod client;
 pub mod demo;
 pub mod diff;
 pub mod doctor;
@@ -30,7 +31,9 @@ pub mod selected;
 pub mod shell;
 pub mod show;
 pub mod talk;
+pub mod token;
 pub mod trust;
+pub mod wait;
 
 use std::error::Error;
 
@@ -68,6 +71,7 @@ enum Command {
     Diff(diff::DiffArgs),
     Apply(apply::ApplyArgs),
     Cancel(cancel::CancelArgs),
+    Wait(wait::WaitArgs),
     Gc(gc::GcArgs),
     Doctor(doctor::DoctorArgs),
     Demo(demo::DemoArgs),
@@ -75,6 +79,7 @@ enum Command {
     Init(init::InitArgs),
     Trust(trust::TrustArgs),
     Secret(secret::SecretArgs),
+    Token(token::TokenArgs),
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     Completions(generate::CompletionsArgs),
@@ -97,6 +102,7 @@ impl Command {
             | Self::Diff(_)
             | Self::Apply(_)
             | Self::Cancel(_)
+            | Self::Wait(_)
             | Self::Gc(_)
             | Self::Egress(_)
             | Self::Image(_) => true,
@@ -105,6 +111,7 @@ impl Command {
             | Self::Init(_)
             | Self::Trust(_)
             | Self::Secret(_)
+            | Self::Token(_)
             | Self::Policy(_)
             | Self::Gateway(_)
             | Self::Completions(_)
@@ -147,6 +154,7 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => diff::cmd_diff(&args),
         Command::Apply(args) => apply::cmd_apply(&args),
         Command::Cancel(args) => cancel::cmd_cancel(&args),
+        Command::Wait(args) => wait::cmd_wait(&args),
         Command::Gc(args) => gc::cmd_gc(&args),
         Command::Doctor(args) => doctor::cmd_doctor(&args),
         Command::Demo(args) => demo::cmd_demo(&args),
@@ -154,6 +162,7 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::cmd_init(&args),
         Command::Trust(args) => trust::cmd_trust(&args),
         Command::Secret(args) => secret::cmd_secret(&args),
+        Command::Token(args) => token::cmd_token(&args),
         Command::Policy(command) => policy::cmd_policy(&command),
         Command::Completions(args) => generate::cmd_completions(&args),
         Command::Man(args) => generate::cmd_man(&args),

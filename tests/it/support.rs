@@ -10,4 +10,5 @@ pub mod registry;
 pub mod rewriter;
 pub mod scripts;
 pub mod second_engine;
+pub mod server;
 pub mod terminal;
