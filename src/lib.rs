@@ -11,6 +11,7 @@ pub mod intake;
 pub mod policy;
 
 // Floor 2: ports.
+pub mod access;
 pub mod container;
 pub mod queue;
 pub mod record;

@@ -77,14 +77,14 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
-/// Names the field: the decoder names the object around an unknown one, and the field itself in its message.
+/// Names the field: of an unknown one the decoder may tell the object around it only, and names it in its message.
 fn field_problem(path: &str, message: &str) -> Problem {
     let message = shown_message(message);
     let unknown = message.strip_prefix("unknown field `").and_then(|it| it.split_once('`'));
     let field = match unknown {
-        Some((name, _)) if path != "." && !path.ends_with(name) => format!("{path}.{name}"),
-        Some((name, _)) => name.to_owned(),
-        None => path.to_owned(),
+        Some((name, _)) if path == "." => name.to_owned(),
+        Some((name, _)) if path != name && !path.ends_with(&format!(".{name}")) => format!("{path}.{name}"),
+        Some(_) | None => path.to_owned(),
     };
     Problem::field(shown(&field), message)
 }

@@ -7,14 +7,14 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::api::Shared;
-use crate::api::access::Audit;
+use crate::access::{Decision, NewAudit};
 use crate::api::caller::{Caller, Peer, bearer};
 use crate::api::problem::Problem;
 use crate::api::rights::{Need, RIGHTS, need};
 use crate::intake::shown;
 
 /// Callers that nobody knows are counted together, and written down under this name.
-const NOBODY: &str = "-";
+const NOBODY: &str = "unknown";
 /// The one route whose body takes longer than a request may: it has a clock of its own.
 const UPLOAD: &str = "/api/v1/workspaces/{digest}";
 /// An answer is data, to be neither run nor framed nor kept.
@@ -51,8 +51,10 @@ pub async fn gate(State(api): State<Shared>, mut request: Request, next: Next) -
     // Who asks too often does not get to fill the disk with it.
     let counts = changes && response.status() != StatusCode::TOO_MANY_REQUESTS;
     if counts || refused.contains(&response.status()) {
-        let (decision, object) = (decision(&response), object(&response, &path));
-        write_down(&api, Audit { who, what, decision, object }).await;
+        let object = Some(object(&response, &path));
+        let (decision, detail) = decided(&response);
+        let request_id = Some(request_id.clone());
+        write_down(&api, NewAudit { who, what, decision, object, request_id, detail }).await;
     }
     finish(response, &request_id)
 }
@@ -156,10 +158,13 @@ async fn answer(api: &Shared, is_upload: bool, request: Request, next: Next) -> 
     }
 }
 
-fn decision(response: &Response) -> String {
+fn decided(response: &Response) -> (Decision, String) {
+    let status = response.status().as_u16();
     match response.extensions().get::<Problem>() {
-        Some(problem) => format!("refused: {}", problem.code),
-        None => format!("answered: {}", response.status().as_u16()),
+        Some(problem) => {
+            (Decision::Refused, serde_json::json!({"status": status, "code": problem.code}).to_string())
+        }
+        None => (Decision::Allowed, serde_json::json!({"status": status}).to_string()),
     }
 }
 
@@ -171,9 +176,9 @@ fn object(response: &Response, path: &str) -> String {
 }
 
 /// Every refusal and every change is written down. One that cannot be is told to the operator's log.
-async fn write_down(api: &Shared, event: Audit) {
-    if let Err(error) = api.services.access.audit(&event).await {
-        tracing::error!(error = %error, "an audit event could not be written");
+async fn write_down(api: &Shared, entry: NewAudit) {
+    if let Err(error) = api.services.access.audit(&entry).await {
+        tracing::error!(error = %error, "an entry of the audit could not be written");
     }
 }
 

@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use crate::api::access::Role;
+use crate::access::Role;
 use crate::api::caller::Caller;
 
 /// Bytes of an account database that are read.

@@ -2,7 +2,7 @@
 
 use axum::http::Method;
 
-use crate::api::access::Role;
+use crate::access::Role;
 
 /// What a route asks of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

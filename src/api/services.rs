@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::access::Access;
+use crate::access::Access;
 use crate::policy::Denial;
 use crate::queue::{Idempotency, NewSubmission, Queue, Schedule, Submission};
 use crate::record::{Pending, Record, RecordError, RunBrief, Stream};

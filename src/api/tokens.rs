@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::api::Shared;
-use crate::api::access::{Identity, NewToken, Role, Token};
+use crate::access::{Created, NewToken, Revoked, Role, Token};
 use crate::api::body::JsonBody;
 use crate::api::caller::{Caller, digest, is_project};
 use crate::api::gate::About;
@@ -35,6 +35,7 @@ pub(super) async fn whoami(caller: Caller) -> Json<WhoamiJson> {
     responses((status = 201, body = TokenMadeJson), (status = 409, body = ProblemJson, content_type = "application/problem+json")))]
 pub(super) async fn create(
     State(api): State<Shared>,
+    caller: Caller,
     body: JsonBody<NewTokenJson>,
 ) -> Result<Response, Problem> {
     let NewTokenJson { name, role, project, expires_in } = body.value;
@@ -57,12 +58,15 @@ pub(super) async fn create(
     };
     let secret = draw()?;
     let token = NewToken {
-        identity: Identity { name: name.clone(), role, project },
-        sha256: digest(&secret),
+        name: name.clone(),
+        role,
+        project,
+        secret_sha256: digest(&secret),
         expires_ms,
+        created_by: caller.name,
     };
-    if !api.services.access.create_token(&token).await? {
-        let message = "a token of this name is there: names are not used twice";
+    if api.services.access.create_token(&token).await? == Created::NameTaken {
+        let message = "a token of this name is or was there: names are not used twice";
         return Err(Problem::new(StatusCode::CONFLICT, "name_taken", message));
     }
     let about = About(format!("token:{name}"));
@@ -85,7 +89,7 @@ pub(super) async fn revoke(
     name: axum::extract::Path<String>,
 ) -> Result<Response, Problem> {
     secret_name::parse(&name).map_err(|_| Problem::not_found("token"))?;
-    if !api.services.access.revoke_token(&name).await? {
+    if api.services.access.revoke_token(&name).await? == Revoked::Unknown {
         return Err(Problem::not_found("token"));
     }
     api.believed.forget();
@@ -94,9 +98,9 @@ pub(super) async fn revoke(
 
 fn shown(token: Token) -> TokenJson {
     TokenJson {
-        name: token.identity.name,
-        role: token.identity.role.word().to_owned(),
-        project: token.identity.project,
+        name: token.name,
+        role: token.role.word().to_owned(),
+        project: token.project,
         created_at: amount::date(token.created_ms),
         expires_at: token.expires_ms.map(amount::date),
         last_used_at: token.last_used_ms.map(amount::date),
