@@ -4,6 +4,12 @@
 //! A submitted run is `queued` until a worker claims it under a lease. Every write under a lease is fenced by its epoch.
 //! Times are milliseconds; those that decide about a lease are the database's own, so that no worker's clock matters.
 
+#[cfg(test)]
+pub(crate) mod fixture;
+pub mod order;
+pub mod retry;
+pub mod share;
+
 use std::time::Duration;
 
 use crate::policy::Overrides;
@@ -284,15 +290,18 @@ pub trait Queue: Send + Sync {
         attestation: Option<&'a str>,
     ) -> Pending<'a, Settled>;
 
-    /// Gives claimed runs back unstarted: they keep their place and the attempt does not count.
+    /// Gives claimed runs back unstarted: they keep their place and the attempt does not count. What was released, or is
+    /// another's by now, is left alone.
     fn give_back<'a>(&'a self, fences: &'a [Fence]) -> Pending<'a, ()>;
 
     /// Ends a run that waits, or tells the worker that has it.
     fn cancel(&self, run: RunId, by: Cancellation) -> Pending<'_, CancelAnswer>;
 
-    /// Settles runs whose lease ran out or whose owner is dead, and ends what passed its deadline; at most `count_max`.
+    /// Settles runs whose lease ran out or whose owner is dead, ends what passed its deadline, and finishes what a crash
+    /// left half done; at most `count_max` of each.
     fn expire(&self, count_max: u32) -> Pending<'_, Vec<Expired>>;
 
-    /// Resolves when there may be something to claim, or after a bounded time in any case.
+    /// Resolves when there may be something to claim, or after a bounded time in any case. Made before a `claim` and
+    /// awaited after it, it misses nothing that was queued in between.
     fn wait(&self) -> Pending<'_, ()>;
 }

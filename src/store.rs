@@ -1,7 +1,14 @@
-//! Floor 4, the adapter of the record port: runs in SQLite, logs in files. The only module that names `sqlx`.
+//! Floor 4, the adapter of the record, queue and access ports: rows in SQLite or PostgreSQL, logs in files. The only module
+//! that names `sqlx`.
 
+mod access;
+mod books;
+#[cfg(test)]
+mod cluster;
+mod connect;
 #[cfg(test)]
 mod contract;
+mod database;
 mod failure;
 #[cfg(test)]
 mod full_disk;
@@ -13,47 +20,85 @@ mod open;
 #[cfg(test)]
 mod opening;
 pub mod owner;
+#[cfg(test)]
+mod place;
+mod queue;
+mod record;
 mod row;
-mod sqlite;
+mod wake;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
-use sqlx::SqlitePool;
+use crate::store::books::Books;
+use crate::store::database::{Database, Pool};
+use crate::store::queue::Writer;
+use crate::store::wake::Listener;
 
 pub use log::Logs;
 pub use open::OpenError;
 pub use owner::OwnerLock;
 
-/// The records of one state directory. Any number of processes may have them open.
+/// The records of one state directory, or of one server's database. Any number of processes may have them open.
 #[derive(Debug, Clone)]
 pub struct Store {
-    /// One connection: SQLite has one writer, and a run reads little.
-    pool: SqlitePool,
-    /// The database file, for messages.
-    place: PathBuf,
-    /// The directory of the owners' locks.
-    owners: PathBuf,
+    books: Books,
+    /// Writes what is submitted.
+    writer: Arc<Writer>,
+    /// Hears what other processes queued.
+    listener: Arc<Listener>,
 }
 
 impl Store {
     /// Opens the records below a state directory, made if they are not there, brought forward if they are older.
     pub async fn open(state_dir: &Path) -> Result<Self, OpenError> {
         let place = state_dir.join(open::DATABASE);
-        let pool = open::open(state_dir, &place).await?;
-        Ok(Self { pool, place, owners: state_dir.join(owner::DIRECTORY) })
+        let pool = Pool::Sqlite(open::open(state_dir, &place).await?);
+        let owners = Some(state_dir.join(owner::DIRECTORY));
+        Ok(Self::over(Books {
+            database: Database { pool, place: place.into() },
+            owners,
+            wake: Arc::default(),
+            offset_ms: Arc::default(),
+        }))
     }
 
-    /// Ends the connection. What was recorded is on disk without it; this only tidies the write-ahead log.
+    /// Connects to the records on a PostgreSQL server, brought forward if they are older.
+    pub async fn connect(url: &str) -> Result<Self, OpenError> {
+        let database = connect::connect(url).await?;
+        let (wake, offset_ms) = Default::default();
+        Ok(Self::over(Books { database, owners: None, wake, offset_ms }))
+    }
+
+    fn over(books: Books) -> Self {
+        Self { books, writer: Arc::default(), listener: Arc::default() }
+    }
+
+    /// Ends what runs for it, and its connections. What was recorded is on disk without it; in SQLite this also tidies the
+    /// write-ahead log.
     pub async fn close(self) {
-        self.pool.close().await;
+        self.writer.close().await;
+        self.listener.close().await;
+        self.books.database.close().await;
     }
 
     /// For a process that ends now: leaves the connection to the kernel, and the write-ahead log, which holds everything
     /// and is bounded, to whoever opens next. Closing writes and syncs it all again, several milliseconds of a cold run.
     pub async fn leave(self) {
         // The one connection; dropped with the pool, it would be closed after all.
-        if let Ok(connection) = self.pool.acquire().await {
+        if let Pool::Sqlite(pool) = &self.books.database.pool
+            && let Ok(connection) = pool.acquire().await
+        {
             std::mem::forget(connection);
+        }
+    }
+
+    /// For tests that ask SQLite itself.
+    #[cfg(test)]
+    fn sqlite(&self) -> &sqlx::SqlitePool {
+        match &self.books.database.pool {
+            Pool::Sqlite(pool) => pool,
+            Pool::Postgres(_) => panic!("a state directory holds SQLite"),
         }
     }
 }

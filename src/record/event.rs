@@ -30,12 +30,25 @@ pub enum EventKind {
     Finishing,
     /// Its outcome is recorded.
     Done,
+    /// Somebody wants it ended; its worker is told.
+    CancelAsked,
+    /// It would have been tried again, but its tries are used up.
+    GivenUp,
 }
 
 impl EventKind {
     /// Every kind, in order.
-    pub const ALL: [Self; 7] =
-        [Self::Queued, Self::Leased, Self::Starting, Self::Bound, Self::Running, Self::Finishing, Self::Done];
+    pub const ALL: [Self; 9] = [
+        Self::Queued,
+        Self::Leased,
+        Self::Starting,
+        Self::Bound,
+        Self::Running,
+        Self::Finishing,
+        Self::Done,
+        Self::CancelAsked,
+        Self::GivenUp,
+    ];
 
     /// The word for it in records and JSON.
     pub fn name(self) -> &'static str {
@@ -47,6 +60,8 @@ impl EventKind {
             Self::Running => "running",
             Self::Finishing => "finishing",
             Self::Done => "done",
+            Self::CancelAsked => "cancel_asked",
+            Self::GivenUp => "given_up",
         }
     }
 

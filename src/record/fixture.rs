@@ -157,6 +157,8 @@ pub(crate) fn ended(outcome: Outcome) -> Run {
         state: RunState::Done,
         fence: Fence { run: id, epoch: 1, attempt: 1 },
         owner: new.owner,
+        project: None,
+        submitter: None,
         image: Some(image()),
         slot: Some(slot(3)),
         attestation: Some(r#"{"checks":[]}"#.to_owned()),

@@ -186,6 +186,10 @@ pub struct Run {
     pub fence: Fence,
     /// Who has or had it.
     pub owner: Option<Owner>,
+    /// Whose it is, where it came through the queue.
+    pub project: Option<String>,
+    /// Who submitted it, where it came through the queue.
+    pub submitter: Option<String>,
     /// Known from `starting` on.
     pub image: Option<Image>,
     /// Known from the binding on.

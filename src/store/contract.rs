@@ -1,30 +1,38 @@
 //! What the record port promises, held against a real database.
 
-use std::path::Path;
-
-use tempfile::TempDir;
-
 use crate::record::egress::{Entry, Reason, RequestEntry, Verdict};
 use crate::record::fixture::{CREATED_MS, end, image, new_run, owner, slot};
 use crate::record::{Event, EventKind, Fence, Found, NewRun, Record, Run, RunFilter, Transition};
+use crate::store::database::{Durability, sql};
+use crate::store::place::{On, Place, on_both};
 use crate::store::{OwnerLock, Store};
 use crate::task::outcome::LostReason;
 use crate::task::run_id::RunSelector;
 use crate::task::{Outcome, RunId, RunState};
 
-/// A store in a directory of its own.
-struct Place {
-    directory: TempDir,
-    store: Store,
+on_both! {
+    only_the_steps_of_the_state_machine_are_taken,
+    a_whole_run_is_read_back_exactly,
+    a_run_without_an_owner_waits_to_be_leased_and_is_nobodys_orphan,
+    a_run_without_a_bound_sandbox_is_not_released,
+    a_container_is_bound_once,
+    an_old_epoch_changes_nothing,
+    a_queued_run_is_leased_once,
+    sixteen_writers_record_one_outcome,
+    sixteen_stores_walk_their_runs_side_by_side,
+    a_list_is_newest_first_and_bounded,
+    twelve_digits_find_a_run_and_two_of_the_same_are_told,
+    retention_forgets_ended_runs_with_all_they_left,
+    the_database_refuses_to_change_an_event,
+    the_database_refuses_to_drop_an_event_of_a_kept_run,
+    the_database_refuses_to_change_an_outcome,
+    the_database_refuses_an_unknown_outcome,
+    the_database_refuses_to_run_what_has_no_sandbox,
+    the_database_refuses_an_end_without_an_outcome,
+    a_ledger_is_read_back_as_it_was_kept_and_goes_with_its_run,
 }
 
 impl Place {
-    async fn new() -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let store = open(directory.path()).await;
-        Self { directory, store }
-    }
-
     async fn inserted(&self) -> (NewRun, Fence) {
         let run = new_run(&owner());
         let fence = self.store.insert(&run).await.expect("inserted");
@@ -53,10 +61,6 @@ impl Place {
     }
 }
 
-async fn open(directory: &Path) -> Store {
-    Store::open(directory).await.expect("it opens")
-}
-
 /// The step that leads into a state; into `running` with the binding before it.
 async fn step(store: &Store, fence: Fence, into: RunState) -> Transition {
     let at_ms = CREATED_MS + 5;
@@ -76,8 +80,8 @@ async fn step(store: &Store, fence: Fence, into: RunState) -> Transition {
     .expect("asked")
 }
 
-async fn check_step(from: RunState, into: RunState, expected: Transition) {
-    let place = Place::new().await;
+async fn check_step(on: &On, from: RunState, into: RunState, expected: Transition) {
+    let place = Place::new(on).await;
     let fence = place.at(from).await;
     let before = place.kinds(fence.run).await;
     assert_eq!(step(&place.store, fence, into).await, expected, "{from:?} to {into:?}");
@@ -93,20 +97,18 @@ async fn check_step(from: RunState, into: RunState, expected: Transition) {
     );
 }
 
-#[tokio::test]
-async fn only_the_steps_of_the_state_machine_are_taken() {
+async fn only_the_steps_of_the_state_machine_are_taken(on: On) {
     for from in RunState::ALL.into_iter().filter(|it| *it != RunState::Queued) {
         for into in RunState::ALL.into_iter().filter(|it| *it != RunState::Leased) {
             // The walk to `running` binds too; from `starting` alone it is one step of the machine.
             let expected = if from.can_become(into) { Transition::Applied } else { Transition::Superseded };
-            check_step(from, into, expected).await;
+            check_step(&on, from, into, expected).await;
         }
     }
 }
 
-#[tokio::test]
-async fn a_whole_run_is_read_back_exactly() {
-    let place = Place::new().await;
+async fn a_whole_run_is_read_back_exactly(on: On) {
+    let place = Place::new(&on).await;
     let (new, fence) = place.inserted().await;
     for state in [RunState::Starting, RunState::Running, RunState::Finishing, RunState::Done] {
         assert_eq!(step(&place.store, fence, state).await, Transition::Applied);
@@ -130,9 +132,8 @@ async fn a_whole_run_is_read_back_exactly() {
     );
 }
 
-#[tokio::test]
-async fn a_run_without_an_owner_waits_to_be_leased_and_is_nobodys_orphan() {
-    let place = Place::new().await;
+async fn a_run_without_an_owner_waits_to_be_leased_and_is_nobodys_orphan(on: On) {
+    let place = Place::new(&on).await;
     let run = NewRun { owner: None, ..new_run(&owner()) };
     let fence = place.store.insert(&run).await.expect("inserted");
     assert_eq!((fence.attempt, fence.epoch), (0, 0));
@@ -142,25 +143,22 @@ async fn a_run_without_an_owner_waits_to_be_leased_and_is_nobodys_orphan() {
     assert_eq!((fence.attempt, fence.epoch), (1, 1));
 }
 
-#[tokio::test]
-async fn a_run_without_a_bound_sandbox_is_not_released() {
-    let place = Place::new().await;
+async fn a_run_without_a_bound_sandbox_is_not_released(on: On) {
+    let place = Place::new(&on).await;
     let fence = place.at(RunState::Starting).await;
     assert_eq!(place.store.release(fence, "{}", CREATED_MS).await.expect("asked"), Transition::Superseded);
 }
 
-#[tokio::test]
-async fn a_container_is_bound_once() {
-    let place = Place::new().await;
+async fn a_container_is_bound_once(on: On) {
+    let place = Place::new(&on).await;
     let (first, second) = (place.at(RunState::Starting).await, place.at(RunState::Starting).await);
     assert_eq!(place.store.bind(first, &slot(1), CREATED_MS).await.expect("asked"), Transition::Applied);
     assert_eq!(place.store.bind(first, &slot(2), CREATED_MS).await.expect("asked"), Transition::Superseded);
     assert!(place.store.bind(second, &slot(1), CREATED_MS).await.is_err());
 }
 
-#[tokio::test]
-async fn an_old_epoch_changes_nothing() {
-    let place = Place::new().await;
+async fn an_old_epoch_changes_nothing(on: On) {
+    let place = Place::new(&on).await;
     let old = place.at(RunState::Running).await;
     assert_eq!(step(&place.store, old, RunState::Queued).await, Transition::Applied);
     let new = place.store.lease(old.run, &owner(), CREATED_MS).await.expect("asked").expect("leased");
@@ -171,9 +169,8 @@ async fn an_old_epoch_changes_nothing() {
     assert_eq!(step(&place.store, new, RunState::Starting).await, Transition::Applied);
 }
 
-#[tokio::test]
-async fn a_queued_run_is_leased_once() {
-    let place = Place::new().await;
+async fn a_queued_run_is_leased_once(on: On) {
+    let place = Place::new(&on).await;
     let fence = place.at(RunState::Leased).await;
     assert_eq!(place.store.lease(fence.run, &owner(), CREATED_MS).await.expect("asked"), None);
     assert_eq!(step(&place.store, fence, RunState::Queued).await, Transition::Applied);
@@ -186,15 +183,14 @@ async fn a_queued_run_is_leased_once() {
     assert_eq!(won, 1);
 }
 
-#[tokio::test]
-async fn sixteen_writers_record_one_outcome() {
-    let place = Place::new().await;
+async fn sixteen_writers_record_one_outcome(on: On) {
+    let place = Place::new(&on).await;
     let fence = place.at(RunState::Running).await;
     let mut writers = tokio::task::JoinSet::new();
     for code in 0..16 {
-        let directory = place.directory.path().to_owned();
+        let opener = place.opener();
         writers.spawn(async move {
-            let store = open(&directory).await;
+            let store = opener.await;
             store.finish(fence, &end(Outcome::Exited(code)), None, CREATED_MS).await.expect("asked")
         });
     }
@@ -203,14 +199,13 @@ async fn sixteen_writers_record_one_outcome() {
     assert_eq!(place.kinds(fence.run).await.into_iter().filter(|it| *it == EventKind::Done).count(), 1);
 }
 
-#[tokio::test]
-async fn sixteen_stores_walk_their_runs_side_by_side() {
-    let place = Place::new().await;
+async fn sixteen_stores_walk_their_runs_side_by_side(on: On) {
+    let place = Place::new(&on).await;
     let mut owners = tokio::task::JoinSet::new();
     for _ in 0..16 {
-        let directory = place.directory.path().to_owned();
+        let opener = place.opener();
         owners.spawn(async move {
-            let store = open(&directory).await;
+            let store = opener.await;
             for _ in 0..5 {
                 let fence = store.insert(&new_run(&owner())).await.expect("inserted");
                 for into in [RunState::Starting, RunState::Running, RunState::Finishing, RunState::Done] {
@@ -224,9 +219,8 @@ async fn sixteen_stores_walk_their_runs_side_by_side() {
     assert_eq!(runs.iter().filter(|it| it.state == RunState::Done).count(), 80);
 }
 
-#[tokio::test]
-async fn a_list_is_newest_first_and_bounded() {
-    let place = Place::new().await;
+async fn a_list_is_newest_first_and_bounded(on: On) {
+    let place = Place::new(&on).await;
     let ids = [
         place.at(RunState::Done).await.run,
         place.at(RunState::Leased).await.run,
@@ -238,9 +232,8 @@ async fn a_list_is_newest_first_and_bounded() {
     assert_eq!(active.iter().map(|it| it.id).collect::<Vec<_>>(), [ids[1]]);
 }
 
-#[tokio::test]
-async fn twelve_digits_find_a_run_and_two_of_the_same_are_told() {
-    let place = Place::new().await;
+async fn twelve_digits_find_a_run_and_two_of_the_same_are_told(on: On) {
+    let place = Place::new(&on).await;
     let mut run = new_run(&owner());
     run.id = "01912345-6789-7abc-8def-0123456789ab".parse().expect("an id");
     place.store.insert(&run).await.expect("inserted");
@@ -258,7 +251,7 @@ async fn twelve_digits_find_a_run_and_two_of_the_same_are_told() {
 
 #[tokio::test]
 async fn a_run_whose_owner_is_gone_is_an_orphan_and_ends_lost() {
-    let place = Place::new().await;
+    let place = Place::new(&On::Sqlite).await;
     let alive = OwnerLock::acquire(place.directory.path()).expect("a lock");
     place.store.insert(&new_run(alive.owner())).await.expect("inserted");
     let left = place.at(RunState::Running).await;
@@ -270,9 +263,8 @@ async fn a_run_whose_owner_is_gone_is_an_orphan_and_ends_lost() {
     assert_eq!(step(&place.store, left, RunState::Done).await, Transition::Superseded);
 }
 
-#[tokio::test]
-async fn retention_forgets_ended_runs_with_all_they_left() {
-    let place = Place::new().await;
+async fn retention_forgets_ended_runs_with_all_they_left(on: On) {
+    let place = Place::new(&on).await;
     let (ended, active) = (place.at(RunState::Done).await.run, place.at(RunState::Running).await.run);
     assert_eq!(place.store.ended_before(CREATED_MS + 5, 10).await.expect("read"), []);
     assert_eq!(place.store.ended_before(CREATED_MS + 6, 10).await.expect("read"), [ended]);
@@ -283,9 +275,9 @@ async fn retention_forgets_ended_runs_with_all_they_left() {
 
 #[tokio::test]
 async fn a_database_that_stays_locked_is_told_after_the_wait() {
-    let place = Place::new().await;
-    let holder = open(place.directory.path()).await;
-    let held = holder.pool.begin_with("BEGIN EXCLUSIVE").await.expect("held");
+    let place = Place::new(&On::Sqlite).await;
+    let holder = place.another().await;
+    let held = holder.books.begin(Durability::Crash).await.expect("held");
     let refusal = place.store.insert(&new_run(&owner())).await.expect_err("refused").to_string();
     assert!(refusal.ends_with("stayed locked by another process for 20 s: try again"), "{refusal}");
     held.rollback().await.expect("let go");
@@ -293,43 +285,43 @@ async fn a_database_that_stays_locked_is_told_after_the_wait() {
 }
 
 /// A statement that the database itself must refuse.
-async fn check_forbidden(statement: &'static str, reason: &str) {
-    let place = Place::new().await;
+async fn check_forbidden(on: &On, statement: &'static str, reason: &str) {
+    let place = Place::new(on).await;
     place.at(RunState::Done).await;
     place.at(RunState::Starting).await;
-    let refusal = sqlx::query(statement).execute(&place.store.pool).await.expect_err("refused").to_string();
-    assert!(refusal.contains(reason), "{refusal}");
+    let mut tx = place.store.books.begin(Durability::Crash).await.expect("begun");
+    let refusal = tx.execute(sql(statement)).await.expect_err("refused");
+    let refusal = std::error::Error::source(&refusal).expect("a cause").to_string();
+    assert!(refusal.to_lowercase().contains(reason), "{refusal}");
 }
 
-#[tokio::test]
-async fn the_database_refuses_to_change_an_event() {
-    check_forbidden("UPDATE events SET kind = 'done'", "events are never changed").await;
+async fn the_database_refuses_to_change_an_event(on: On) {
+    check_forbidden(&on, "UPDATE events SET kind = 'done'", "events are never changed").await;
 }
 
-#[tokio::test]
-async fn the_database_refuses_to_drop_an_event_of_a_kept_run() {
-    check_forbidden("DELETE FROM events", "events go only with their run").await;
+async fn the_database_refuses_to_drop_an_event_of_a_kept_run(on: On) {
+    check_forbidden(&on, "DELETE FROM events", "events go only with their run").await;
 }
 
-#[tokio::test]
-async fn the_database_refuses_to_change_an_outcome() {
-    check_forbidden("UPDATE runs SET outcome = 'lost' WHERE state = 'done'", "an outcome is never changed")
-        .await;
+async fn the_database_refuses_to_change_an_outcome(on: On) {
+    check_forbidden(
+        &on,
+        "UPDATE runs SET outcome = 'lost' WHERE state = 'done'",
+        "an outcome is never changed",
+    )
+    .await;
 }
 
-#[tokio::test]
-async fn the_database_refuses_an_unknown_outcome() {
-    check_forbidden("UPDATE runs SET outcome = 'vanished' WHERE state <> 'done'", "CHECK").await;
+async fn the_database_refuses_an_unknown_outcome(on: On) {
+    check_forbidden(&on, "UPDATE runs SET outcome = 'vanished' WHERE state <> 'done'", "check").await;
 }
 
-#[tokio::test]
-async fn the_database_refuses_to_run_what_has_no_sandbox() {
-    check_forbidden("UPDATE runs SET state = 'running' WHERE state = 'starting'", "CHECK").await;
+async fn the_database_refuses_to_run_what_has_no_sandbox(on: On) {
+    check_forbidden(&on, "UPDATE runs SET state = 'running' WHERE state = 'starting'", "check").await;
 }
 
-#[tokio::test]
-async fn the_database_refuses_an_end_without_an_outcome() {
-    check_forbidden("UPDATE runs SET state = 'done' WHERE state = 'starting'", "CHECK").await;
+async fn the_database_refuses_an_end_without_an_outcome(on: On) {
+    check_forbidden(&on, "UPDATE runs SET state = 'done' WHERE state = 'starting'", "check").await;
 }
 
 /// Entries of every kind.
@@ -358,9 +350,8 @@ fn entries() -> Vec<Entry> {
     entries
 }
 
-#[tokio::test]
-async fn a_ledger_is_read_back_as_it_was_kept_and_goes_with_its_run() {
-    let place = Place::new().await;
+async fn a_ledger_is_read_back_as_it_was_kept_and_goes_with_its_run(on: On) {
+    let place = Place::new(&on).await;
     let fence = place.at(RunState::Done).await;
     let (first, second) = (entries(), entries());
     place.store.keep_egress(fence.run, &first).await.expect("kept");

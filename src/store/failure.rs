@@ -1,6 +1,9 @@
-//! SQLite's result codes, told apart by what the caller can do.
+//! The databases' result codes, told apart by what the caller can do.
 
 use std::path::Path;
+
+use sqlx::postgres::PgDatabaseError;
+use sqlx::sqlite::SqliteError;
 
 use crate::record::RecordError;
 use crate::store::open::{BUSY_TIMEOUT, OpenError};
@@ -16,11 +19,28 @@ const NOTADB: i32 = 26;
 /// The index of the write-ahead log cannot grow: there is no room.
 const IOERR_SHMSIZE: i32 = 4874;
 
+// https://www.postgresql.org/docs/current/errcodes-appendix.html
+const DISK_FULL: &str = "53100";
+const READ_ONLY: &str = "25006";
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+const DEADLOCK: &str = "40P01";
+const DATA_CORRUPTED: &str = "XX001";
+const INDEX_CORRUPTED: &str = "XX002";
+
 /// What a failed statement means for the records at `place`.
 pub(crate) fn of(place: &Path, err: sqlx::Error) -> RecordError {
     let place = place.to_owned();
     if code(&err) == Some(IOERR_SHMSIZE) {
         return RecordError::Full { place };
+    }
+    match state(&err) {
+        Some(DISK_FULL) => return RecordError::Full { place },
+        Some(READ_ONLY) => return RecordError::ReadOnly { place },
+        Some(LOCK_NOT_AVAILABLE | DEADLOCK) => {
+            return RecordError::Busy { place, waited_s: BUSY_TIMEOUT.as_secs() };
+        }
+        Some(DATA_CORRUPTED | INDEX_CORRUPTED) => return RecordError::Damaged { place },
+        Some(_) | None => {}
     }
     match primary_code(&err) {
         Some(BUSY | LOCKED) => RecordError::Busy { place, waited_s: BUSY_TIMEOUT.as_secs() },
@@ -41,10 +61,18 @@ pub(crate) fn opening(place: &Path, err: sqlx::Error) -> OpenError {
     }
 }
 
+/// SQLite's extended result code; a server's codes are others.
 fn code(err: &sqlx::Error) -> Option<i32> {
-    err.as_database_error()?.code()?.parse().ok()
+    let err = err.as_database_error()?;
+    err.try_downcast_ref::<SqliteError>()?;
+    err.code()?.parse().ok()
 }
 
 fn primary_code(err: &sqlx::Error) -> Option<i32> {
     code(err).map(|it| it & 0xff)
+}
+
+/// The SQLSTATE of a PostgreSQL server.
+fn state(err: &sqlx::Error) -> Option<&str> {
+    Some(err.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?.code())
 }

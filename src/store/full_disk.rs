@@ -73,7 +73,7 @@ async fn records_on_a_full_disk_say_so_and_go_on_when_there_is_space() {
     std::fs::remove_file(ballast).expect("removed");
     let _ = store.finish(fence, &end(Outcome::Exited(0)), None, CREATED_MS).await.expect("recorded");
     let verdict: String =
-        sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&store.pool).await.expect("read");
+        sqlx::query_scalar("PRAGMA integrity_check").fetch_one(store.sqlite()).await.expect("read");
     assert_eq!(verdict, "ok");
 }
 

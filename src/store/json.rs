@@ -1,5 +1,6 @@
 //! The JSON of single columns: how an outcome and what is counted beside it are written, and read back exactly.
 
+mod submission;
 mod workspace;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use crate::record::{ChangeCounts, Dropped, End, Exposure, Kept, Limits, Phase, U
 use crate::task::outcome::{LostReason, StartFailure};
 use crate::task::{Cancellation, DiskLimit, Outcome, TimeLimit};
 
+pub(crate) use submission::{submission, submission_text};
 pub(crate) use workspace::{workspace, workspace_text};
 
 #[derive(Serialize, Deserialize)]

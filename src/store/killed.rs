@@ -79,7 +79,7 @@ async fn a_killed_process_takes_nothing_with_it() {
     assert!(!told.is_empty(), "no process recorded anything");
     let store = Store::open(state.path()).await.expect("it opens");
     let verdict: String =
-        sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&store.pool).await.expect("read");
+        sqlx::query_scalar("PRAGMA integrity_check").fetch_one(store.sqlite()).await.expect("read");
     assert_eq!(verdict, "ok");
     for run in &told {
         check_told(&store, state.path(), *run).await;

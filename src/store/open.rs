@@ -103,6 +103,26 @@ pub enum OpenError {
         #[source]
         source: Box<MigrateError>,
     },
+    /// Records would cross a network unprotected.
+    #[error(
+        "the database server at `{host}` is not this machine: add `?sslmode=verify-full` to its URL (and \
+         `&sslrootcert=FILE` where its certificate is not signed by a public authority)"
+    )]
+    Unprotected {
+        /// The server.
+        host: String,
+    },
+    /// No address of a database server.
+    #[error("the database is named by a URL like `postgresql://USER@HOST/DATABASE?sslmode=verify-full`")]
+    Url,
+    /// The server is too old.
+    #[error("the database server at `{}` is version {version}: Aegis needs PostgreSQL 13 or newer", place.display())]
+    OldServer {
+        /// The server.
+        place: PathBuf,
+        /// Its version.
+        version: i64,
+    },
     /// The database said no.
     #[error(transparent)]
     Records(#[from] RecordError),

@@ -81,7 +81,7 @@ async fn every_file_of_it_is_private() {
 async fn a_newer_schema_is_refused_by_number() {
     check_refused(
         |place| poke(place, 60, &9u32.to_be_bytes()),
-        "written by a newer Aegis (schema 9, this one knows 4)",
+        "written by a newer Aegis (schema 9, this one knows 6)",
     )
     .await;
 }

@@ -1,4 +1,4 @@
-//! Rows as SQLite gives them, and what they say.
+//! Rows as the databases give them, and what they say.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -56,6 +56,8 @@ pub(crate) struct RunRow {
     remarks: Option<String>,
     workspace_facts: Option<String>,
     secrets: String,
+    project: Option<String>,
+    submitter: Option<String>,
 }
 
 /// A row of `egress`.
@@ -224,6 +226,8 @@ impl RunRow {
             workspace,
             image: self.image_id.map(|id| Image { id, repo_digest: self.image_repo_digest }),
             attestation: self.attestation,
+            project: self.project,
+            submitter: self.submitter,
             name: self.name,
             created_ms: self.created_ms,
             started_ms: self.started_ms,

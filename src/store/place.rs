@@ -1,0 +1,110 @@
+//! For tests: records of their own, in either database.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tempfile::TempDir;
+
+use crate::store::Store;
+use crate::store::cluster::Cluster;
+use crate::store::database::Statement;
+
+/// A database to hold a promise against.
+#[derive(Clone)]
+pub(crate) enum On {
+    Sqlite,
+    Postgres(Arc<Cluster>),
+}
+
+/// A store of its own.
+pub(crate) struct Place {
+    pub(crate) directory: TempDir,
+    pub(crate) store: Store,
+    url: Option<String>,
+}
+
+impl On {
+    pub(crate) fn postgres() -> Self {
+        Self::Postgres(Arc::new(Cluster::start()))
+    }
+}
+
+impl Place {
+    pub(crate) async fn new(on: &On) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let url = match on {
+            On::Sqlite => None,
+            On::Postgres(cluster) => Some(cluster.url().await),
+        };
+        let store = open(&directory, url.as_deref()).await;
+        Self { directory, store, url }
+    }
+
+    /// The same records, as another process has them.
+    pub(crate) async fn another(&self) -> Store {
+        open(&self.directory, self.url.as_deref()).await
+    }
+
+    /// How to open the same records in another task.
+    pub(crate) fn opener(&self) -> impl Future<Output = Store> + Send + use<> {
+        let (directory, url) = (self.directory.path().to_owned(), self.url.clone());
+        async move {
+            match url {
+                None => Store::open(&directory).await.expect("it opens"),
+                Some(url) => Store::connect(&url).await.expect("it connects"),
+            }
+        }
+    }
+
+    /// Lets this much time pass, for this store.
+    pub(crate) fn pass(&self, ms: i64) {
+        self.store.books.offset_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// Makes it this time for this store.
+    pub(crate) fn stand_at(&self, wall_ms: i64) {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        let now_ms = i64::try_from(since.as_millis()).expect("small");
+        self.store.books.offset_ms.store(wall_ms - now_ms, Ordering::Relaxed);
+    }
+
+    /// A single number of the database.
+    pub(crate) async fn number(&self, statement: Statement) -> i64 {
+        let rows: Vec<(i64,)> = self.store.books.database.all(statement).await.expect("read");
+        rows.first().expect("a row").0
+    }
+}
+
+async fn open(directory: &TempDir, url: Option<&str>) -> Store {
+    match url {
+        None => Store::open(directory.path()).await.expect("it opens"),
+        Some(url) => Store::connect(url).await.expect("it connects"),
+    }
+}
+
+/// Each promise is a test on SQLite; on PostgreSQL they are one test, that shares a server.
+macro_rules! on_both {
+    ($($promise:ident),+ $(,)?) => {
+        mod sqlite {
+            $(
+                #[tokio::test]
+                async fn $promise() {
+                    super::$promise(crate::store::place::On::Sqlite).await;
+                }
+            )+
+        }
+
+        mod postgres {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn the_same_promises_hold() {
+                let on = crate::store::place::On::postgres();
+                $(
+                    eprintln!("{}", stringify!($promise));
+                    super::$promise(on.clone()).await;
+                )+
+            }
+        }
+    };
+}
+
+pub(crate) use on_both;

@@ -1,0 +1,228 @@
+//! Who gets what next. The cost does not grow with what waits: projects and labels are found by steps through an index, and
+//! of each only the first run is looked at.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::queue::share::{self, Lane, Share};
+use crate::queue::{Claimed, LEASE, Worker};
+use crate::record::{Fence, RecordError};
+use crate::store::books::{Books, Moment};
+use crate::store::database::{Both, Durability, Statement, Tx, sql};
+use crate::store::{json as column, owner};
+
+/// Every lane with something ready. `min` reads one entry of the index, so that a lane costs as much as the next.
+const LANES: &str = "WITH RECURSIVE found (lane) AS ( \
+     SELECT min(lane) FROM queue WHERE stage = 'ready' \
+     UNION ALL \
+     SELECT (SELECT min(lane) FROM queue WHERE stage = 'ready' AND lane > found.lane) FROM found \
+     WHERE found.lane IS NOT NULL) \
+     SELECT lane FROM found WHERE lane IS NOT NULL";
+
+/// The first run of a lane for a worker.
+pub(super) const FIRST: Both = Both {
+    sqlite: "SELECT run_id, priority, seq FROM queue WHERE lane = $1 AND stage = 'ready' \
+         AND (excluded_worker IS NULL OR excluded_worker <> $2) AND (deadline_ms IS NULL OR deadline_ms > $3) ORDER BY priority DESC, seq LIMIT 1",
+    postgres: "SELECT run_id, priority, seq FROM queue WHERE lane = $1 AND stage = 'ready' \
+         AND (excluded_worker IS NULL OR excluded_worker <> $2) AND (deadline_ms IS NULL OR deadline_ms > $3) ORDER BY priority DESC, seq LIMIT 1 \
+         FOR UPDATE SKIP LOCKED",
+};
+
+/// A worker that was not heard of for so long is gone.
+const SEEN: Duration = Duration::from_secs(30);
+
+/// A row of `workers`.
+type WorkerRow = (String, String, String, i64);
+
+/// What a claim goes by.
+struct Turn<'a> {
+    worker: &'a Worker,
+    /// Excluded from what it lost itself; nobody where it is alone.
+    excluded: &'a str,
+    now: Moment,
+    boot: Option<String>,
+}
+
+impl Books {
+    pub(crate) async fn claim(&self, worker: &Worker, count_max: u32) -> Result<Vec<Claimed>, RecordError> {
+        if self.has_due().await? {
+            let touched = self.promote().await?;
+            self.tidy(touched).await?;
+        }
+        // An idle queue is not written to.
+        if count_max == 0 || self.database.all::<(String,)>(sql(LANES)).await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut tx = self.begin(Durability::PowerCut).await?;
+        let now = self.now(&mut tx).await?;
+        let alone = self.meet_worker(&mut tx, worker, now).await?;
+        let turn = Turn { worker, excluded: if alone { "" } else { &worker.name }, now, boot: self.boot() };
+        let claimed = self.take(&mut tx, &turn, count_max).await?;
+        if claimed.is_empty() {
+            tx.rollback().await?;
+        } else {
+            tx.commit().await?;
+        }
+        Ok(claimed)
+    }
+
+    async fn has_due(&self) -> Result<bool, RecordError> {
+        let due = Both {
+            sqlite: "SELECT run_id FROM queue WHERE stage = 'delayed' \
+                 AND not_before_ms <= CAST(unixepoch('subsec') * 1000 AS INTEGER) + $1 LIMIT 1",
+            postgres: "SELECT run_id FROM queue WHERE stage = 'delayed' \
+                 AND not_before_ms <= CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) + $1 LIMIT 1",
+        };
+        let due: Vec<(String,)> = self.database.all(due.sql().bind(self.offset_ms())).await?;
+        Ok(!due.is_empty())
+    }
+
+    /// Says that this worker lives. Gives whether it is the only one.
+    async fn meet_worker(&self, tx: &mut Tx, worker: &Worker, now: Moment) -> Result<bool, RecordError> {
+        let failed = |err| self.unencodable(err);
+        let upsert = sql("INSERT INTO workers (name, owner_pid, owner_lock, labels, seen_ms) \
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name) DO UPDATE SET owner_pid = excluded.owner_pid, \
+             owner_lock = excluded.owner_lock, labels = excluded.labels, seen_ms = excluded.seen_ms");
+        let upsert = upsert
+            .bind(&worker.name)
+            .bind(worker.owner.pid)
+            .bind(&worker.owner.lock)
+            .bind(column::text(&worker.labels).map_err(failed)?)
+            .bind(now.lease_ms);
+        tx.execute(upsert).await?;
+        let others = sql("SELECT name, owner_lock, labels, seen_ms FROM workers WHERE name <> $1");
+        let others: Vec<WorkerRow> = tx.all(others.bind(&worker.name)).await?;
+        Ok(!others.iter().any(|it| self.is_living_peer(it, worker, now)))
+    }
+
+    /// Whether another worker lives and offers what this one does.
+    fn is_living_peer(&self, (_, lock, labels, seen_ms): &WorkerRow, worker: &Worker, now: Moment) -> bool {
+        let seen = i64::try_from(SEEN.as_millis()).unwrap_or(i64::MAX);
+        if seen_ms + seen < now.lease_ms {
+            return false;
+        }
+        if self.owners.as_ref().is_some_and(|it| !owner::is_alive(it, lock)) {
+            return false;
+        }
+        let labels: Vec<(String, String)> = column::value(labels).unwrap_or_default();
+        worker.labels.iter().all(|it| labels.contains(it))
+    }
+
+    async fn take(&self, tx: &mut Tx, turn: &Turn<'_>, count_max: u32) -> Result<Vec<Claimed>, RecordError> {
+        let mut lanes = self.lanes(tx, &turn.worker.labels).await?;
+        let mut shares = self.shares(tx).await?;
+        let mut served = shares.values().map(|it| it.served).max().unwrap_or(0);
+        let mut touched: BTreeMap<String, i64> = BTreeMap::new();
+        let mut claimed = Vec::new();
+        while claimed.len() < count_max as usize {
+            let Some(project) = share::next_project(&lanes, &shares).map(str::to_owned) else { break };
+            let Some(run) = self.first_of(tx, &mut lanes, &project, turn).await? else { continue };
+            let Some(one) = self.lease_one(tx, &run, turn).await? else { continue };
+            claimed.push(one);
+            served += 1;
+            let share = shares.entry(project.clone()).or_default();
+            share.running += 1;
+            share.served = served;
+            touched.insert(project, served);
+        }
+        // In the order of names, so that two claims never wait for each other.
+        for (project, served) in touched {
+            let update = sql("INSERT INTO shares (project, served) VALUES ($1, $2) \
+                 ON CONFLICT (project) DO UPDATE SET served = excluded.served");
+            tx.execute(update.bind(project).bind(served)).await?;
+        }
+        Ok(claimed)
+    }
+
+    async fn lanes(&self, tx: &mut Tx, offered: &[(String, String)]) -> Result<Vec<Lane>, RecordError> {
+        let mut lanes = Vec::new();
+        for (text,) in tx.all::<(String,)>(sql(LANES)).await? {
+            let (project, labels) = column::value(&text).ok_or_else(|| self.undecodable(&text, "lane"))?;
+            let lane = Lane { text, project, labels };
+            if share::fits(&lane, offered) {
+                lanes.push(lane);
+            }
+        }
+        Ok(lanes)
+    }
+
+    async fn shares(&self, tx: &mut Tx) -> Result<BTreeMap<String, Share>, RecordError> {
+        let select = sql("SELECT shares.project, shares.served, projects.runs_max, \
+             (SELECT count(*) FROM queue WHERE queue.stage = 'leased' AND queue.project = shares.project) \
+             FROM shares LEFT JOIN projects ON projects.name = shares.project");
+        let rows: Vec<(String, i64, Option<i64>, i64)> = tx.all(select).await?;
+        let mut shares = BTreeMap::new();
+        for (project, served, running_max, running) in rows {
+            let share = Share {
+                running: running.unsigned_abs(),
+                served,
+                running_max: running_max.map(i64::unsigned_abs),
+            };
+            shares.insert(project, share);
+        }
+        Ok(shares)
+    }
+
+    /// The first run of a project, by priority and age. A lane that has none for this worker is looked at no more.
+    async fn first_of(
+        &self,
+        tx: &mut Tx,
+        lanes: &mut Vec<Lane>,
+        project: &str,
+        turn: &Turn<'_>,
+    ) -> Result<Option<String>, RecordError> {
+        let mut best: Option<(i64, i64, String)> = None;
+        let mut empty = Vec::new();
+        for lane in lanes.iter().filter(|it| it.project == project) {
+            let first = FIRST.sql().bind(&lane.text).bind(turn.excluded).bind(turn.now.wall_ms);
+            let first: Option<(String, i64, i64)> = tx.first(first).await?;
+            let Some((run, priority, seq)) = first else {
+                empty.push(lane.text.clone());
+                continue;
+            };
+            if best.as_ref().is_none_or(|(other, age, _)| (-priority, seq) < (*other, *age)) {
+                best = Some((-priority, seq, run));
+            }
+        }
+        lanes.retain(|it| !empty.contains(&it.text));
+        Ok(best.map(|(_, _, run)| run))
+    }
+
+    async fn lease_one(
+        &self,
+        tx: &mut Tx,
+        id: &str,
+        turn: &Turn<'_>,
+    ) -> Result<Option<Claimed>, RecordError> {
+        let run = id.parse().map_err(|_| self.undecodable(id, "run_id"))?;
+        let Some(fence) = self.lease_row(tx, run, &turn.worker.owner, turn.now.wall_ms).await? else {
+            return Ok(None);
+        };
+        let row: Option<(String, String, bool)> = tx.first(lease(&fence, turn)).await?;
+        let (project, submission, idempotent) = row.ok_or_else(|| self.undecodable(id, "submission"))?;
+        Ok(Some(Claimed {
+            fence,
+            project,
+            submission: column::submission(&submission).ok_or_else(|| self.undecodable(id, "submission"))?,
+            lease_ms: LEASE.as_millis().try_into().unwrap_or(u64::MAX),
+            idempotent,
+        }))
+    }
+}
+
+fn lease(fence: &Fence, turn: &Turn<'_>) -> Statement {
+    sql("UPDATE queue SET stage = 'leased', epoch = $2, worker = $3, owner_lock = $4, boot = $5, \
+         lease_until_ms = $6, excluded_worker = NULL WHERE run_id = $1 \
+         RETURNING project, submission, idempotent")
+    .bind(fence.run)
+    .bind(fence.epoch)
+    .bind(&turn.worker.name)
+    .bind(&turn.worker.owner.lock)
+    .bind(&turn.boot)
+    .bind(lease_until(turn.now))
+}
+
+/// When a lease that is given now runs out.
+pub(super) fn lease_until(now: Moment) -> i64 {
+    now.lease_ms.saturating_add(i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX))
+}
