@@ -9,6 +9,7 @@ pub mod error;
 pub mod event;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod page;
 pub mod run;
 pub mod workspace;
 

@@ -115,7 +115,9 @@ impl Believed {
         let identity = match access.authenticate(&token).await? {
             Authenticated::As(identity) => identity,
             // They look alike to who asks; nobody learns that a token once was one.
-            Authenticated::Expired { .. } | Authenticated::Revoked { .. } | Authenticated::Unknown => return Ok(None),
+            Authenticated::Expired { .. } | Authenticated::Revoked { .. } | Authenticated::Unknown => {
+                return Ok(None);
+            }
         };
         self.keep(token, identity.clone());
         Ok(Some(Caller::of(identity, token)))

@@ -6,8 +6,8 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::api::Shared;
 use crate::access::{Decision, NewAudit};
+use crate::api::Shared;
 use crate::api::caller::{Caller, Peer, bearer};
 use crate::api::problem::Problem;
 use crate::api::rights::{Need, RIGHTS, need};
@@ -36,16 +36,11 @@ pub async fn gate(State(api): State<Shared>, mut request: Request, next: Next) -
     let changes = ![Method::GET, Method::HEAD].contains(request.method());
     let path = request.uri().path().to_owned();
 
-    let mut who = NOBODY.to_owned();
-    let response = match let_in(&api, route.as_deref(), &mut request).await {
+    let admitted = let_in(&api, route.as_deref(), &mut request).await;
+    let who = request.extensions().get::<Caller>().map_or_else(|| NOBODY.to_owned(), |it| it.name.clone());
+    let response = match admitted {
         Err(problem) => problem.into_response(),
-        Ok(caller) => {
-            if let Some(caller) = caller {
-                who.clone_from(&caller.name);
-                request.extensions_mut().insert(caller);
-            }
-            answer(&api, route.as_deref() == Some(UPLOAD), request, next).await
-        }
+        Ok(()) => answer(&api, route.as_deref() == Some(UPLOAD), request, next).await,
     };
     let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::MISDIRECTED_REQUEST];
     // Who asks too often does not get to fill the disk with it.
@@ -59,8 +54,9 @@ pub async fn gate(State(api): State<Shared>, mut request: Request, next: Next) -
     finish(response, &request_id)
 }
 
-/// Where it came from, who asks, whether they may, and whether they asked for too much already.
-async fn let_in(api: &Shared, route: Option<&str>, request: &mut Request) -> Result<Option<Caller>, Problem> {
+/// Where it came from, who asks, whether they may, and whether they asked for too much already. Who asks stands in the
+/// request from here on.
+async fn let_in(api: &Shared, route: Option<&str>, request: &mut Request) -> Result<(), Problem> {
     let Some(peer) = request.extensions_mut().remove::<Peer>() else {
         return Err(Problem::internal("a request without a peer"));
     };
@@ -78,16 +74,17 @@ async fn let_in(api: &Shared, route: Option<&str>, request: &mut Request) -> Res
         },
     };
     if need == Need::Open {
-        return Ok(None);
+        return Ok(());
     }
     let caller = caller(api, &peer, request.headers()).await?;
+    request.extensions_mut().insert(caller.clone());
     if let Err(wait) = api.meter.request(&caller.name) {
         return Err(Problem::too_many("too many requests of this caller", wait));
     }
     if !need.is_met(caller.role, caller.project.is_none()) {
         return Err(Problem::forbidden(format!("the role `{}` may not do this", caller.role.word())));
     }
-    Ok(Some(caller))
+    Ok(())
 }
 
 async fn caller(api: &Shared, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Problem> {

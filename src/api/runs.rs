@@ -11,9 +11,9 @@ use crate::api::caller::Caller;
 use crate::api::gate::About;
 use crate::api::problem::Problem;
 use crate::api::scope::Scoped;
-use crate::api::services::PageFilter;
 use crate::api::wire::run::{CancelledJson, EgressJson, EmptyJson, ListQuery, ListedJson, RunsJson};
 use crate::queue::CancelAnswer;
+use crate::record::page::PageFilter;
 use crate::report::{egress, result};
 use crate::task::{Cancellation, RunId, RunState};
 
@@ -34,7 +34,7 @@ pub(super) async fn list(
     }
     let filter = filter(&caller, &query)?;
     // One more than is shown says whether there is a next page.
-    let mut listed = api.services.runs.page(&filter, limit + 1).await?;
+    let mut listed = api.services.pages.page(&filter, limit + 1).await?;
     let is_last = listed.len() <= limit as usize;
     listed.truncate(limit as usize);
     let next_cursor = if is_last { None } else { listed.last().map(|it| it.run.id.to_string()) };

@@ -44,34 +44,29 @@ impl FromRequestParts<Shared> for Scoped {
 }
 
 async fn find(api: &Shared, caller: Caller, selector: &RunSelector) -> Result<Scoped, Problem> {
-    let run = match api.services.record.find(selector).await? {
-        Found::Nothing => return Err(Problem::not_found("run")),
-        Found::Run(run) => *run,
-        Found::Ambiguous(runs) => return one_of(api, caller, &runs).await,
-    };
-    let project = api.services.runs.project_of(run.id).await?;
-    if !caller.sees(project.as_deref()) {
-        return Err(Problem::not_found("run"));
+    match api.services.record.find(selector).await? {
+        Found::Nothing => Err(Problem::not_found("run")),
+        Found::Run(run) if caller.sees(run.project.as_deref()) => Ok(Scoped { run: *run, caller }),
+        Found::Run(_) => Err(Problem::not_found("run")),
+        Found::Ambiguous(runs) => one_of(api, caller, &runs).await,
     }
-    Ok(Scoped { run, caller })
 }
 
 /// Runs of others do not make an id ambiguous.
 async fn one_of(api: &Shared, caller: Caller, runs: &[RunId]) -> Result<Scoped, Problem> {
     let mut seen = Vec::new();
-    for run in runs {
-        let project = api.services.runs.project_of(*run).await?;
-        if caller.sees(project.as_deref()) {
+    for id in runs {
+        let found = api.services.record.find(&RunSelector::Id(*id)).await?;
+        if let Found::Run(run) = found
+            && caller.sees(run.project.as_deref())
+        {
             seen.push(*run);
         }
     }
     let message = "several runs end in these digits: give the whole id";
-    match seen.as_slice() {
-        [] => Err(Problem::not_found("run")),
-        [run] => match api.services.record.find(&RunSelector::Id(*run)).await? {
-            Found::Run(run) => Ok(Scoped { run: *run, caller }),
-            Found::Nothing | Found::Ambiguous(_) => Err(Problem::not_found("run")),
-        },
-        _ => Err(Problem::new(StatusCode::CONFLICT, "ambiguous", message)),
+    match (seen.pop(), seen.is_empty()) {
+        (None, _) => Err(Problem::not_found("run")),
+        (Some(run), true) => Ok(Scoped { run, caller }),
+        (Some(_), false) => Err(Problem::new(StatusCode::CONFLICT, "ambiguous", message)),
     }
 }

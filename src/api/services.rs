@@ -8,8 +8,9 @@ use std::time::Duration;
 use crate::access::Access;
 use crate::policy::Denial;
 use crate::queue::{Idempotency, NewSubmission, Queue, Schedule, Submission};
-use crate::record::{Pending, Record, RecordError, RunBrief, Stream};
-use crate::task::{RunId, RunState};
+use crate::record::page::Pages;
+use crate::record::{Record, RecordError, Stream};
+use crate::task::RunId;
 
 /// Everything that the routes speak to.
 #[derive(Clone)]
@@ -20,8 +21,8 @@ pub struct Services {
     pub queue: Arc<dyn Queue>,
     /// Tokens and the audit.
     pub access: Arc<dyn Access>,
-    /// Whose runs are whose.
-    pub runs: Arc<dyn Runs>,
+    /// Runs, page by page.
+    pub pages: Arc<dyn Pages>,
     /// Policy, at submit.
     pub admission: Arc<dyn Admission>,
     /// What runs wrote.
@@ -119,37 +120,6 @@ pub trait Admission: Send + Sync {
 
 /// An answer that may take a while and does not fail by itself.
 pub type Answer<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// Which runs a page shows. Every field that is given must hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PageFilter {
-    /// Only of this project; `None` is of every one, and of none.
-    pub project: Option<String>,
-    /// Only in this state.
-    pub state: Option<RunState>,
-    /// Only with this label.
-    pub label: Option<(String, String)>,
-    /// Only older than this one: ids of later runs sort after those of earlier ones.
-    pub before: Option<RunId>,
-}
-
-/// A run of a page.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// The run.
-    pub run: RunBrief,
-    /// Whose it is; `None` for one that no server took.
-    pub project: Option<String>,
-}
-
-/// Whose runs are whose.
-pub trait Runs: Send + Sync {
-    /// The project of a run; `None` for one that no server took.
-    fn project_of(&self, run: RunId) -> Pending<'_, Option<String>>;
-
-    /// Newest first, at most `count_max`.
-    fn page<'a>(&'a self, filter: &'a PageFilter, count_max: u32) -> Pending<'a, Vec<Listed>>;
-}
 
 /// Which bytes of a log are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use axum::{Extension, Json};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::api::Shared;
 use crate::access::{Created, NewToken, Revoked, Role, Token};
+use crate::api::Shared;
 use crate::api::body::JsonBody;
 use crate::api::caller::{Caller, digest, is_project};
 use crate::api::gate::About;

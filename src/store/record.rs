@@ -2,6 +2,7 @@
 
 mod egress;
 mod looks;
+mod page;
 pub(crate) mod steps;
 
 use crate::record::egress::Entry;

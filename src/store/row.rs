@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sqlx::FromRow;
 
 use crate::record::egress::{Entry, RequestEntry, Verdict};
+use crate::record::page::Listed;
 use crate::record::{
     Artifact, End, Event, EventKind, Fence, Image, Orphan, OutputCounts, Owner, PolicyRecord, RecordError,
     Run, RunBrief, Slot, TaskRecord,
@@ -102,6 +103,14 @@ pub(crate) struct BriefRow {
     created_ms: i64,
     released_ms: Option<i64>,
     ended_ms: Option<i64>,
+}
+
+/// The columns of a page.
+#[derive(FromRow)]
+pub(crate) struct PageRow {
+    #[sqlx(flatten)]
+    brief: BriefRow,
+    project: Option<String>,
 }
 
 /// The columns that say who has a run.
@@ -335,6 +344,13 @@ impl BriefRow {
             released_ms: self.released_ms,
             ended_ms: self.ended_ms,
         })
+    }
+}
+
+impl PageRow {
+    /// The page's entry.
+    pub(crate) fn listed(self, place: &Path) -> Result<Listed, RecordError> {
+        Ok(Listed { run: self.brief.brief(place)?, project: self.project })
     }
 }
 

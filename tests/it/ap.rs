@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use aegis::api::access::Role;
+use aegis::access::{Access, Decision, Role};
 use aegis::api::services::Limits;
 
 use crate::support::server::{Server, read};
@@ -30,10 +30,9 @@ fn routes() -> Vec<(String, String)> {
 #[test]
 fn ap_01_each_route_takes_a_valid_token_only() {
     let server = Server::new();
-    let expired = server.token("expired", Role::Admin, None);
-    server.clerk.desk.lock().expect("a desk").tokens[0].0.expires_ms = Some(1);
+    let expired = server.token_until("expired", Role::Admin, None, Some(1));
     let revoked = server.token("revoked", Role::Admin, None);
-    server.clerk.desk.lock().expect("a desk").tokens[1].1 = true;
+    let _ = server.within(server.store.revoke_token("revoked")).expect("records");
     let wrong = [
         String::new(),
         "Bearer ".to_owned(),
@@ -153,7 +152,8 @@ fn ap_03_fields_that_would_weaken_a_sandbox_are_named() {
         let problem = server.ask(&token, "POST", "/api/v1/runs/batch", &batch).refused(400);
         assert!(problem["errors"][0]["field"].as_str().is_some_and(|it| it.ends_with(field)), "{problem}");
     }
-    assert_eq!(server.clerk.desk.lock().expect("a desk").projects.len(), 0);
+    let listed = server.ask(&token, "GET", "/api/v1/runs", "").json();
+    assert_eq!(listed["runs"].as_array().expect("runs").len(), 0, "nothing of them was taken");
 }
 
 #[test]
@@ -460,21 +460,68 @@ fn ap_20_every_refusal_and_every_change_is_written_down() {
     server.ask(&ann, "POST", &format!("/api/v1/runs/{run}/cancel"), "{}").is(200);
     server.send("GET", "/api/v1/runs", &[], "").refused(401);
     server.ask(&ann, "POST", "/api/v1/runs", "{}").refused(400);
-    let desk = server.clerk.desk.lock().expect("a desk");
+    let mut audits = server.within(server.store.audits(None, 100)).expect("records");
+    audits.reverse();
+    let (allowed, refused) = (Decision::Allowed, Decision::Refused);
     let told: Vec<_> =
-        desk.audit.iter().map(|it| (it.who.as_str(), it.what.as_str(), it.decision.as_str())).collect();
+        audits.iter().map(|it| (it.entry.who.as_str(), it.entry.what.as_str(), it.entry.decision)).collect();
     assert_eq!(
         told,
         [
-            ("token:ann", "POST /api/v1/runs", "answered: 201"),
-            ("token:ann", "GET /api/v1/tokens", "refused: forbidden"),
-            ("token:ann", "POST /api/v1/runs/{id}/cancel", "answered: 200"),
-            ("-", "GET /api/v1/runs", "refused: unauthorized"),
-            ("token:ann", "POST /api/v1/runs", "refused: invalid_request"),
+            ("token:ann", "POST /api/v1/runs", allowed),
+            ("token:ann", "GET /api/v1/tokens", refused),
+            ("token:ann", "POST /api/v1/runs/{id}/cancel", allowed),
+            ("unknown", "GET /api/v1/runs", refused),
+            ("token:ann", "POST /api/v1/runs", refused),
         ]
     );
-    assert_eq!(desk.audit[0].object, run);
-    assert_eq!(desk.audit[2].object, run);
+    for index in [0, 2] {
+        assert_eq!(audits[index].entry.object.as_deref(), Some(run.as_str()));
+    }
+    assert!(audits.iter().all(|it| it.entry.request_id.is_some()));
+}
+
+#[test]
+fn the_socket_names_its_peers_by_the_kernels_word() {
+    let server = Server::new();
+    let who = server.local("GET", "/api/v1/whoami", "").is(200).json();
+    let uid = rustix::process::geteuid().as_raw();
+    assert_eq!((&who["name"], &who["role"]), (&format!("uid:{uid}").into(), &"admin".into()));
+    // A token says nothing here: nobody gains or loses by sending one.
+    let made =
+        server.local("POST", "/api/v1/tokens", r#"{"name": "ci", "role": "submit", "project": "web"}"#);
+    let secret = made.is(201).json()["secret"].as_str().expect("a secret").to_owned();
+    let who = server.ask(&secret, "GET", "/api/v1/whoami", "").is(200).json();
+    assert_eq!((&who["name"], &who["project"]), (&"token:ci".into(), &"web".into()));
+    let listed = server.local("GET", "/api/v1/tokens", "").is(200);
+    assert!(!listed.body.contains(&secret), "a secret is shown once");
+    server.local("POST", "/api/v1/tokens", r#"{"name": "ci", "role": "read"}"#).refused(409);
+}
+
+#[test]
+fn pages_follow_each_other_and_filters_hold() {
+    let server = Server::new();
+    let ann = server.token("ann", Role::Submit, Some("a"));
+    for index in 0..5 {
+        let body = format!(r#"{{"command": ["true"], "labels": {{"n": "{}"}}}}"#, index % 2);
+        server.ask(&ann, "POST", "/api/v1/runs", &body).is(201);
+    }
+    let mut seen = Vec::new();
+    let mut path = "/api/v1/runs?limit=2".to_owned();
+    for _ in 0..3 {
+        let page = server.ask(&ann, "GET", &path, "").is(200).json();
+        seen.extend(page["runs"].as_array().expect("runs").iter().map(|it| it["run"]["id"].to_string()));
+        path = format!("/api/v1/runs?limit=2&cursor={}", page["next_cursor"].as_str().unwrap_or_default());
+    }
+    let mut sorted = seen.clone();
+    (sorted.sort(), sorted.dedup(), sorted.reverse());
+    assert_eq!((seen.len(), &seen), (5, &sorted), "each once, newest first");
+    for (query, count) in
+        [("label=n=0", 3), ("label=n=1&state=queued", 2), ("state=done", 0), ("label=n=2", 0)]
+    {
+        let page = server.ask(&ann, "GET", &format!("/api/v1/runs?{query}"), "").is(200).json();
+        assert_eq!(page["runs"].as_array().expect("runs").len(), count, "{query}");
+    }
 }
 
 #[test]

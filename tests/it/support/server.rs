@@ -1,32 +1,25 @@
-//! The API of a server on loopback and a Unix socket, over real records; queue and tokens are kept in memory. No task runs.
+//! The API of a server on loopback and a Unix socket, over real records. Nobody claims what is queued.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aegis::api::access::{Access, Audit, Identity, NewToken, Role, Token};
-use aegis::api::listener::{Address, Members, Plain};
-use aegis::api::services::{
-    Admission, Answer as Later, Asked, Limits, Listed, PageFilter, Refusal, Runs, Services,
+use aegis::access::{
+    Access, Audit, Authenticated, Created, NewAudit, NewToken, Project, Revoked, Role, Token,
 };
+use aegis::api::listener::{Address, Members, Plain};
+use aegis::api::services::{Admission, Answer as Later, Asked, Limits, Refusal, Services};
 use aegis::api::{Listener, serve};
 use aegis::app::api::StoredLogs;
 use aegis::policy::{default_policy, shipped};
-use aegis::queue::{
-    CancelAnswer, Claimed, Expired, NewSubmission, PolicySource, Queue, Reached, Renewed, Settled, Submitted,
-    Worker,
-};
-use aegis::record::{
-    End, Fence, Found, NewRun, Pending, PolicyRecord, Record, RecordError, RunFilter, TaskRecord, Transition,
-};
+use aegis::queue::{NewSubmission, PolicySource};
+use aegis::record::{NewRun, Pending, PolicyRecord, RecordError, TaskRecord};
 use aegis::store::{Logs, Store};
-use aegis::task::run_id::RunSelector;
-use aegis::task::{Cancellation, Outcome, RunId, RunState};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +32,7 @@ pub struct Server {
     pub address: SocketAddr,
     /// Where the socket is.
     pub socket: PathBuf,
-    /// What it keeps in memory.
+    /// What stands before its records.
     pub clerk: Arc<Clerk>,
     /// Its records.
     pub store: Store,
@@ -134,10 +127,28 @@ impl Server {
 
     /// A token's secret.
     pub fn token(&self, name: &str, role: Role, project: Option<&str>) -> String {
+        self.token_until(name, role, project, None)
+    }
+
+    /// The same with its end.
+    pub fn token_until(
+        &self,
+        name: &str,
+        role: Role,
+        project: Option<&str>,
+        expires_ms: Option<i64>,
+    ) -> String {
         let secret = format!("aegis_test_{name}");
-        let identity = Identity { name: name.to_owned(), role, project: project.map(str::to_owned) };
-        let token = NewToken { identity, sha256: Sha256::digest(&secret).into(), expires_ms: None };
-        self.clerk.desk.lock().expect("a desk").tokens.push((token, false));
+        let token = NewToken {
+            name: name.to_owned(),
+            role,
+            project: project.map(str::to_owned),
+            secret_sha256: Sha256::digest(&secret).into(),
+            expires_ms,
+            created_by: "test".to_owned(),
+        };
+        let created = self.within(self.store.create_token(&token)).expect("records");
+        assert_eq!(created, Created::Created);
         secret
     }
 
@@ -227,9 +238,9 @@ pub fn read(stream: &mut impl Read) -> Answer {
 fn services(store: &Store, clerk: &Arc<Clerk>, state: &std::path::Path, limits: Limits) -> Services {
     Services {
         record: Arc::new(store.clone()),
-        queue: clerk.clone(),
+        queue: Arc::new(store.clone()),
         access: clerk.clone(),
-        runs: clerk.clone(),
+        pages: Arc::new(store.clone()),
         admission: clerk.clone(),
         logs: Arc::new(StoredLogs(Logs::new(state))),
         uploads: state.join("uploads"),
@@ -239,191 +250,64 @@ fn services(store: &Store, clerk: &Arc<Clerk>, state: &std::path::Path, limits: 
     }
 }
 
-/// Queue, tokens and projects, in memory.
+/// Tokens of a store that can be made to fail, and an admission that allows everything.
 pub struct Clerk {
     store: Store,
-    /// What it keeps.
-    pub desk: Mutex<Desk>,
     /// Whether every question fails as a store that is away does.
     pub broken: AtomicBool,
 }
 
-/// What a clerk keeps.
-#[derive(Default)]
-pub struct Desk {
-    /// Tokens, and whether each is revoked.
-    pub tokens: Vec<(NewToken, bool)>,
-    /// The audit.
-    pub audit: Vec<Audit>,
-    /// Projects of runs.
-    pub projects: HashMap<RunId, String>,
-    keys: HashMap<(String, String), ([u8; 32], RunId)>,
-}
-
 impl Clerk {
-    fn whole(&self) -> Result<std::sync::MutexGuard<'_, Desk>, RecordError> {
+    fn whole(&self) -> Result<(), RecordError> {
         if self.broken.load(Ordering::SeqCst) {
             let source = "SELECT secret FROM /var/lib/aegis/aegis.db".into();
             return Err(RecordError::Unavailable { place: "/var/lib/aegis/aegis.db".into(), source });
         }
-        Ok(self.desk.lock().expect("a desk"))
-    }
-
-    async fn take(&self, batch: &[NewSubmission]) -> Result<Submitted, RecordError> {
-        let mut taken = Vec::new();
-        for one in batch {
-            let known = {
-                let mut desk = self.whole()?;
-                desk.projects.insert(one.run.id, one.project.clone());
-                match &one.idempotency {
-                    None => None,
-                    Some(it) => {
-                        let key = (one.project.clone(), it.key.clone());
-                        let entry = desk.keys.entry(key).or_insert((it.body_sha256, one.run.id));
-                        if entry.0 != it.body_sha256 {
-                            return Ok(Submitted::KeyConflict { index: taken.len(), run: entry.1 });
-                        }
-                        (entry.1 != one.run.id).then_some(entry.1)
-                    }
-                }
-            };
-            if let Some(run) = known {
-                taken.push((run, false));
-                continue;
-            }
-            let _ = self.store.insert(&one.run).await?;
-            taken.push((one.run.id, true));
-        }
-        Ok(Submitted::Accepted(taken))
-    }
-
-    async fn end(&self, run: RunId, by: Cancellation) -> Result<CancelAnswer, RecordError> {
-        if !self.whole()?.projects.contains_key(&run) {
-            return Ok(CancelAnswer::Unknown);
-        }
-        let Found::Run(run) = self.store.find(&RunSelector::Id(run)).await? else {
-            return Ok(CancelAnswer::Unknown);
-        };
-        if run.state == RunState::Done {
-            return Ok(CancelAnswer::Over);
-        }
-        let end = End::bare(Outcome::Cancelled(by));
-        Ok(match self.store.finish(run.fence, &end, None, run.created_ms).await? {
-            Transition::Applied => CancelAnswer::Ended,
-            Transition::Superseded => CancelAnswer::Over,
-        })
-    }
-}
-
-impl Queue for Clerk {
-    fn submit<'a>(&'a self, batch: &'a [NewSubmission]) -> Pending<'a, Submitted> {
-        Box::pin(self.take(batch))
-    }
-
-    fn claim<'a>(&'a self, _: &'a Worker, _: u32) -> Pending<'a, Vec<Claimed>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn renew<'a>(&'a self, _: &'a [Fence]) -> Pending<'a, Renewed> {
-        Box::pin(async { Ok(Renewed::default()) })
-    }
-
-    fn settle<'a>(&'a self, _: Fence, _: Reached, _: &'a End, _: Option<&'a str>) -> Pending<'a, Settled> {
-        Box::pin(async { Ok(Settled::Superseded) })
-    }
-
-    fn give_back<'a>(&'a self, _: &'a [Fence]) -> Pending<'a, ()> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn cancel(&self, run: RunId, by: Cancellation) -> Pending<'_, CancelAnswer> {
-        Box::pin(self.end(run, by))
-    }
-
-    fn expire(&self, _: u32) -> Pending<'_, Vec<Expired>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn wait(&self) -> Pending<'_, ()> {
-        Box::pin(async { Ok(()) })
+        Ok(())
     }
 }
 
 impl Access for Clerk {
-    fn authenticate(&self, sha256: [u8; 32]) -> Pending<'_, Option<Identity>> {
-        let now_ms =
-            i64::try_from(std::time::UNIX_EPOCH.elapsed().expect("a clock").as_millis()).expect("a time");
-        Box::pin(async move {
-            let desk = self.whole()?;
-            let mut found = desk.tokens.iter();
-            let found = found.find(|(it, revoked)| {
-                it.sha256 == sha256 && !revoked && it.expires_ms.is_none_or(|it| it > now_ms)
-            });
-            Ok(found.map(|it| it.0.identity.clone()))
-        })
+    fn create_token<'a>(&'a self, token: &'a NewToken) -> Pending<'a, Created> {
+        self.store.create_token(token)
     }
 
-    fn create_token<'a>(&'a self, token: &'a NewToken) -> Pending<'a, bool> {
-        Box::pin(async {
-            let mut desk = self.whole()?;
-            let is_new = !desk.tokens.iter().any(|it| it.0.identity.name == token.identity.name);
-            if is_new {
-                desk.tokens.push((token.clone(), false));
-            }
-            Ok(is_new)
-        })
-    }
-
-    fn revoke_token<'a>(&'a self, name: &'a str) -> Pending<'a, bool> {
-        Box::pin(async move {
-            let mut desk = self.whole()?;
-            let mut found = desk.tokens.iter_mut();
-            let found = found.find(|it| it.0.identity.name == name && !it.1);
-            Ok(found.map(|it| it.1 = true).is_some())
-        })
+    fn revoke_token<'a>(&'a self, name: &'a str) -> Pending<'a, Revoked> {
+        self.store.revoke_token(name)
     }
 
     fn tokens(&self) -> Pending<'_, Vec<Token>> {
+        self.store.tokens()
+    }
+
+    fn authenticate<'a>(&'a self, secret_sha256: &'a [u8; 32]) -> Pending<'a, Authenticated> {
         Box::pin(async {
-            let desk = self.whole()?;
-            let token = |(it, revoked): &(NewToken, bool)| Token {
-                identity: it.identity.clone(),
-                created_ms: 0,
-                expires_ms: it.expires_ms,
-                last_used_ms: None,
-                revoked_ms: revoked.then_some(0),
-            };
-            Ok(desk.tokens.iter().map(token).collect())
+            self.whole()?;
+            self.store.authenticate(secret_sha256).await
         })
     }
 
-    fn audit<'a>(&'a self, event: &'a Audit) -> Pending<'a, ()> {
+    fn put_project<'a>(&'a self, project: &'a Project) -> Pending<'a, ()> {
+        self.store.put_project(project)
+    }
+
+    fn project<'a>(&'a self, name: &'a str) -> Pending<'a, Option<Project>> {
+        self.store.project(name)
+    }
+
+    fn projects(&self) -> Pending<'_, Vec<Project>> {
+        self.store.projects()
+    }
+
+    fn audit<'a>(&'a self, entry: &'a NewAudit) -> Pending<'a, ()> {
         Box::pin(async {
-            self.whole()?.audit.push(event.clone());
-            Ok(())
+            self.whole()?;
+            self.store.audit(entry).await
         })
     }
-}
 
-impl Runs for Clerk {
-    fn project_of(&self, run: RunId) -> Pending<'_, Option<String>> {
-        Box::pin(async move { Ok(self.whole()?.projects.get(&run).cloned()) })
-    }
-
-    fn page<'a>(&'a self, filter: &'a PageFilter, count_max: u32) -> Pending<'a, Vec<Listed>> {
-        Box::pin(async move {
-            let runs = self.store.list(RunFilter::All, 1000).await?;
-            let desk = self.whole()?;
-            let listed =
-                runs.into_iter().map(|run| Listed { project: desk.projects.get(&run.id).cloned(), run });
-            let fits = |it: &Listed| {
-                (filter.project.is_none() || it.project == filter.project)
-                    && filter.state.is_none_or(|state| it.run.state == state)
-                    && filter.label.as_ref().is_none_or(|label| it.run.labels.contains(label))
-                    && filter.before.is_none_or(|before| it.run.id < before)
-            };
-            Ok(listed.filter(fits).take(count_max as usize).collect())
-        })
+    fn audits(&self, before_seq: Option<u64>, count_max: u32) -> Pending<'_, Vec<Audit>> {
+        self.store.audits(before_seq, count_max)
     }
 }
 
