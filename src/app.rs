@@ -1,5 +1,6 @@
 //! Floor 6: the only place that chooses adapters and joins them.
 
+pub mod api;
 pub mod attack;
 pub mod backup;
 pub mod changes;
@@ -22,6 +23,7 @@ pub mod starter;
 pub mod submission;
 pub mod sweep;
 pub mod trust;
+pub mod upload;
 
 use std::path::{Path, PathBuf};
 

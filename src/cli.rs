@@ -4,6 +4,7 @@ pub mod apply;
 pub mod attached;
 pub mod backup;
 pub mod cancel;
+pub mod client;
 pub mod demo;
 pub mod diff;
 pub mod doctor;
@@ -33,7 +34,9 @@ pub mod serve;
 pub mod shell;
 pub mod show;
 pub mod talk;
+pub mod token;
 pub mod trust;
+pub mod wait;
 
 use std::error::Error;
 
@@ -71,6 +74,7 @@ enum Command {
     Diff(diff::DiffArgs),
     Apply(apply::ApplyArgs),
     Cancel(cancel::CancelArgs),
+    Wait(wait::WaitArgs),
     Gc(gc::GcArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
@@ -81,6 +85,7 @@ enum Command {
     Init(init::InitArgs),
     Trust(trust::TrustArgs),
     Secret(secret::SecretArgs),
+    Token(token::TokenArgs),
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     Completions(generate::CompletionsArgs),
@@ -103,6 +108,7 @@ impl Command {
             | Self::Diff(_)
             | Self::Apply(_)
             | Self::Cancel(_)
+            | Self::Wait(_)
             | Self::Gc(_)
             | Self::Egress(_)
             | Self::Image(_) => true,
@@ -114,6 +120,7 @@ impl Command {
             | Self::Secret(_)
             | Self::Backup(_)
             | Self::Restore(_)
+            | Self::Token(_)
             | Self::Policy(_)
             | Self::Gateway(_)
             | Self::Completions(_)
@@ -156,6 +163,7 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => diff::cmd_diff(&args),
         Command::Apply(args) => apply::cmd_apply(&args),
         Command::Cancel(args) => cancel::cmd_cancel(&args),
+        Command::Wait(args) => wait::cmd_wait(&args),
         Command::Gc(args) => gc::cmd_gc(&args),
         Command::Backup(args) => backup::cmd_backup(&args),
         Command::Restore(args) => restore::cmd_restore(&args),
@@ -166,6 +174,7 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::cmd_init(&args),
         Command::Trust(args) => trust::cmd_trust(&args),
         Command::Secret(args) => secret::cmd_secret(&args),
+        Command::Token(args) => token::cmd_token(&args),
         Command::Policy(command) => policy::cmd_policy(&command),
         Command::Completions(args) => generate::cmd_completions(&args),
         Command::Man(args) => generate::cmd_man(&args),

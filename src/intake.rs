@@ -3,6 +3,7 @@
 
 pub mod cpus;
 pub mod duration;
+pub mod label;
 pub mod look;
 pub mod project;
 pub mod secret_name;

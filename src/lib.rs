@@ -25,6 +25,7 @@ pub mod report;
 pub mod sandbox;
 
 // Floor 4: adapters.
+pub mod api;
 pub mod docker;
 pub mod store;
 

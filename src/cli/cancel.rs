@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::app::owner::client::{DoorError, ask};
 use crate::app::owner::wire::Ask;
+use crate::cli::client::ServerArgs;
 use crate::cli::failure::Failure;
 use crate::cli::{CommandResult, attached, selected};
 use crate::config::Directories;
@@ -19,12 +20,18 @@ pub struct CancelArgs {
     /// Return at once, without waiting for the end
     #[arg(long)]
     no_wait: bool,
+
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 /// Asks the owner to end the run, and waits for the end. A run that has ended already stays as it is.
 pub fn cmd_cancel(args: &CancelArgs) -> CommandResult {
     let runtime = attached::runtime()?;
-    let code = runtime.block_on(cancel(args));
+    let code = match args.server.named()? {
+        Some(client) => runtime.block_on(client.cancel(&args.run, !args.no_wait)),
+        None => runtime.block_on(cancel(args)),
+    };
     runtime.shutdown_background();
     code
 }

@@ -2,12 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::intake::{cpus, duration, secret_name, secret_path, shown, size};
+use crate::intake::{cpus, duration, label, secret_name, secret_path, shown, size};
 use crate::policy::network::Rule;
 use crate::task::{GitHistory, Published, SecretRequest};
-
-/// Characters of a name or a label at the most.
-const LABEL_CHARS_MAX: usize = 128;
 
 /// Where the result object goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,19 +91,13 @@ pub fn label(text: &str) -> Result<(String, String), String> {
     let Some((key, value)) = text.split_once('=') else {
         return Err("write KEY=value".to_owned());
     };
-    if key.starts_with("aegis.") {
-        return Err("keys below `aegis.` are Aegis's own: choose another".to_owned());
-    }
-    Ok((plain(key)?, if value.is_empty() { String::new() } else { plain(value)? }))
+    label::check(key, value).map_err(|it| it.to_string())?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// A name: letters, digits and `._-/@:+ `, at most 128 characters.
 pub fn plain(text: &str) -> Result<String, String> {
-    let fits = (1..=LABEL_CHARS_MAX).contains(&text.chars().count());
-    if fits && text.chars().all(|it| it.is_alphanumeric() || "._-/@:+ ".contains(it)) {
-        return Ok(text.to_owned());
-    }
-    Err(format!("use 1 to {LABEL_CHARS_MAX} letters, digits, spaces and `._-/@:+`"))
+    label::plain(text).map_err(|it| it.to_string())
 }
 
 /// `FILE` or `fd:N`.

@@ -7,6 +7,8 @@ use clap::{Args, ValueEnum};
 
 use crate::app::owner::client::{Asked, ask};
 use crate::app::owner::wire::Ask;
+use crate::cli::client::runs::Flow;
+use crate::cli::client::{Client, ServerArgs};
 use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
 use crate::cli::{CommandResult, attached, known, selected, talk};
@@ -34,6 +36,9 @@ pub struct LogsArgs {
     /// Only this stream
     #[arg(long, value_name = "stdout|stderr")]
     stream: Option<Only>,
+
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -45,9 +50,30 @@ enum Only {
 /// Prints the log.
 pub fn cmd_logs(args: &LogsArgs) -> CommandResult {
     let runtime = attached::runtime()?;
-    let code = runtime.block_on(logs(args));
+    let code = match args.server.named()? {
+        Some(client) => runtime.block_on(of_server(&client, args)),
+        None => runtime.block_on(logs(args)),
+    };
     runtime.shutdown_background();
     code
+}
+
+async fn of_server(client: &Client, args: &LogsArgs) -> CommandResult {
+    let only = args.stream.map(|it| match it {
+        Only::Stdout => "stdout",
+        Only::Stderr => "stderr",
+    });
+    let mut shown = Shown::new();
+    let mut take = |stream: &str, bytes: &[u8]| {
+        let stream = if stream == "stderr" { Stream::Stderr } else { Stream::Stdout };
+        Ok(match shown.bytes(stream, bytes)? {
+            Reader::Listens => Flow::On,
+            Reader::Gone => Flow::Stop,
+        })
+    };
+    let code = client.logs(&args.run, only, args.follow, &mut take).await?;
+    shown.end()?;
+    Ok(code)
 }
 
 async fn logs(args: &LogsArgs) -> CommandResult {
@@ -204,11 +230,15 @@ impl Shown {
     }
 
     fn chunk(&mut self, chunk: &Chunk) -> Result<Reader, Failure> {
-        let into = match chunk.stream {
+        self.bytes(chunk.stream, &chunk.bytes)
+    }
+
+    fn bytes(&mut self, stream: Stream, bytes: &[u8]) -> Result<Reader, Failure> {
+        let into = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
         };
-        listens(into.show(&chunk.bytes))
+        listens(into.show(bytes))
     }
 
     fn end(&mut self) -> Result<Reader, Failure> {

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::app::AppError;
+use crate::cli::client::ServerArgs;
 use crate::cli::failure::Failure;
 use crate::cli::{CommandResult, attached, print};
 use crate::config::Directories;
@@ -24,11 +25,17 @@ pub struct PsArgs {
     /// Print a JSON list
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 /// Prints the list.
 pub fn cmd_ps(args: &PsArgs) -> CommandResult {
     let runtime = attached::runtime()?;
+    if let Some(client) = args.server.named()? {
+        return runtime.block_on(client.list(args.all, args.json));
+    }
     let filter = if args.all { RunFilter::All } else { RunFilter::Active };
     let runs = runtime.block_on(async {
         let directories = Directories::of_this_user()?;

@@ -9,13 +9,14 @@ use clap::Args;
 
 use crate::app::project::FileUse;
 use crate::app::{self, Changes, RunOrder, WorkspaceChoice};
+use crate::cli::client::ServerArgs;
 use crate::cli::failure::Failure;
 use crate::cli::flags::{self, ResultTarget};
-use crate::cli::{CommandResult, attached, ending};
+use crate::cli::{CommandResult, attached, ending, print};
 use crate::intake::variable;
 use crate::policy::network::Rule;
 use crate::policy::{Overrides, Pull};
-use crate::task::{GitHistory, OutputRequest, Published, SecretRequest};
+use crate::task::{ExitCode, GitHistory, OutputRequest, Published, SecretRequest};
 
 /// Milliseconds between SIGTERM and SIGKILL.
 const GRACE_MS_DEFAULT: u64 = 2_000;
@@ -45,6 +46,13 @@ pub struct RunArgs {
     /// With --dry-run: JSON, with the engine's request
     #[arg(long, requires = "dry_run")]
     json: bool,
+
+    /// Give the task to a server, print its id and return; `aegis wait`, `logs -f` and `cancel` go on from there
+    #[arg(long, conflicts_with_all = ["interactive", "tty", "dry_run", "result", "output_dir"])]
+    detach: bool,
+
+    #[command(flatten)]
+    server: ServerArgs,
 
     /// The command and its arguments; without it that of the project's aegis.toml
     #[arg(last = true, value_name = "COMMAND")]
@@ -197,13 +205,30 @@ pub struct SandboxArgs {
 
 /// Runs the command and gives its exit status.
 pub fn cmd_run(args: &RunArgs) -> CommandResult {
-    let stdio = attached::Stdio::of(args.interactive, args.tty);
+    let stdio =
+        if args.detach { attached::Stdio::Output } else { attached::Stdio::of(args.interactive, args.tty) };
+    if args.server.is_given() && !args.detach {
+        return Err(Failure::usage("`--server` goes with `--detach`: without it the task runs here"));
+    }
     let given = (!args.command.is_empty()).then(|| command_bytes(&args.command));
     let order = order(&args.sandbox, given, stdio)?;
     if args.dry_run {
         return ending::dry_run(&order, args.json);
     }
+    if args.detach {
+        return detach(args, &order);
+    }
     attached::run(&args.sandbox, order, stdio)
+}
+
+/// Gives the task to a server.
+fn detach(args: &RunArgs, order: &RunOrder) -> CommandResult {
+    let client = args.server.any()?;
+    let runtime = attached::runtime()?;
+    let submitted = runtime.block_on(client.submit(order));
+    runtime.shutdown_background();
+    print::data(&submitted?.id)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What `run` and `shell` ask of the application.

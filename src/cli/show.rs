@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::app::AppError;
+use crate::cli::client::ServerArgs;
 use crate::cli::failure::Failure;
 use crate::cli::{CommandResult, attached, print, selected};
 use crate::config::Directories;
@@ -23,6 +24,9 @@ pub struct ShowArgs {
     /// Print a JSON object
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 /// Explain why a run ended as it did, with the smallest change that would have let it pass.
@@ -40,6 +44,9 @@ pub struct WhyArgs {
 /// Prints the run.
 pub fn cmd_show(args: &ShowArgs) -> CommandResult {
     let runtime = attached::runtime()?;
+    if let Some(client) = args.server.named()? {
+        return runtime.block_on(client.show(&args.run, args.json));
+    }
     let text = runtime.block_on(async {
         let directories = Directories::of_this_user().map_err(|it| Failure::from(AppError::from(it)))?;
         let run = selected::run(&args.run, &directories).await?;

@@ -21,6 +21,7 @@ const FLOORS: [(&str, u32); 19] = [
     ("executor", 35),
     ("docker", 40),
     ("store", 40),
+    ("api", 40),
     ("config", 50),
     ("app", 60),
     ("cli", 70),
@@ -31,19 +32,25 @@ const PURE_BELOW: u32 = 30;
 const INPUT_AND_OUTPUT: [&str; 8] =
     ["std::fs", "std::net", "std::process", "std::os::fd", "tokio", "rustix", "tempfile", "std::env"];
 
-/// A foreign crate and the one module that names it.
-const HOMES: [(&str, &str); 11] = [
-    ("sqlx", "store"),
-    ("bollard", "docker"),
-    ("hyper", "gateway"),
-    ("hyper_util", "gateway"),
-    ("rustls", "gateway"),
-    ("tokio_rustls", "gateway"),
-    ("rcgen", "gateway"),
-    ("clap", "cli"),
-    ("clap_complete", "cli"),
-    ("indicatif", "cli"),
-    ("age", "config"),
+/// A foreign crate and the modules that name it: one, but for what speaks HTTP and TLS, which the gateway does for tasks,
+/// the server for its clients and `cli` as one of them.
+const HOMES: [(&str, &[&str]); 16] = [
+    ("sqlx", &["store"]),
+    ("bollard", &["docker"]),
+    ("hyper", &["gateway", "api", "cli"]),
+    ("hyper_util", &["gateway", "api", "cli"]),
+    ("rustls", &["gateway", "api", "cli"]),
+    ("tokio_rustls", &["gateway", "api", "cli"]),
+    ("rcgen", &["gateway"]),
+    ("axum", &["api"]),
+    ("utoipa", &["api"]),
+    ("utoipa_axum", &["api"]),
+    ("tower", &["api"]),
+    ("tower_http", &["api"]),
+    ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
+    ("indicatif", &["cli"]),
+    ("age", &["config"]),
 ];
 
 /// Serde's derives are for wire files: these names, and files below a directory of such a name.
@@ -205,9 +212,9 @@ fn floors_below_three_do_no_input_and_output() {
 fn a_foreign_crate_has_one_home() {
     let mut findings = Vec::new();
     for source in sources() {
-        for (name, home) in HOMES {
-            if source.module != home && source.code().any(|it| names(it, name)) {
-                findings.push(format!("{}: names `{name}`, whose home is `{home}`", source.path.display()));
+        for (name, homes) in HOMES {
+            if !homes.contains(&source.module.as_str()) && source.code().any(|it| names(it, name)) {
+                findings.push(format!("{}: names `{name}`, whose home is {homes:?}", source.path.display()));
             }
         }
     }

@@ -11,5 +11,6 @@ pub mod registry;
 pub mod rewriter;
 pub mod scripts;
 pub mod second_engine;
+pub mod server;
 pub mod serving;
 pub mod terminal;

@@ -1,0 +1,89 @@
+//! Which role each route asks for: one table, looked at before any handler runs. A route that is not in it is refused.
+
+use axum::http::Method;
+
+use crate::access::Role;
+
+/// What a route asks of its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: health only.
+    Open,
+    /// To be known.
+    Known,
+    /// To look.
+    Read,
+    /// To submit and to end.
+    Submit,
+    /// To administer; not within one project.
+    Admin,
+}
+
+impl Need {
+    /// Whether a caller of this role and reach has it.
+    pub fn is_met(self, role: Role, whole: bool) -> bool {
+        match (self, role) {
+            (Self::Open | Self::Known | Self::Read, _) => true,
+            (Self::Submit, Role::Submit | Role::Admin) => true,
+            (Self::Submit, Role::Read | Role::Approve) => false,
+            (Self::Admin, Role::Admin) => whole,
+            (Self::Admin, Role::Read | Role::Submit | Role::Approve) => false,
+        }
+    }
+}
+
+/// Method, path and need. HEAD is GET's.
+pub const RIGHTS: [(&str, &str, Need); 20] = [
+    ("GET", "/livez", Need::Open),
+    ("GET", "/readyz", Need::Open),
+    ("GET", "/metrics", Need::Read),
+    ("GET", "/api/v1/openapi.json", Need::Known),
+    ("GET", "/api/v1/docs", Need::Known),
+    ("GET", "/api/v1/whoami", Need::Known),
+    ("GET", "/api/v1/policies", Need::Read),
+    ("POST", "/api/v1/runs", Need::Submit),
+    ("POST", "/api/v1/runs/batch", Need::Submit),
+    ("GET", "/api/v1/runs", Need::Read),
+    ("GET", "/api/v1/runs/{id}", Need::Read),
+    ("GET", "/api/v1/runs/{id}/events", Need::Read),
+    ("GET", "/api/v1/runs/{id}/logs", Need::Read),
+    ("GET", "/api/v1/runs/{id}/egress", Need::Read),
+    ("POST", "/api/v1/runs/{id}/cancel", Need::Submit),
+    ("PUT", "/api/v1/workspaces/{digest}", Need::Submit),
+    ("HEAD", "/api/v1/workspaces/{digest}", Need::Submit),
+    ("GET", "/api/v1/tokens", Need::Admin),
+    ("POST", "/api/v1/tokens", Need::Admin),
+    ("DELETE", "/api/v1/tokens/{name}", Need::Admin),
+];
+
+/// What a matched route asks for; `None` is refused.
+pub fn need(method: &Method, path: &str) -> Option<Need> {
+    let find = |method: &str| RIGHTS.iter().find(|it| it.0 == method && it.1 == path).map(|it| it.2);
+    match find(method.as_str()) {
+        None if *method == Method::HEAD => find("GET"),
+        found => found,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_without_a_need_is_refused() {
+        assert_eq!(need(&Method::DELETE, "/api/v1/runs/{id}"), None);
+        assert_eq!(need(&Method::GET, "/api/v1/anything"), None);
+    }
+
+    #[test]
+    fn an_administrator_of_one_project_makes_no_tokens() {
+        assert!(!Need::Admin.is_met(Role::Admin, false));
+        assert!(Need::Admin.is_met(Role::Admin, true));
+    }
+
+    #[test]
+    fn who_only_looks_submits_nothing() {
+        assert!(!Need::Submit.is_met(Role::Read, true));
+        assert!(!Need::Submit.is_met(Role::Approve, true));
+    }
+}

@@ -1,0 +1,49 @@
+//! The routes. Each is written beside its handler; what it needs of its caller stands in `rights.rs`.
+
+use axum::Router;
+use axum::http::StatusCode;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::gate::gate;
+use crate::api::problem::Problem;
+use crate::api::{Shared, document, health, runs, sse, submit, tokens, workspaces};
+
+fn all() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+        .routes(routes!(health::policies))
+        .routes(routes!(document::json))
+        .routes(routes!(document::page))
+        .routes(routes!(tokens::whoami))
+        .routes(routes!(tokens::create, tokens::list))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(submit::submit, runs::list))
+        .routes(routes!(submit::submit_batch))
+        .routes(routes!(runs::get))
+        .routes(routes!(runs::ledger))
+        .routes(routes!(runs::cancel))
+        .routes(routes!(sse::events))
+        .routes(routes!(sse::logs))
+        .routes(routes!(workspaces::put, workspaces::look))
+}
+
+/// What the routes say of themselves.
+pub(super) fn documented() -> OpenApi {
+    all().into_openapi()
+}
+
+/// The routes behind their gate. A handler that panics is a failure of that request alone.
+pub(super) fn router(api: &Shared) -> Router {
+    let (router, _) = all().split_for_parts();
+    router
+        .fallback(|| async { Problem::of_status(StatusCode::NOT_FOUND) })
+        .method_not_allowed_fallback(|| async { Problem::of_status(StatusCode::METHOD_NOT_ALLOWED) })
+        .layer(CatchPanicLayer::new())
+        .layer(axum::middleware::from_fn_with_state(api.clone(), gate))
+        .with_state(api.clone())
+}

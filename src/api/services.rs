@@ -1,0 +1,173 @@
+//! What the server needs of the rest of Aegis: ports that `app` joins with their adapters, and its limits. Nothing here
+//! can reach the engine.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::access::Access;
+use crate::policy::Denial;
+use crate::queue::{Idempotency, NewSubmission, Queue, Schedule, Submission};
+use crate::record::page::Runs;
+use crate::record::{Record, RecordError, Stream};
+use crate::task::RunId;
+
+/// Everything that the routes speak to.
+#[derive(Clone)]
+pub struct Services {
+    /// The records of runs.
+    pub record: Arc<dyn Record>,
+    /// The queue.
+    pub queue: Arc<dyn Queue>,
+    /// Tokens and the audit.
+    pub access: Arc<dyn Access>,
+    /// Runs, page by page.
+    pub pages: Arc<dyn Runs>,
+    /// Policy, at submit.
+    pub admission: Arc<dyn Admission>,
+    /// What runs wrote.
+    pub logs: Arc<dyn Logs>,
+    /// Where uploaded workspaces lie.
+    pub uploads: PathBuf,
+    /// Why the server cannot do its work; empty when it can.
+    pub unready: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// The metrics, as Prometheus reads them.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// Bounds of the server. Each holds for hostile callers, so none can be switched off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: usize,
+    /// Streams (events, logs) at once, of all callers.
+    pub streams: usize,
+    /// The same of one caller.
+    pub streams_per_caller: usize,
+    /// Requests of one caller a second, on average.
+    pub requests_per_second: u32,
+    /// Requests of one caller at once after a pause.
+    pub requests_burst: u32,
+    /// Time for a request's head.
+    pub head_time: Duration,
+    /// Time for a request's body and its answer's head; uploads and streams have their own.
+    pub request_time: Duration,
+    /// Time in which a client must take some of what is written to it, and send some of an upload.
+    pub stall_time: Duration,
+    /// Bytes of an uploaded workspace, compressed.
+    pub upload_bytes: u64,
+}
+
+impl Limits {
+    /// What `aegis serve` begins with.
+    pub const USUAL: Self = Self {
+        connections: 4096,
+        streams: 2048,
+        streams_per_caller: 1100,
+        requests_per_second: 200,
+        requests_burst: 400,
+        head_time: Duration::from_secs(10),
+        request_time: Duration::from_secs(30),
+        stall_time: Duration::from_secs(30),
+        upload_bytes: 4 * 1024 * 1024 * 1024,
+    };
+}
+
+/// A run that somebody asked for, read and checked for form. Policy has not looked at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Its id, made here so that members of a batch can name each other.
+    pub id: RunId,
+    /// A name that people gave it.
+    pub name: Option<String>,
+    /// Labels that people gave it.
+    pub labels: Vec<(String, String)>,
+    /// Whose it is to be.
+    pub project: String,
+    /// Who asks: `uid:1000`, `token:NAME`.
+    pub submitter: String,
+    /// What is to be run.
+    pub submission: Submission,
+    /// When, how often, where.
+    pub schedule: Schedule,
+    /// The key of the request.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// Why a run is not taken.
+#[derive(Debug)]
+pub enum Refusal {
+    /// Policy says no.
+    Denied(Vec<Denial>),
+    /// Something that it names is not there, or is wrong: the field as the request spells it, and what to change.
+    Wrong {
+        /// The field.
+        field: String,
+        /// What is wrong, and what to do.
+        message: String,
+    },
+    /// The books cannot be read.
+    Unavailable(RecordError),
+}
+
+/// Policy at submit. The run is judged again when it is started.
+pub trait Admission: Send + Sync {
+    /// Resolves the policy and holds the run against it.
+    fn admit(&self, asked: Asked) -> Answer<'_, Result<NewSubmission, Refusal>>;
+}
+
+/// An answer that may take a while and does not fail by itself.
+pub type Answer<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Which bytes of a log are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogRange {
+    /// Only this stream.
+    pub only: Option<Stream>,
+    /// After so many entries.
+    pub after: u64,
+}
+
+/// Bytes of a log that came together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogChunk {
+    /// Whose.
+    pub stream: Stream,
+    /// When the first of them came.
+    pub at_ms: i64,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// Entries up to here: where to go on.
+    pub entries: u64,
+}
+
+/// What a look at a log gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogLook {
+    /// The next bytes.
+    Chunk(LogChunk),
+    /// Nothing more yet.
+    Pending,
+    /// The log is complete.
+    End {
+        /// Whether more was written than is kept.
+        truncated: bool,
+    },
+}
+
+/// What runs wrote.
+pub trait Logs: Send + Sync {
+    /// The log of a run; `None` while none was begun. Blocks on files.
+    fn open(&self, run: RunId, range: LogRange) -> std::io::Result<Option<Box<dyn LogSource>>>;
+}
+
+/// A log that is read. Blocks on files.
+pub trait LogSource: Send {
+    /// The next bytes, in the order in which they came.
+    fn look(&mut self) -> std::io::Result<LogLook>;
+
+    /// Bytes that a killed writer kept and did not list any more: call it until it gives nothing.
+    fn rest(&mut self) -> std::io::Result<Option<LogChunk>>;
+}
