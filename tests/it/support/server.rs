@@ -98,11 +98,7 @@ impl Server {
             let runtime = tokio::runtime::Runtime::new().expect("a runtime");
             runtime.block_on(async {
                 let store = Store::open(&directory).await.expect("records");
-                let clerk = Arc::new(Clerk {
-                    store: store.clone(),
-                    desk: Mutex::default(),
-                    broken: AtomicBool::new(false),
-                });
+                let clerk = Arc::new(Clerk { store: store.clone(), broken: AtomicBool::new(false) });
                 let Ok(Address::Tcp(loopback)) = "127.0.0.1:0".parse() else { panic!("an address") };
                 let tcp = Listener::tcp(loopback, None, Plain::Loopback).await.expect("listens");
                 let address = tcp.shown().trim_start_matches("http://").parse().expect("an address");
