@@ -127,7 +127,8 @@ mod tests {
             }
         }
         let mut needs: Vec<_> = RIGHTS.iter().map(|it| (it.0.to_owned(), it.1.to_owned())).collect();
-        (found.sort(), needs.sort());
+        found.sort();
+        needs.sort();
         assert_eq!(found, needs);
     }
 

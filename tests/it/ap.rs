@@ -514,7 +514,9 @@ fn pages_follow_each_other_and_filters_hold() {
         path = format!("/api/v1/runs?limit=2&cursor={}", page["next_cursor"].as_str().unwrap_or_default());
     }
     let mut sorted = seen.clone();
-    (sorted.sort(), sorted.dedup(), sorted.reverse());
+    sorted.sort();
+    sorted.dedup();
+    sorted.reverse();
     assert_eq!((seen.len(), &seen), (5, &sorted), "each once, newest first");
     for (query, count) in
         [("label=n=0", 3), ("label=n=1&state=queued", 2), ("state=done", 0), ("label=n=2", 0)]

@@ -219,7 +219,7 @@ impl Books {
 
     /// Queues a task.
     pub fn submit(&self, task: &Task) -> RunId {
-        self.submit_all(&[task.clone()])[0]
+        self.submit_all(std::slice::from_ref(task))[0]
     }
 
     /// Queues a batch.
