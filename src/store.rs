@@ -92,13 +92,4 @@ impl Store {
             std::mem::forget(connection);
         }
     }
-
-    /// For tests that ask SQLite itself.
-    #[cfg(test)]
-    fn sqlite(&self) -> &sqlx::SqlitePool {
-        match &self.books.database.pool {
-            Pool::Sqlite(pool) => pool,
-            Pool::Postgres(_) => panic!("a state directory holds SQLite"),
-        }
-    }
 }
