@@ -83,6 +83,16 @@ impl Place {
     }
 }
 
+impl Store {
+    /// SQLite itself, where a test asks it.
+    pub(crate) fn sqlite(&self) -> &sqlx::SqlitePool {
+        match &self.books.database.pool {
+            Pool::Sqlite(pool) => pool,
+            Pool::Postgres(_) => panic!("a state directory holds SQLite"),
+        }
+    }
+}
+
 async fn open(directory: &TempDir, url: Option<&str>) -> Store {
     match url {
         None => Store::open(directory.path()).await.expect("it opens"),
@@ -104,7 +114,7 @@ macro_rules! on_both {
 
         mod postgres {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn the_same_promises_hold() {
+            async fn heavy_the_same_promises_hold() {
                 let Some(on) = crate::store::place::On::postgres() else { return };
                 $(
                     eprintln!("{}", stringify!($promise));

@@ -532,7 +532,7 @@ fn the_queue_in_sqlite_does_what_the_model_says() {
 }
 
 #[test]
-fn the_queue_in_postgres_does_what_the_model_says() {
+fn heavy_the_queue_in_postgres_does_what_the_model_says() {
     let Some(on) = On::postgres() else { return };
     check(&on, 12);
 }
