@@ -185,9 +185,8 @@ impl Walk {
         let first = Pending { from, to: to.to_vec(), made, ignores: None, inside_git, git, around };
         let ahead = Ahead::new(&held, self.counted_max());
         std::thread::scope(|scope| {
-            let walked = self.walk(source, first, select, (&ahead, scope));
-            ahead.end();
-            walked
+            let _over = ahead.over_at_the_end();
+            self.walk(source, first, select, (&ahead, scope))
         })
     }
 

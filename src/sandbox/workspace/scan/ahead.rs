@@ -91,14 +91,23 @@ impl<'a> Ahead<'a> {
         }
     }
 
-    /// Lets the helper end.
-    pub fn end(&self) {
-        self.state().over = true;
-        self.changed.notify_all();
+    /// Lets the helper end when this is dropped, however that comes.
+    pub fn over_at_the_end(&self) -> Over<'_, 'a> {
+        Over(self)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See [`Ahead::over_at_the_end`].
+pub struct Over<'b, 'a>(&'b Ahead<'a>);
+
+impl Drop for Over<'_, '_> {
+    fn drop(&mut self) {
+        self.0.state().over = true;
+        self.0.changed.notify_all();
     }
 }
 
