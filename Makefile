@@ -20,7 +20,7 @@ PROFILE := --release --locked --workspace
 
 # What the tests need beside the base image, and which backends must not be missing.
 TEST_IMAGES := base minimal
-export AEGIS_TEST_REQUIRE ?= docker,registry
+export AEGIS_TEST_REQUIRE ?= docker,registry,postgres
 
 FUZZ_TARGETS := $(notdir $(basename $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 FUZZ_SECONDS ?= 300

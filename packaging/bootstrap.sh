@@ -62,6 +62,9 @@ need_image() {
     case " ${packages[*]} " in *' mmdebstrap '*) ;; *) packages+=(mmdebstrap) ;; esac
 }
 
+# The server's programs lie outside of the path.
+has_postgres() { compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null && has psql; }
+
 # Tests speak to the engine by its command line too, and to a real registry.
 need_test() {
     has docker || packages+=(docker.io)
@@ -70,6 +73,8 @@ need_test() {
     has git || packages+=(git)
     has ip || packages+=(iproute2)
     has curl || packages+=(curl)
+    has_postgres || packages+=(postgresql)
+    has setpriv || packages+=(util-linux)
     has cargo-nextest || [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo-nextest" ] || tools+=("cargo-nextest@$NEXTEST")
 }
 
@@ -137,6 +142,14 @@ install_packages() {
     # Its package starts a registry as a service; the tests start their own.
     case " ${packages[*]} " in *' docker-registry '*)
         [ ! -d /run/systemd/system ] || as_root systemctl disable --quiet --now docker-registry ;;
+    esac
+    # So does this one: a cluster of its own, and a service. Without systemd it is started by nobody but the package.
+    case " ${packages[*]} " in *' postgresql '*)
+        if [ -d /run/systemd/system ]; then
+            as_root systemctl disable --quiet --now postgresql
+        elif has service; then
+            as_root service postgresql stop >&2 || true
+        fi ;;
     esac
 }
 

@@ -145,6 +145,7 @@ impl From<RecordError> for Problem {
             RecordError::Full { .. }
             | RecordError::Busy { .. }
             | RecordError::ReadOnly { .. }
+            | RecordError::Unreachable { .. }
             | RecordError::Unavailable { .. } => {
                 let message = "the records cannot be used just now: ask again";
                 let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "records_unavailable", message);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::access::Access;
 use crate::policy::Denial;
 use crate::queue::{Idempotency, NewSubmission, Queue, Schedule, Submission};
-use crate::record::page::Pages;
+use crate::record::page::Runs;
 use crate::record::{Record, RecordError, Stream};
 use crate::task::RunId;
 
@@ -22,7 +22,7 @@ pub struct Services {
     /// Tokens and the audit.
     pub access: Arc<dyn Access>,
     /// Runs, page by page.
-    pub pages: Arc<dyn Pages>,
+    pub pages: Arc<dyn Runs>,
     /// Policy, at submit.
     pub admission: Arc<dyn Admission>,
     /// What runs wrote.

@@ -47,6 +47,15 @@ pub enum RecordError {
     /// The run cannot be kept as it is.
     #[error("an argument of the command holds a NUL byte, which no program can be given")]
     NulInArgument,
+    /// The database server does not answer.
+    #[error("the records at `{}` cannot be reached: check that the database server runs and takes connections", place.display())]
+    Unreachable {
+        /// The server.
+        place: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Something else.
     #[error("the records at `{}` could not be used", place.display())]
     Unavailable {

@@ -1,7 +1,10 @@
-//! Pages of runs, as a server shows them: filtered, newest first, each from where the one before ended.
+//! Pages of runs for many readers, and whose a run is: what a server asks of the records beside the verbs of a run.
 
 use crate::record::{Pending, RunBrief};
 use crate::task::{RunId, RunState};
+
+/// Runs of one page at the most.
+pub const PAGE_MAX: u32 = 1_000;
 
 /// Which runs a page shows. Every field that is given must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,12 +24,15 @@ pub struct PageFilter {
 pub struct Listed {
     /// The run.
     pub run: RunBrief,
-    /// Whose it is; `None` for one that did not come through the queue.
+    /// Whose it is; `None` for one that no server took.
     pub project: Option<String>,
 }
 
-/// Runs, page by page.
-pub trait Pages: Send + Sync {
-    /// Newest first, at most `count_max`.
+/// Whose runs are whose.
+pub trait Runs: Send + Sync {
+    /// The project of a run; `None` for one that no server took, and where there is none.
+    fn project_of(&self, run: RunId) -> Pending<'_, Option<String>>;
+
+    /// Newest first, at most `count_max` and [`PAGE_MAX`].
     fn page<'a>(&'a self, filter: &'a PageFilter, count_max: u32) -> Pending<'a, Vec<Listed>>;
 }

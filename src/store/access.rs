@@ -194,7 +194,7 @@ impl Books {
             sql("SELECT name, runs_max, queued_max, cpu_seconds_day_max, storage_bytes_max, ceiling, \
              images, secrets FROM projects WHERE name = $1");
         let rows: Vec<ProjectRow> = self.database.all(select.bind(name)).await?;
-        rows.into_iter().next().map(|it| self.project_of(it)).transpose()
+        rows.into_iter().next().map(|it| self.project_row(it)).transpose()
     }
 
     async fn projects(&self) -> Result<Vec<Project>, RecordError> {
@@ -202,10 +202,10 @@ impl Books {
             sql("SELECT name, runs_max, queued_max, cpu_seconds_day_max, storage_bytes_max, ceiling, \
              images, secrets FROM projects ORDER BY name LIMIT $1");
         let rows: Vec<ProjectRow> = self.database.all(select.bind(LIST_MAX)).await?;
-        rows.into_iter().map(|it| self.project_of(it)).collect()
+        rows.into_iter().map(|it| self.project_row(it)).collect()
     }
 
-    fn project_of(&self, row: ProjectRow) -> Result<Project, RecordError> {
+    fn project_row(&self, row: ProjectRow) -> Result<Project, RecordError> {
         let list = |field, text: Option<String>| match text {
             None => Ok(None),
             Some(text) => column::value(&text).map(Some).ok_or_else(|| self.undecodable(&row.name, field)),

@@ -1,5 +1,5 @@
 //! For tests: a PostgreSQL server of this process's own, from the distribution's programs, on a socket in a directory that
-//! goes with it. A machine without these programs fails the test.
+//! goes with it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,18 +14,21 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 pub(crate) struct Cluster {
     directory: TempDir,
+    programs: PathBuf,
     server: Child,
     databases: AtomicU32,
 }
 
 impl Cluster {
-    pub(crate) fn start() -> Self {
+    /// `None` where the programs are missing.
+    pub(crate) fn start() -> Option<Self> {
+        let programs = programs()?;
         let directory = tempfile::Builder::new().prefix("aegis-pg.").tempdir().expect("a directory");
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY)).expect("given away");
         }
         let data = directory.path().join("data");
-        let made = as_nobody("initdb")
+        let made = as_nobody(&programs.join("initdb"))
             .args([
                 "--no-sync",
                 "--auth=trust",
@@ -40,7 +43,7 @@ impl Cluster {
             .expect("started");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let log = std::fs::File::create(directory.path().join("log")).expect("a file");
-        let server = as_nobody("postgres")
+        let server = as_nobody(&programs.join("postgres"))
             .arg("-D")
             .arg(&data)
             .arg("-k")
@@ -51,7 +54,7 @@ impl Cluster {
             .stderr(log)
             .spawn()
             .expect("started");
-        Self { directory, server, databases: AtomicU32::new(0) }
+        Some(Self { directory, programs, server, databases: AtomicU32::new(0) })
     }
 
     /// The URL of a new, empty database.
@@ -60,7 +63,7 @@ impl Cluster {
         let begun = Instant::now();
         loop {
             let create = format!("CREATE DATABASE {name}");
-            let done = Command::new(programs().join("psql"))
+            let done = Command::new(self.programs.join("psql"))
                 .args(["--no-psqlrc", "--quiet", "--username=aegis", "--dbname=postgres", "--host"])
                 .arg(self.directory.path())
                 .args(["--command", &create])
@@ -87,9 +90,8 @@ impl Drop for Cluster {
     }
 }
 
-/// A program of the newest version that is installed, ending with this process.
-fn as_nobody(program: &str) -> Command {
-    let program = programs().join(program);
+/// A program that ends with this process.
+fn as_nobody(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]);
     if rustix::process::geteuid().is_root() {
@@ -100,13 +102,10 @@ fn as_nobody(program: &str) -> Command {
     command
 }
 
-fn programs() -> PathBuf {
-    let versions = std::fs::read_dir("/usr/lib/postgresql")
-        .expect("PostgreSQL: `packaging/bootstrap.sh test` installs it");
-    let newest = versions
-        .flatten()
-        .filter_map(|it| it.file_name().to_string_lossy().parse::<u32>().ok())
-        .max()
-        .expect("a version of PostgreSQL");
-    Path::new("/usr/lib/postgresql").join(newest.to_string()).join("bin")
+/// Where the programs of the newest version lie that is installed.
+fn programs() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
+    let newest =
+        versions.flatten().filter_map(|it| it.file_name().to_string_lossy().parse::<u32>().ok()).max()?;
+    Some(Path::new("/usr/lib/postgresql").join(newest.to_string()).join("bin"))
 }

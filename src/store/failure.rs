@@ -42,6 +42,9 @@ pub(crate) fn of(place: &Path, err: sqlx::Error) -> RecordError {
         Some(DATA_CORRUPTED | INDEX_CORRUPTED) => return RecordError::Damaged { place },
         Some(_) | None => {}
     }
+    if is_unreachable(&err) {
+        return RecordError::Unreachable { place, source: Box::new(err) };
+    }
     match primary_code(&err) {
         Some(BUSY | LOCKED) => RecordError::Busy { place, waited_s: BUSY_TIMEOUT.as_secs() },
         Some(FULL) => RecordError::Full { place },
@@ -70,6 +73,15 @@ fn code(err: &sqlx::Error) -> Option<i32> {
 
 fn primary_code(err: &sqlx::Error) -> Option<i32> {
     code(err).map(|it| it & 0xff)
+}
+
+/// Whether no answer came at all, or only that the server is ending or not ready yet.
+fn is_unreachable(err: &sqlx::Error) -> bool {
+    match err {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
+        // https://www.postgresql.org/docs/current/errcodes-appendix.html: connections, and an operator's intervention.
+        _ => state(err).is_some_and(|it| it.starts_with("08") || it.starts_with("57P") || it == "53300"),
+    }
 }
 
 /// The SQLSTATE of a PostgreSQL server.

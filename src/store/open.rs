@@ -28,7 +28,7 @@ const APPLICATION_ID: u32 = 0x4165_6769;
 const HEADER_BYTES: usize = 100;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
+pub(crate) static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// The records cannot be opened.
 #[derive(Debug, thiserror::Error)]

@@ -5,9 +5,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Instant;
 
-use crate::record::fixture::{new_run, owner};
-use crate::record::{Record, RunFilter};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+
+use crate::record::fixture::{end, limits, new_run, owner};
+use crate::record::{Fence, Found, Record, RunFilter, Transition};
 use crate::store::Store;
+use crate::store::database::{Durability, sql};
+use crate::store::open::MIGRATOR;
+use crate::task::run_id::RunSelector;
+use crate::task::{Outcome, RunId, RunState};
 
 async fn with_one_run(directory: &Path) {
     let store = Store::open(directory).await.expect("it opens");
@@ -189,4 +196,95 @@ fn programs_that_begin_at_once_wait_for_each_other() {
             }
         });
     }
+}
+
+/// The database of a release before the queue, with a run in every state and the events of each.
+async fn before_the_queue(directory: &Path) -> Vec<RunId> {
+    let place = directory.join("aegis.db");
+    let options = SqliteConnectOptions::new().filename(&place).create_if_missing(true).foreign_keys(true);
+    let mut connection = options.connect().await.expect("made");
+    MIGRATOR.run_direct(Some(4), &mut connection, false).await.expect("brought to 4");
+    let mut ids = Vec::new();
+    for state in RunState::ALL {
+        let id = RunId::generate();
+        let (owned, done) = (state != RunState::Queued, state == RunState::Done);
+        let placed = state > RunState::Starting;
+        sqlx::query(
+            "INSERT INTO runs (id, labels, command, image, environment_names, outputs, policy_name, policy_digest, \
+             policy_asked, policy_resolved, policy_effective, limits, state, attempt, epoch, created_ms, owner_pid, \
+             owner_lock, slot_number, container_id, released_ms, ended_ms, outcome, outcome_detail, stdout_bytes, \
+             stderr_bytes, log_truncated, remarks) VALUES ($1, '[]', x'6100', 'i', '[]', '[]', 'p', 'd', '{}', '{}', \
+             '{}', $2, $3, 1, 1, 5, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12, $13)",
+        )
+        .bind(id.to_string())
+        .bind(crate::store::json::limits_text(&limits()).expect("it encodes"))
+        .bind(state.name())
+        .bind(owned.then_some(7))
+        .bind(owned.then_some("00aa"))
+        .bind(placed.then_some(1))
+        .bind(placed.then(|| id.short()))
+        .bind(placed.then_some(6))
+        .bind(done.then_some(7))
+        .bind(done.then_some("exited"))
+        .bind(done.then_some(r#"{"code":3}"#))
+        .bind(done.then_some(0))
+        .bind(done.then_some(
+            r#"{"unmatched":[],"dropped":[],"dropped_count":0,"full_mounts":[],"timings_us":[]}"#,
+        ))
+        .execute(&mut connection)
+        .await
+        .expect("inserted");
+        sqlx::query("INSERT INTO events (run_id, at_ms, kind, detail) VALUES ($1, 5, $2, '{}')")
+            .bind(id.to_string())
+            .bind(state.name())
+            .execute(&mut connection)
+            .await
+            .expect("inserted");
+        ids.push(id);
+    }
+    connection.close().await.expect("closed");
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o600)).expect("changed");
+    ids
+}
+
+#[tokio::test]
+async fn of_19_records_of_the_release_before_are_brought_forward_whole() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let ids = before_the_queue(directory.path()).await;
+    let store = Store::open(directory.path()).await.expect("it opens");
+    for (id, state) in ids.iter().zip(RunState::ALL) {
+        let Found::Run(run) = store.find(&RunSelector::Id(*id)).await.expect("read") else {
+            panic!("the run that was {} is gone", state.name());
+        };
+        assert_eq!((run.state, run.project), (state, None));
+        let kinds: Vec<&str> =
+            store.events(*id).await.expect("read").iter().map(|it| it.kind.name()).collect();
+        assert_eq!(kinds, [state.name()]);
+    }
+    assert_eq!(store.orphans().await.expect("read").len(), 4);
+    let mut tx = store.books.begin(Durability::Crash).await.expect("begun");
+    for statement in ["UPDATE events SET at_ms = 1", "DELETE FROM events"] {
+        assert!(tx.execute(sql(statement)).await.is_err(), "`{statement}` was taken");
+    }
+    tx.rollback().await.expect("rolled back");
+    let broken = sqlx::query("PRAGMA foreign_key_check").fetch_all(store.sqlite()).await.expect("read");
+    assert!(broken.is_empty());
+    let fence = Fence { run: ids[3], epoch: 1, attempt: 1 };
+    let ended = store.finish(fence, &end(Outcome::Exited(0)), None, 9).await.expect("asked");
+    assert_eq!(ended, Transition::Applied);
+}
+
+#[tokio::test]
+async fn of_19_a_step_forward_that_was_cut_off_is_taken_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let ids = before_the_queue(directory.path()).await;
+    // What a killed process leaves: a transaction that was never committed.
+    let options = SqliteConnectOptions::new().filename(directory.path().join("aegis.db"));
+    let mut connection = options.connect().await.expect("opened");
+    let mut tx = connection.begin_with("BEGIN EXCLUSIVE").await.expect("begun");
+    MIGRATOR.run_direct(Some(5), &mut *tx, false).await.expect("half way");
+    drop(tx);
+    drop(connection);
+    let store = Store::open(directory.path()).await.expect("it opens");
+    assert_eq!(store.list(RunFilter::All, 100).await.expect("read").len(), ids.len());
 }

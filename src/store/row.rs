@@ -107,7 +107,7 @@ pub(crate) struct BriefRow {
 
 /// The columns of a page.
 #[derive(FromRow)]
-pub(crate) struct PageRow {
+pub(crate) struct ListedRow {
     #[sqlx(flatten)]
     brief: BriefRow,
     project: Option<String>,
@@ -347,7 +347,7 @@ impl BriefRow {
     }
 }
 
-impl PageRow {
+impl ListedRow {
     /// The page's entry.
     pub(crate) fn listed(self, place: &Path) -> Result<Listed, RecordError> {
         Ok(Listed { run: self.brief.brief(place)?, project: self.project })

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use crate::queue::share::{self, Lane, Share};
 use crate::queue::{Claimed, LEASE, Worker};
-use crate::record::{Fence, RecordError};
+use crate::record::{End, Fence, RecordError};
 use crate::store::books::{Books, Moment};
 use crate::store::database::{Both, Durability, Statement, Tx, sql};
+use crate::store::queue::stage::Touched;
 use crate::store::{json as column, owner};
+use crate::task::Outcome;
+use crate::task::outcome::StartFailure;
 
 /// Every lane with something ready. `min` reads one entry of the index, so that a lane costs as much as the next.
 const LANES: &str = "WITH RECURSIVE found (lane) AS ( \
@@ -57,11 +60,13 @@ impl Books {
         let now = self.now(&mut tx).await?;
         let alone = self.meet_worker(&mut tx, worker, now).await?;
         let turn = Turn { worker, excluded: if alone { "" } else { &worker.name }, now, boot: self.boot() };
-        let claimed = self.take(&mut tx, &turn, count_max).await?;
-        if claimed.is_empty() {
+        let mut touched = Touched::default();
+        let claimed = self.take(&mut tx, &turn, count_max, &mut touched).await?;
+        if claimed.is_empty() && !touched.ready {
             tx.rollback().await?;
         } else {
             tx.commit().await?;
+            self.tidy(touched).await?;
         }
         Ok(claimed)
     }
@@ -108,25 +113,31 @@ impl Books {
         worker.labels.iter().all(|it| labels.contains(it))
     }
 
-    async fn take(&self, tx: &mut Tx, turn: &Turn<'_>, count_max: u32) -> Result<Vec<Claimed>, RecordError> {
+    async fn take(
+        &self,
+        tx: &mut Tx,
+        turn: &Turn<'_>,
+        count_max: u32,
+        touched: &mut Touched,
+    ) -> Result<Vec<Claimed>, RecordError> {
         let mut lanes = self.lanes(tx, &turn.worker.labels).await?;
         let mut shares = self.shares(tx).await?;
         let mut served = shares.values().map(|it| it.served).max().unwrap_or(0);
-        let mut touched: BTreeMap<String, i64> = BTreeMap::new();
+        let mut turns: BTreeMap<String, i64> = BTreeMap::new();
         let mut claimed = Vec::new();
         while claimed.len() < count_max as usize {
             let Some(project) = share::next_project(&lanes, &shares).map(str::to_owned) else { break };
             let Some(run) = self.first_of(tx, &mut lanes, &project, turn).await? else { continue };
-            let Some(one) = self.lease_one(tx, &run, turn).await? else { continue };
+            let Some(one) = self.lease_one(tx, &run, turn, touched).await? else { continue };
             claimed.push(one);
             served += 1;
             let share = shares.entry(project.clone()).or_default();
             share.running += 1;
             share.served = served;
-            touched.insert(project, served);
+            turns.insert(project, served);
         }
         // In the order of names, so that two claims never wait for each other.
-        for (project, served) in touched {
+        for (project, served) in turns {
             let update = sql("INSERT INTO shares (project, served) VALUES ($1, $2) \
                  ON CONFLICT (project) DO UPDATE SET served = excluded.served");
             tx.execute(update.bind(project).bind(served)).await?;
@@ -193,20 +204,41 @@ impl Books {
         tx: &mut Tx,
         id: &str,
         turn: &Turn<'_>,
+        touched: &mut Touched,
     ) -> Result<Option<Claimed>, RecordError> {
         let run = id.parse().map_err(|_| self.undecodable(id, "run_id"))?;
         let Some(fence) = self.lease_row(tx, run, &turn.worker.owner, turn.now.wall_ms).await? else {
+            // The record counts: somebody else has it or it has ended, and nothing is left to be claimed.
+            tx.execute(sql("DELETE FROM queue WHERE run_id = $1").bind(run)).await?;
+            touched.ready = true;
             return Ok(None);
         };
         let row: Option<(String, String, bool)> = tx.first(lease(&fence, turn)).await?;
-        let (project, submission, idempotent) = row.ok_or_else(|| self.undecodable(id, "submission"))?;
-        Ok(Some(Claimed {
-            fence,
-            project,
-            submission: column::submission(&submission).ok_or_else(|| self.undecodable(id, "submission"))?,
-            lease_ms: LEASE.as_millis().try_into().unwrap_or(u64::MAX),
-            idempotent,
-        }))
+        let (project, text, idempotent) = row.ok_or_else(|| self.undecodable(id, "submission"))?;
+        let Some(submission) = column::submission(&text) else {
+            self.end_unreadable(tx, fence, &project, turn.now, touched).await?;
+            return Ok(None);
+        };
+        let lease_ms = LEASE.as_millis().try_into().unwrap_or(u64::MAX);
+        Ok(Some(Claimed { fence, project, submission, lease_ms, idempotent }))
+    }
+
+    /// What another version wrote must not stand in the way of everything behind it.
+    async fn end_unreadable(
+        &self,
+        tx: &mut Tx,
+        fence: Fence,
+        project: &str,
+        now: Moment,
+        touched: &mut Touched,
+    ) -> Result<(), RecordError> {
+        let message = "this version of Aegis cannot read what was submitted: submit it again".to_owned();
+        let reason = StartFailure::Infrastructure { message };
+        let end = End::bare(Outcome::StartFailed { reason });
+        if self.finish_row(tx, fence, &end, None, now.wall_ms).await?.is_some() {
+            self.leave(tx, fence.run, project, &end, now.wall_ms, touched).await?;
+        }
+        Ok(())
     }
 }
 

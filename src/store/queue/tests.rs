@@ -2,6 +2,7 @@
 
 mod claimers;
 mod model;
+mod scale;
 mod sqlite_only;
 
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::queue::{
     Submitted, Worker, fixture,
 };
 use crate::record::fixture::{CREATED_MS, image, slot};
+use crate::record::page::{PageFilter, Runs};
 use crate::record::{End, EventKind, Fence, Found, Record, Run, Transition};
 use crate::store::OwnerLock;
 use crate::store::database::sql;
@@ -50,6 +52,7 @@ on_both! {
     quotas_of_a_project_are_kept,
     who_waits_is_woken_by_what_is_queued,
     a_sweep_of_local_runs_leaves_the_queue_alone,
+    pages_show_what_is_asked_for_newest_first,
 }
 
 const HOUR_MS: i64 = 3_600_000;
@@ -588,6 +591,39 @@ async fn a_sweep_of_local_runs_leaves_the_queue_alone(on: On) {
     let worker = fixture::worker("gone", &nobody);
     assert_eq!(desk.queue().claim(&worker, 1).await.expect("asked").len(), 1);
     assert_eq!(desk.place.store.orphans().await.expect("read"), []);
+}
+
+async fn pages_show_what_is_asked_for_newest_first(on: On) {
+    let desk = Desk::new(&on).await;
+    let mut labelled = fixture::new("a");
+    labelled.run.labels = vec![("x".to_owned(), r#"["team","core"]"#.to_owned())];
+    let mut ids = desk.submit(&[fixture::new("a"), fixture::new("b"), labelled]).await;
+    // The order of ids that were made in one millisecond is theirs.
+    ids.sort();
+    let local = crate::record::fixture::new_run(&desk.worker.owner);
+    desk.place.store.insert(&local).await.expect("inserted");
+    let of = |filter: PageFilter| {
+        let store = desk.place.store.clone();
+        async move {
+            let page = store.page(&filter, 2).await.expect("read");
+            page.into_iter().map(|it| (it.run.id, it.project)).collect::<Vec<_>>()
+        }
+    };
+    let all = of(PageFilter::default()).await;
+    assert_eq!(all[0], (local.id, None));
+    let rest = of(PageFilter { before: Some(all[1].0), ..PageFilter::default() }).await;
+    assert_eq!(rest.iter().map(|it| it.0).collect::<Vec<_>>(), [ids[1], ids[0]]);
+    let project = PageFilter { project: Some("b".to_owned()), ..PageFilter::default() };
+    let found = of(project.clone()).await;
+    assert_eq!(found.len(), 1);
+    assert_eq!(desk.place.store.project_of(found[0].0).await.expect("read").as_deref(), Some("b"));
+    assert_eq!(of(PageFilter { state: Some(RunState::Queued), ..project.clone() }).await, found);
+    assert_eq!(of(PageFilter { state: Some(RunState::Done), ..project.clone() }).await, []);
+    let leased = PageFilter { state: Some(RunState::Leased), ..PageFilter::default() };
+    assert_eq!(of(leased).await, [(local.id, None)]);
+    let team = Some(("team".to_owned(), "core".to_owned()));
+    let labelled = PageFilter { label: team, project: Some("a".to_owned()), ..PageFilter::default() };
+    assert_eq!(of(labelled).await.len(), 1, "a text that looks like a label is none");
 }
 
 fn wall_ms() -> i64 {

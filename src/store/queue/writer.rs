@@ -127,7 +127,8 @@ fn is_of_all(err: &RecordError) -> bool {
         RecordError::Full { .. }
         | RecordError::Busy { .. }
         | RecordError::ReadOnly { .. }
-        | RecordError::Damaged { .. } => true,
+        | RecordError::Damaged { .. }
+        | RecordError::Unreachable { .. } => true,
         RecordError::Undecodable { .. } | RecordError::NulInArgument | RecordError::Unavailable { .. } => {
             false
         }
@@ -147,6 +148,9 @@ fn again(err: &RecordError) -> RecordError {
             RecordError::Undecodable { place: place.clone(), run: run.clone(), field }
         }
         RecordError::NulInArgument => RecordError::NulInArgument,
+        RecordError::Unreachable { place, source } => {
+            RecordError::Unreachable { place: place.clone(), source: Box::new(Shared(source.to_string())) }
+        }
         RecordError::Unavailable { place, source } => {
             RecordError::Unavailable { place: place.clone(), source: Box::new(Shared(source.to_string())) }
         }

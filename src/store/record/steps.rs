@@ -98,6 +98,10 @@ impl Books {
         at_ms: i64,
     ) -> Result<Transition, RecordError> {
         let mut tx = self.begin(Durability::PowerCut).await?;
+        // The queue's row is locked before the run's, as everywhere.
+        if tx.is_postgres() {
+            tx.execute(sql("SELECT 1 FROM queue WHERE run_id = $1 FOR UPDATE").bind(fence.run)).await?;
+        }
         let Some(project) = self.finish_row(&mut tx, fence, end, attestation, at_ms).await? else {
             tx.rollback().await?;
             return Ok(Transition::Superseded);

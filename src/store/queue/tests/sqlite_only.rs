@@ -1,10 +1,11 @@
 //! What only SQLite promises: owners of this machine, and plans that do not grow with the queue.
 
 use crate::queue::{Queue, Reached, Settled, fixture};
-use crate::store::database::Pool;
+use crate::store::database::{Durability, Pool, sql};
 use crate::store::place::On;
 use crate::store::queue::claim::FIRST;
 use crate::store::queue::tests::Desk;
+use crate::task::Outcome;
 
 #[tokio::test]
 async fn the_lease_of_a_dead_owner_is_over_at_once() {
@@ -47,4 +48,17 @@ async fn the_first_run_of_a_lane_is_one_step_through_an_index() {
         assert!(plan.iter().any(|it| it.contains(index)), "{statement}: {plan:?}");
         assert!(!plan.iter().any(|it| it.contains("TEMP B-TREE")), "{statement}: {plan:?}");
     }
+}
+
+#[tokio::test]
+async fn what_another_version_submitted_ends_and_stands_in_nobodys_way() {
+    let desk = Desk::new(&On::Sqlite).await;
+    let unreadable = desk.one("a").await;
+    let run = desk.one("a").await;
+    let mut tx = desk.place.store.books.begin(Durability::Crash).await.expect("begun");
+    let change = sql("UPDATE queue SET submission = '{\"later\":1}' WHERE run_id = $1");
+    tx.execute(change.bind(unreadable)).await.expect("changed");
+    tx.commit().await.expect("changed");
+    assert_eq!(desk.claimed().await, [run]);
+    assert!(matches!(desk.outcome(unreadable).await, Some(Outcome::StartFailed { .. })));
 }
