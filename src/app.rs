@@ -130,6 +130,9 @@ pub enum AppError {
     /// An image cannot be fetched.
     #[error(transparent)]
     Pull(#[from] crate::docker::images::PullError),
+    /// The server cannot listen.
+    #[error(transparent)]
+    Listen(#[from] crate::api::ListenError),
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),

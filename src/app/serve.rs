@@ -6,7 +6,9 @@ pub mod books;
 pub mod demand;
 pub mod engine_watch;
 pub mod held;
+pub mod interface;
 pub mod leased;
+pub mod nearby;
 pub mod pool;
 pub mod ready;
 pub mod recovery;
@@ -18,9 +20,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::{self, Listener};
 use crate::app::serve::books::Books;
 use crate::app::serve::engine_watch::EngineWatch;
 use crate::app::serve::held::Held;
+use crate::app::serve::interface::ListenOrder;
 use crate::app::serve::pool::{Pool, SlotsWanted};
 use crate::app::{AppError, host};
 use crate::config::Directories;
@@ -32,6 +36,8 @@ use crate::store::{OwnerLock, Store};
 /// What an operator wants of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServeOrder {
+    /// Where it listens.
+    pub listen: ListenOrder,
     /// The records' server; `None` is the state directory.
     pub database: Option<String>,
     /// Runs at once.
@@ -86,12 +92,13 @@ impl Host {
     }
 }
 
-/// Serves until it is told to stop and nothing runs any more. `began` is told once, when runs are claimed.
+/// Serves until it is told to stop and nothing runs any more. `began` is told once, when runs are taken and claimed, with
+/// where it listens. Who watches a run hears of its end: the interface closes after the last one.
 pub async fn serve(
     order: ServeOrder,
     directories: Directories,
     stage: watch::Receiver<Stage>,
-    began: impl FnOnce(),
+    began: impl FnOnce(&[String]),
 ) -> Result<(), AppError> {
     let store = match &order.database {
         Some(url) => Store::connect(url).await?,
@@ -102,7 +109,7 @@ pub async fn serve(
         path: directories.state.clone(),
         source,
     })?;
-    let ServeOrder { database: _, workers, slots, drain } = order;
+    let ServeOrder { listen, database: _, workers, slots, drain } = order;
     let amounts = host::amounts(&directories.state);
     let books = Arc::new(store.clone());
     let host = Arc::new(Host {
@@ -117,6 +124,9 @@ pub async fn serve(
         directories,
         workers,
     });
+    let listeners = interface::listeners(&listen, &host.directories).await?;
+    let places: Vec<String> = listeners.iter().map(Listener::shown).collect();
+    let services = interface::services(&host, &store, interface::metrics());
     let stop = CancellationToken::new();
     let parts = async {
         tokio::join!(
@@ -124,11 +134,12 @@ pub async fn serve(
             worker::renew(&host, &stop),
             recovery::expire(&host, &stop),
             recovery::sweep(&host, &stop),
-            Pool::keep(&host, &stop)
+            Pool::keep(&host, &stop),
+            api::serve(listeners, services, stop.clone())
         )
     };
     let work = async {
-        began();
+        began(&places);
         worker::work(&host, stage, drain).await;
         stop.cancel();
     };

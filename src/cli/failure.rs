@@ -154,6 +154,7 @@ impl From<AppError> for Failure {
             | AppError::Outputs(_)
             | AppError::Project(_)
             | AppError::Pull(_)
+            | AppError::Listen(_)
             | AppError::Secret(_)
             | AppError::Superseded(_)
             | AppError::Operator(_)

@@ -1,5 +1,6 @@
 //! `aegis serve`: the server, in this process, until a signal ends it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -7,7 +8,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
+use crate::api::listener::{Address, Plain};
 use crate::app::AppError;
+use crate::app::serve::interface::ListenOrder;
 use crate::app::serve::pool::SlotsWanted;
 use crate::app::serve::{ServeOrder, Stage, serve};
 use crate::cli::failure::Failure;
@@ -31,6 +34,22 @@ const LOG_VARIABLE: &str = "AEGIS_LOG";
 /// Run what is queued, until SIGTERM or SIGINT: then what runs may end, and a second signal ends it at once.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
+    /// Listen at unix:/PATH or ADDR:PORT; repeatable; without it at the usual socket
+    #[arg(long, value_name = "unix:PATH|ADDR:PORT")]
+    listen: Vec<Address>,
+
+    /// Certificates for TCP, PEM; read anew when the file changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+
+    /// Their key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+
+    /// Let tokens cross the network in the clear, where something else protects them
+    #[arg(long)]
+    listen_without_tls: bool,
+
     /// PostgreSQL that keeps the records, instead of the state directory; a password is better given by the variable
     /// AEGIS_DATABASE, which no list of processes shows
     #[arg(long, value_name = "URL")]
@@ -57,7 +76,12 @@ pub fn cmd_serve(args: &ServeArgs) -> CommandResult {
     let workers = args.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
     let given = || std::env::var(DATABASE_VARIABLE).ok().filter(|it| !it.is_empty());
     let database = args.database.clone().or_else(given);
-    let order = ServeOrder { database, workers, slots: args.slots.clone(), drain: args.drain };
+    let listen = ListenOrder {
+        addresses: args.listen.clone(),
+        tls: args.tls_certificate.clone().zip(args.tls_key.clone()),
+        plain: if args.listen_without_tls { Plain::Anywhere } else { Plain::Loopback },
+    };
+    let order = ServeOrder { listen, database, workers, slots: args.slots.clone(), drain: args.drain };
     let served = runtime.block_on(attend(order));
     runtime.shutdown_background();
     served.map_err(Failure::from)?;
@@ -68,7 +92,9 @@ async fn attend(order: ServeOrder) -> Result<(), AppError> {
     let directories = Directories::of_this_user()?;
     let (tell, stage) = watch::channel(Stage::Serving);
     let workers = order.workers;
-    let began = || talk::note(&format!("serving with {workers} workers"));
+    let began = |places: &[String]| {
+        talk::note(&format!("serving with {workers} workers at {}", places.join(", ")));
+    };
     tokio::select! {
         served = serve(order, directories, stage, began) => served,
         error = signals(tell) => Err(AppError::Read {

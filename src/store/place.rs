@@ -126,13 +126,3 @@ macro_rules! on_both {
 }
 
 pub(crate) use on_both;
-
-impl Store {
-    /// What asks SQLite itself.
-    pub(crate) fn sqlite(&self) -> &sqlx::SqlitePool {
-        match &self.books.database.pool {
-            Pool::Sqlite(pool) => pool,
-            Pool::Postgres(_) => panic!("a state directory holds SQLite"),
-        }
-    }
-}

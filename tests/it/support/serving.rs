@@ -34,7 +34,12 @@ impl Server {
     /// Starts one and waits until it serves.
     #[track_caller]
     pub fn start(aegis: &Aegis, flags: &[&str]) -> Self {
+        // The usual socket is one for the host; here many servers run beside each other.
+        let socket = format!("unix:{}/aegis.sock", aegis.state().display());
         let mut arguments = vec!["serve"];
+        if !flags.contains(&"--listen") {
+            arguments.extend(["--listen", &socket]);
+        }
         arguments.extend(flags);
         let mut child = aegis.command(&arguments).spawn().expect("aegis starts");
         let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
