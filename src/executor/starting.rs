@@ -108,6 +108,22 @@ impl NotStanding {
     }
 }
 
+impl std::fmt::Display for NotStanding {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ended {
+                outcome: Outcome::StartFailed { reason: StartFailure::Infrastructure { message } },
+                ..
+            } => out.write_str(message),
+            Self::Ended { outcome: Outcome::Refused { differences }, .. } => {
+                write!(out, "refused: {}", differences.join("; "))
+            }
+            Self::Ended { outcome, .. } => outcome.fmt(out),
+            Self::Books(error) => error.fmt(out),
+        }
+    }
+}
+
 impl From<RecordError> for NotStanding {
     fn from(error: RecordError) -> Self {
         Self::Books(error)

@@ -1,7 +1,7 @@
 //! The `aegis-init` program that this build carries, and its place in the runtime directory.
 
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -28,12 +28,28 @@ pub fn ensure(directory: &Path) -> std::io::Result<PathBuf> {
         Ok(found) if found.len() == PROGRAM.len() as u64 => return Ok(path),
         Ok(_) | Err(_) => {}
     }
-    let partial = directory.join(format!(".aegis-init-{}", std::process::id()));
-    let _ = std::fs::remove_file(&partial);
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
-    file.write_all(PROGRAM)?;
-    file.set_permissions(std::fs::Permissions::from_mode(0o555))?;
-    drop(file);
-    std::fs::rename(&partial, &path)?;
+    // A name of its own: other threads may be here, too, and whoever is last has put the same bytes there.
+    let mut partial = tempfile::Builder::new().prefix(".aegis-init-").tempfile_in(directory)?;
+    partial.write_all(PROGRAM)?;
+    partial.as_file().set_permissions(std::fs::Permissions::from_mode(0o555))?;
+    // Closed before it has its name: a file that is open for writing cannot be executed.
+    partial.into_temp_path().persist(&path)?;
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_that_put_it_there_at_once_do_not_disturb_each_other() {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| ensure(directory.path()).expect("put there"));
+            }
+        });
+        let left = std::fs::read_dir(directory.path()).expect("read").count();
+        assert_eq!(left, 1);
+    }
 }

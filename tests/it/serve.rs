@@ -175,8 +175,8 @@ fn check_killed(verb: &[&str], attempts_max: u32, expected: &str) {
     let run = books.submit(&if attempts_max > 1 { task.idempotent(attempts_max) } else { task });
     up(&tag);
     let mut arguments = verb.to_vec();
-    let containers = aegis.containers();
-    arguments.push(&containers[0]);
+    let container = books.container(run);
+    arguments.push(&container);
     eventually("it is late enough", Duration::from_secs(30), || jiff::Timestamp::now().as_second() > late);
     docker(&arguments);
     assert_eq!(books.outcome(run, &server), expected);
@@ -201,7 +201,7 @@ fn of_06_a_paused_container_still_times_out() {
     let server = Server::start(&aegis, &[]);
     let run = books.submit(&endless(&tag).timeout_ms(4_000));
     up(&tag);
-    docker(&["pause", &aegis.containers()[0]]);
+    docker(&["pause", &books.container(run)]);
     assert_eq!(books.outcome(run, &server), "timed_out(wall)");
     gone(&tag);
 }

@@ -207,7 +207,7 @@ impl Pool {
                 shelf.failures = shelf.failures.saturating_add(1);
                 let pause = Duration::from_secs(1).saturating_mul(1 << shelf.failures.min(6));
                 shelf.not_before = Instant::now() + pause.min(PAUSE_MAX);
-                tracing::warn!("a warm sandbox could not be made: {not:?}");
+                tracing::warn!("a warm sandbox could not be made: {not}");
             }
         }
     }

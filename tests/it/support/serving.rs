@@ -244,6 +244,12 @@ impl Books {
         }
     }
 
+    /// The container that a run is in. Others of the server's wait beside it.
+    #[track_caller]
+    pub fn container(&self, run: RunId) -> String {
+        self.run(run).slot.expect("it is in a sandbox").container_id
+    }
+
     /// Cancels a run.
     pub fn cancel(&self, run: RunId) -> CancelAnswer {
         self.runtime.block_on(self.store.cancel(run, Cancellation::Command)).expect("asked")
