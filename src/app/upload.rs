@@ -7,7 +7,7 @@ use std::io::{self, Seek, Write};
 use aegis_init::frame;
 use sha2::{Digest, Sha256};
 
-use crate::app::prepare::prepare;
+use crate::app::prepare::{Unwalked, prepare};
 use crate::app::{AppError, RunOrder, host};
 use crate::config::Directories;
 use crate::config::trust::TrustStore;
@@ -61,10 +61,8 @@ pub fn package(order: &RunOrder) -> Result<Package, AppError> {
         .any(|it| matches!(it.origin, Origin::File { .. } | Origin::Requested { .. }));
     let project_policy =
         if said && order.policy.is_none() { ProjectPolicy::Asked } else { ProjectPolicy::Silent };
-    let workspace = match &prepared.workspace {
-        Some(plan) => Some(pack(plan)?),
-        None => None,
-    };
+    let (plan, _) = Unwalked::of(&prepared).walk()?;
+    let workspace = plan.as_ref().map(pack).transpose()?;
     Ok(Package { task: prepared.task, workspace, project_policy })
 }
 

@@ -20,8 +20,8 @@ const HABITS: [(&[&str], &str); 12] = [
     ),
     (&["-u", "--user", "--group-add"], "leave it out: each sandbox has a user of its own, never root"),
     (
-        &["-d", "--detach", "--restart"],
-        "a run ends with its command: put `&` after it, and see `aegis ps` and `aegis logs`",
+        &["-d", "--restart"],
+        "write `--detach`: a server keeps the run, and `aegis ps`, `aegis logs` and `aegis wait` speak of it",
     ),
     (
         &["--read-only", "--cap-drop", "--security-opt", "--init"],

@@ -38,6 +38,7 @@ mod recipes;
 mod recommendations;
 mod records;
 mod reference;
+mod remote;
 mod rules;
 mod run;
 mod sc;

@@ -12,6 +12,7 @@ use crate::cli::client::{Client, refused};
 use crate::cli::failure::Failure;
 use crate::intake::{cpus, duration, size};
 use crate::policy::{Overrides, Pull, Selection, select};
+use crate::task::ExitCode;
 
 /// Bytes of a policy file.
 const POLICY_BYTES_MAX: u64 = 256 * 1024;
@@ -33,10 +34,12 @@ impl Client {
             .hint("or leave the file aside: `--no-project-file`"));
         }
         let json = json(order, &package)?;
+        // Whatever the server has against it, the task was not run.
+        let not_run = |it: Failure| it.with_exit_code(ExitCode::AEGIS);
         if let Some(packed) = package.workspace {
-            self.upload(packed).await?;
+            self.upload(packed).await.map_err(not_run)?;
         }
-        self.ask(Method::POST, "/api/v1/runs", Some(&json)).await
+        self.ask(Method::POST, "/api/v1/runs", Some(&json)).await.map_err(not_run)
     }
 
     async fn upload(&self, packed: Packed) -> Result<(), Failure> {
