@@ -125,11 +125,13 @@ impl EngineWatch {
     }
 
     fn lose(&self, reason: String) -> Option<Arc<Present>> {
-        if self.present().is_some() {
+        let was_present = self.present().is_some();
+        self.state.send_replace(State::Away(reason.clone()));
+        if was_present {
             tracing::warn!("the engine cannot be had: {reason}");
+            // Looked for at once; after that with a pause.
+            self.doubt.notify_one();
         }
-        self.state.send_replace(State::Away(reason));
-        self.doubt.notify_one();
         None
     }
 }

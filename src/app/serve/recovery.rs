@@ -14,6 +14,9 @@ use crate::store::owner;
 
 /// How often everything is swept.
 const SWEEP_PAUSE: Duration = Duration::from_secs(30);
+/// The same at first: the engine may still be making what it was asked for by a server that was killed.
+const SWEEP_PAUSES_FIRST: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5)];
 /// How often leases are looked at.
 const EXPIRE_PAUSE: Duration = Duration::from_secs(2);
 /// Runs that one look settles.
@@ -52,21 +55,29 @@ async fn expired(host: &Host) -> Result<(), RecordError> {
     }
 }
 
-/// Sweeps whenever the engine comes back, and every so often, until it is told to stop.
+/// Sweeps whenever the engine comes back, and every so often, until it is told to stop; then once more.
 pub async fn sweep(host: &Host, stop: &CancellationToken) {
     let mut changes = host.engine.changes();
+    let mut first = SWEEP_PAUSES_FIRST.into_iter();
     loop {
         let state = changes.borrow_and_update().clone();
-        if let State::Present(present) = state {
-            match swept(host, &present).await {
-                Ok(swept) => tell(&swept),
-                Err(error) => tracing::warn!("what dead owners left could not be swept: {error}"),
+        let State::Present(present) = state else {
+            tokio::select! {
+                Ok(()) = changes.changed() => continue,
+                () = stop.cancelled() => return,
             }
+        };
+        match swept(host, &present).await {
+            Ok(swept) => tell(&swept),
+            Err(error) => tracing::warn!("what dead owners left could not be swept: {error}"),
+        }
+        if stop.is_cancelled() {
+            return;
         }
         tokio::select! {
             Ok(()) = changes.changed() => {}
-            () = tokio::time::sleep(SWEEP_PAUSE) => {}
-            () = stop.cancelled() => return,
+            () = tokio::time::sleep(first.next().unwrap_or(SWEEP_PAUSE)) => {}
+            () = stop.cancelled() => {}
         }
     }
 }

@@ -55,8 +55,10 @@ impl SecondEngine {
         let pid = std::fs::read_to_string(self.state().join("dockerd.pid")).expect("its pid");
         let pid = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it is there");
-        // Whoever inherits it may leave it unreaped, and the next one takes it for alive.
+        // Whoever inherits them may leave them unreaped, and the next one takes them for alive: it, and the containerd that
+        // the kernel kills with it.
         std::fs::remove_file(self.state().join("dockerd.pid")).expect("removed");
+        let _ = std::fs::remove_file(self.state().join("exec/containerd/containerd.pid"));
     }
 
     /// Its address, for `DOCKER_HOST`.
