@@ -145,24 +145,33 @@ impl Aegis {
 
 impl Drop for Aegis {
     fn drop(&mut self) {
-        let Ok(instance) = std::fs::read_to_string(self.state().join("instance")) else {
-            return;
-        };
-        let filter = format!("label=aegis.instance={}", instance.trim());
-        let left = || docker(&["ps", "-aq", "--filter", &filter]);
-        // The engine removes what has ended by itself, and stumbles if it is told to meanwhile.
-        let begun = Instant::now();
-        while !left().trim().is_empty() && begun.elapsed() < REMOVAL_PATIENCE {
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        for _ in 0..5 {
-            for container in left().lines() {
-                docker(&["rm", "-f", container]);
+        let mut states = vec![self.state()];
+        // A command may have been given another state directory, below the one that it stood in.
+        states.extend(std::fs::read_dir(self.here()).into_iter().flatten().flatten().map(|it| it.path()));
+        for state in states {
+            if let Ok(instance) = std::fs::read_to_string(state.join("instance")) {
+                leave_nothing(instance.trim());
             }
         }
-        for base in ["/run/aegis", "/var/lib/sandbox-work"] {
-            let _ = std::fs::remove_dir_all(Path::new(base).join(instance.trim()));
+    }
+}
+
+/// Removes what the engine and this host have of an instance.
+fn leave_nothing(instance: &str) {
+    let filter = format!("label=aegis.instance={instance}");
+    let left = || docker(&["ps", "-aq", "--filter", &filter]);
+    // The engine removes what has ended by itself, and stumbles if it is told to meanwhile.
+    let begun = Instant::now();
+    while !left().trim().is_empty() && begun.elapsed() < REMOVAL_PATIENCE {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for _ in 0..5 {
+        for container in left().lines() {
+            docker(&["rm", "-f", container]);
         }
+    }
+    for base in ["/run/aegis", "/var/lib/sandbox-work"] {
+        let _ = std::fs::remove_dir_all(Path::new(base).join(instance));
     }
 }
 
