@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
+use crate::fault::{self, Point};
 use crate::queue::{ATTEMPTS_MAX, Dependency, Idempotency, NewSubmission, Schedule, Submitted, order};
 use crate::record::{EventKind, NewRun, RecordError};
 use crate::store::books::{Books, Moment};
@@ -115,6 +116,7 @@ impl Books {
             announce(&mut tx).await?;
         }
         tx.commit().await?;
+        fault::reach(Point::Queued);
         self.tidy(touched).await?;
         Ok(answers)
     }
