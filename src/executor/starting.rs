@@ -200,6 +200,7 @@ pub async fn create<E: Engine>(
     let spec = spec_for(place, admitted, image, &slot, volume.as_ref(), &filter)?;
     let listener = slot.take_listener().ok_or_else(|| infrastructure("the slot has no socket", &[]))?;
     let container = engine.create(&spec).await.map_err(|it| engine_failed(&it))?;
+    slot.hold(&container);
     fault::reach(Point::Created);
     Ok(Created { slot, listener, spec, filter, container, layers })
 }

@@ -147,6 +147,24 @@ fn of_01_killed_after_create_and_before_start_it_is_run_anew() {
 }
 
 #[test]
+fn a_container_of_a_dead_owner_goes_though_its_slots_number_is_taken_again() {
+    let aegis = Aegis::new();
+    let books = Books::of(&aegis);
+    let run = books.submit(&Task::script("sleep 300").under("ci"));
+    Server::with_fault(&aegis, &["--workers", "1"], "created").died();
+    let dead = aegis.containers();
+    assert!(!dead.is_empty(), "one was made");
+    let server = Server::start(&aegis, &["--workers", "1"]);
+    books.until(run, RunState::Running, &server);
+    eventually(&format!("the dead are gone\n{}", server.said()), Duration::from_secs(30), || {
+        aegis.containers().iter().all(|it| !dead.contains(it))
+    });
+    books.cancel(run);
+    assert_eq!(ended_once(&books, run, &server), "cancelled(command)");
+    end(&aegis, server);
+}
+
+#[test]
 fn of_01_killed_after_release_it_counts_as_run() {
     check_point("released", "lost(owner)");
 }
