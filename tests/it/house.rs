@@ -11,7 +11,7 @@ const FLOORS: [(&str, u32); 21] = [
     ("container", 20),
     ("record", 20),
     ("access", 21),
-    ("queue", 21),
+    ("queue", 22),
     ("fault", 30),
     ("sandbox", 30),
     ("gateway", 31),

@@ -1,4 +1,5 @@
-//! What is told over the interface outlives a server (OF-17): a log goes on where its reader left off.
+//! What is told over the interface outlives a server (OF-17, AP-20): a log goes on where its reader left off, and what was
+//! done is written down with what it did.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -7,8 +8,8 @@ use std::time::Duration;
 use aegis::task::{RunId, RunState};
 
 use crate::support::aegis::{Aegis, eventually};
-use crate::support::serving::{Books, Server, Task};
-use crate::torture::{end, ended_once};
+use crate::support::serving::{Books, Server, Task, asked};
+use crate::torture::{BODY, end, ended_once};
 
 /// A log as a reader has it so far.
 #[derive(Default)]
@@ -78,5 +79,45 @@ fn of_17_a_log_goes_on_where_its_reader_left_off_when_the_server_was_killed() {
     assert_eq!(numbers, (1..=numbers.len()).collect::<Vec<_>>(), "no gap and no repeat");
     let kept = aegis.call(&["logs", &run.to_string()]).stdout;
     assert_eq!(kept.lines().count(), seen.text.lines().count(), "the reader has all that is kept");
+    end(&aegis, server);
+}
+
+/// What the audit has of what was done to an object.
+fn audited(books: &Books, object: &str) -> Vec<String> {
+    let audits = books.audits().into_iter();
+    audits.filter(|it| it.object.as_deref() == Some(object)).map(|it| it.what).collect()
+}
+
+#[test]
+fn ap_20_what_a_killed_server_did_is_written_down_with_it() {
+    let aegis = Aegis::new();
+    let books = Books::of(&aegis);
+    let server = Server::with_fault(&aegis, &["--workers", "1"], "queued");
+    assert!(asked(&aegis, "POST", "/api/v1/runs", "", BODY).is_none());
+    server.died();
+    let server = Server::start(&aegis, &["--workers", "1"]);
+    let listed = asked(&aegis, "GET", "/api/v1/runs", "", "").expect("an answer").json();
+    let id = listed["runs"][0]["run"]["id"].as_str().expect("it is there").to_owned();
+    assert_eq!(audited(&books, &id), ["POST /api/v1/runs"]);
+    assert_eq!(ended_once(&books, id.parse().expect("an id"), &server), "exited(0)");
+    end(&aegis, server);
+}
+
+#[test]
+fn ap_20_each_change_is_written_down_once() {
+    let aegis = Aegis::new();
+    let books = Books::of(&aegis);
+    let server = Server::start(&aegis, &["--workers", "1"]);
+    let body = r#"{"name": "ci", "role": "submit", "project": "web"}"#;
+    asked(&aegis, "POST", "/api/v1/tokens", "", body).expect("an answer").is(201);
+    asked(&aegis, "POST", "/api/v1/tokens", "", body).expect("an answer").refused(409);
+    asked(&aegis, "DELETE", "/api/v1/tokens/ci", "", "").expect("an answer").is(204);
+    let token: Vec<String> = audited(&books, "token:ci");
+    assert_eq!(token, ["DELETE /api/v1/tokens/{name}", "POST /api/v1/tokens"]);
+    let run = books.submit(&Task::script("sleep 60"));
+    let cancel = format!("/api/v1/runs/{run}/cancel");
+    asked(&aegis, "POST", &cancel, "", "{}").expect("an answer");
+    assert_eq!(books.outcome(run, &server), "cancelled(command)");
+    assert_eq!(audited(&books, &run.to_string()), ["POST /api/v1/runs/{id}/cancel"]);
     end(&aegis, server);
 }
