@@ -74,6 +74,7 @@ need_test() {
     has ip || packages+=(iproute2)
     has curl || packages+=(curl)
     has_postgres || packages+=(postgresql)
+    has faketime || packages+=(faketime)
     has setpriv || packages+=(util-linux)
     has cargo-nextest || [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo-nextest" ] || tools+=("cargo-nextest@$NEXTEST")
 }

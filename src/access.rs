@@ -182,11 +182,11 @@ pub struct Audit {
 
 /// Tokens, projects and the audit trail. Both databases behave alike.
 pub trait Access: Send + Sync {
-    /// Makes a token.
-    fn create_token<'a>(&'a self, token: &'a NewToken) -> Pending<'a, Created>;
+    /// Makes a token. Where it is made, `audit` is on disk with it.
+    fn create_token<'a>(&'a self, token: &'a NewToken, audit: Option<&'a NewAudit>) -> Pending<'a, Created>;
 
-    /// Refuses a token from now on.
-    fn revoke_token<'a>(&'a self, name: &'a str) -> Pending<'a, Revoked>;
+    /// Refuses a token from now on; with `audit`, as it is made.
+    fn revoke_token<'a>(&'a self, name: &'a str, audit: Option<&'a NewAudit>) -> Pending<'a, Revoked>;
 
     /// Every token, by name.
     fn tokens(&self) -> Pending<'_, Vec<Token>>;

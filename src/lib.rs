@@ -19,6 +19,7 @@ pub mod record;
 // Floor 3: machinery.
 pub mod doctor;
 pub mod executor;
+pub mod fault;
 pub mod gateway;
 pub mod redact;
 pub mod report;

@@ -12,6 +12,7 @@ pub mod share;
 
 use std::time::Duration;
 
+use crate::access::NewAudit;
 use crate::policy::Overrides;
 use crate::record::{End, Fence, NewRun, Owner, Pending};
 use crate::task::{Cancellation, OutputRequest, RunId, SecretRequest};
@@ -272,8 +273,18 @@ pub enum Reached {
 
 /// Runs that wait. Both databases behave alike; a model holds them to it.
 pub trait Queue: Send + Sync {
-    /// Queues a batch of at most [`BATCH_MAX`], whole or not at all. It is on disk when this returns.
-    fn submit<'a>(&'a self, batch: &'a [NewSubmission]) -> Pending<'a, Submitted>;
+    /// Queues a batch of at most [`BATCH_MAX`], whole or not at all. It is on disk when this returns. Where anything of it
+    /// is new, `audit` is on disk with it.
+    fn submit_for<'a>(
+        &'a self,
+        batch: &'a [NewSubmission],
+        audit: Option<&'a NewAudit>,
+    ) -> Pending<'a, Submitted>;
+
+    /// The same for nobody who is to be written down.
+    fn submit<'a>(&'a self, batch: &'a [NewSubmission]) -> Pending<'a, Submitted> {
+        self.submit_for(batch, None)
+    }
 
     /// Leases at most `count_max` runs to a worker, by share, priority and age.
     fn claim<'a>(&'a self, worker: &'a Worker, count_max: u32) -> Pending<'a, Vec<Claimed>>;
@@ -294,8 +305,18 @@ pub trait Queue: Send + Sync {
     /// another's by now, is left alone.
     fn give_back<'a>(&'a self, fences: &'a [Fence]) -> Pending<'a, ()>;
 
-    /// Ends a run that waits, or tells the worker that has it.
-    fn cancel(&self, run: RunId, by: Cancellation) -> Pending<'_, CancelAnswer>;
+    /// Ends a run that waits, or tells the worker that has it. Where that changes anything, `audit` is on disk with it.
+    fn cancel_for<'a>(
+        &'a self,
+        run: RunId,
+        by: Cancellation,
+        audit: Option<&'a NewAudit>,
+    ) -> Pending<'a, CancelAnswer>;
+
+    /// The same for nobody who is to be written down.
+    fn cancel(&self, run: RunId, by: Cancellation) -> Pending<'_, CancelAnswer> {
+        self.cancel_for(run, by, None)
+    }
 
     /// Settles runs whose lease ran out or whose owner is dead, ends what passed its deadline, and finishes what a crash
     /// left half done; at most `count_max` of each.

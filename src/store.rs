@@ -75,6 +75,15 @@ impl Store {
         Self { books, writer: Arc::default(), listener: Arc::default() }
     }
 
+    /// Looks at every page of a state directory's records, for a process that goes on with them for long. A server of
+    /// PostgreSQL looks after its own.
+    pub async fn check(&self) -> Result<(), OpenError> {
+        match &self.books.database.pool {
+            Pool::Sqlite(pool) => open::check_pages(&self.books.database.place, pool).await,
+            Pool::Postgres(_) => Ok(()),
+        }
+    }
+
     /// Ends what runs for it, and its connections. What was recorded is on disk without it; in SQLite this also tidies the
     /// write-ahead log.
     pub async fn close(self) {

@@ -28,6 +28,32 @@ const HEADERS: [(header::HeaderName, &str); 3] = [
 #[derive(Debug, Clone)]
 pub struct About(pub String);
 
+/// What a change is written down with, in one transaction with it.
+#[derive(Debug, Clone)]
+pub struct Asking {
+    who: String,
+    what: String,
+    request_id: String,
+}
+
+impl Asking {
+    /// The entry of a change of this object that is about to be made.
+    pub fn entry(&self, object: String) -> NewAudit {
+        NewAudit {
+            who: self.who.clone(),
+            what: self.what.clone(),
+            decision: Decision::Allowed,
+            object: Some(object),
+            request_id: Some(self.request_id.clone()),
+            detail: "{}".to_owned(),
+        }
+    }
+}
+
+/// Marks an answer whose change is written down already, together with it.
+#[derive(Debug, Clone, Copy)]
+pub struct WrittenDown;
+
 /// Lets a request through, or answers it.
 pub async fn gate(State(api): State<Shared>, mut request: Request, next: Next) -> Response {
     let request_id = uuid::Uuid::now_v7().simple().to_string();
@@ -38,13 +64,16 @@ pub async fn gate(State(api): State<Shared>, mut request: Request, next: Next) -
 
     let admitted = let_in(&api, route.as_deref(), &mut request).await;
     let who = request.extensions().get::<Caller>().map_or_else(|| NOBODY.to_owned(), |it| it.name.clone());
+    let asking = Asking { who: who.clone(), what: what.clone(), request_id: request_id.clone() };
+    request.extensions_mut().insert(asking);
     let response = match admitted {
         Err(problem) => problem.into_response(),
         Ok(()) => answer(&api, route.as_deref() == Some(UPLOAD), request, next).await,
     };
     let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::MISDIRECTED_REQUEST];
     // Who asks too often does not get to fill the disk with it.
-    let counts = changes && response.status() != StatusCode::TOO_MANY_REQUESTS;
+    let is_written = response.extensions().get::<WrittenDown>().is_some();
+    let counts = changes && !is_written && response.status() != StatusCode::TOO_MANY_REQUESTS;
     if counts || refused.contains(&response.status()) {
         let object = Some(object(&response, &path));
         let (decision, detail) = decided(&response);

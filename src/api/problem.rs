@@ -143,8 +143,12 @@ impl From<RecordError> for Problem {
             RecordError::NulInArgument => {
                 Self::field("command", "an argument holds a NUL byte, which no program can be given")
             }
-            RecordError::Full { .. }
-            | RecordError::Busy { .. }
+            RecordError::Full { .. } => {
+                let message = "the server's disk is full: ask again when its operator has freed some of it";
+                let problem = Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", message);
+                Self { retry_after_s: Some(30), detail: Some(detail), ..problem }
+            }
+            RecordError::Busy { .. }
             | RecordError::ReadOnly { .. }
             | RecordError::Unreachable { .. }
             | RecordError::Unavailable { .. } => {

@@ -8,7 +8,7 @@ use axum::{Extension, Json};
 use crate::api::Shared;
 use crate::api::body::{Asked, JsonBody};
 use crate::api::caller::Caller;
-use crate::api::gate::About;
+use crate::api::gate::{About, Asking, WrittenDown};
 use crate::api::problem::Problem;
 use crate::api::scope::Scoped;
 use crate::api::wire::run::{CancelledJson, EgressJson, EmptyJson, ListQuery, ListedJson, RunsJson};
@@ -98,11 +98,14 @@ pub(super) async fn ledger(State(api): State<Shared>, scoped: Scoped) -> Result<
     responses((status = 200, body = CancelledJson), (status = 202, body = CancelledJson, description = "its worker is told")))]
 pub(super) async fn cancel(
     State(api): State<Shared>,
+    Extension(asking): Extension<Asking>,
     scoped: Scoped,
     _: JsonBody<EmptyJson>,
 ) -> Result<Response, Problem> {
     let run = scoped.run.id;
-    let (status, result) = match api.services.queue.cancel(run, Cancellation::Command).await? {
+    let audit = asking.entry(run.to_string());
+    let cancelled = api.services.queue.cancel_for(run, Cancellation::Command, Some(&audit)).await?;
+    let (status, result) = match cancelled {
         CancelAnswer::Ended => (StatusCode::OK, "ended"),
         CancelAnswer::Asked => (StatusCode::ACCEPTED, "asked"),
         CancelAnswer::Over => (StatusCode::OK, "over"),
@@ -113,5 +116,9 @@ pub(super) async fn cancel(
         }
     };
     let answer = Json(CancelledJson { result: result.to_owned() });
-    Ok((status, Extension(About(run.to_string())), answer).into_response())
+    let mut response = (status, Extension(About(run.to_string())), answer).into_response();
+    if result != "over" {
+        response.extensions_mut().insert(WrittenDown);
+    }
+    Ok(response)
 }

@@ -7,10 +7,11 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 
+use crate::access::NewAudit;
 use crate::api::Shared;
 use crate::api::body::{BATCH_BYTES_MAX, JsonBody};
 use crate::api::caller::Caller;
-use crate::api::gate::About;
+use crate::api::gate::{About, Asking, WrittenDown};
 use crate::api::problem::Problem;
 use crate::api::services::Asked;
 use crate::api::submit::asked::read;
@@ -31,19 +32,24 @@ const KEY_HEADER: &str = "idempotency-key";
         (status = 409, body = ProblemJson, content_type = "application/problem+json")))]
 pub(super) async fn submit(
     State(api): State<Shared>,
+    Extension(asking): Extension<Asking>,
     caller: Caller,
     headers: HeaderMap,
     body: JsonBody<SubmitJson>,
 ) -> Result<Response, Problem> {
     let key = key(&headers)?;
     let idempotency = key.map(|key| Idempotency { key, body_sha256: body.sha256 });
-    let asked = vec![read(body.value, RunId::generate(), &caller, idempotency, &[])?];
-    let (run, created) = take(&api, asked, Member::Only).await?[0];
+    let id = RunId::generate();
+    let asked = vec![read(body.value, id, &caller, idempotency, &[])?];
+    let (run, created) = take(&api, asked, Member::Only, &asking.entry(id.to_string())).await?[0];
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let location = HeaderValue::from_str(&format!("/api/v1/runs/{run}"));
     let mut response = (status, Extension(About(run.to_string())), Json(told(run, created))).into_response();
     if let Ok(location) = location {
         response.headers_mut().insert(header::LOCATION, location);
+    }
+    if created {
+        response.extensions_mut().insert(WrittenDown);
     }
     Ok(response)
 }
@@ -54,6 +60,7 @@ pub(super) async fn submit(
     responses((status = 201, body = BatchSubmittedJson)))]
 pub(super) async fn submit_batch(
     State(api): State<Shared>,
+    Extension(asking): Extension<Asking>,
     caller: Caller,
     headers: HeaderMap,
     body: JsonBody<BatchJson, BATCH_BYTES_MAX>,
@@ -71,10 +78,17 @@ pub(super) async fn submit_batch(
         let read = read(member, ids[index], &caller, idempotency, &ids);
         asked.push(read.map_err(|problem| Member::At(index).placed(problem))?);
     }
-    let taken = take(&api, asked, Member::Many).await?;
+    let audit = asking.entry(format!("{} runs from {}", ids.len(), ids[0]));
+    let taken = take(&api, asked, Member::Many, &audit).await?;
     let about = About(format!("{} runs from {}", taken.len(), taken[0].0));
+    let is_new = taken.iter().any(|it| it.1);
     let runs = taken.into_iter().map(|(run, created)| told(run, created)).collect();
-    Ok((StatusCode::CREATED, Extension(about), Json(BatchSubmittedJson { runs })).into_response())
+    let answer = Json(BatchSubmittedJson { runs });
+    let mut response = (StatusCode::CREATED, Extension(about), answer).into_response();
+    if is_new {
+        response.extensions_mut().insert(WrittenDown);
+    }
+    Ok(response)
 }
 
 fn told(run: RunId, created: bool) -> SubmittedJson {
@@ -116,7 +130,12 @@ impl Member {
 }
 
 /// Judges and queues. As many as were asked for come back, in their order.
-async fn take(api: &Shared, asked: Vec<Asked>, member: Member) -> Result<Vec<(RunId, bool)>, Problem> {
+async fn take(
+    api: &Shared,
+    asked: Vec<Asked>,
+    member: Member,
+    audit: &NewAudit,
+) -> Result<Vec<(RunId, bool)>, Problem> {
     let count = asked.len();
     let mut batch: Vec<NewSubmission> = Vec::with_capacity(count);
     for (index, one) in asked.into_iter().enumerate() {
@@ -129,7 +148,7 @@ async fn take(api: &Shared, asked: Vec<Asked>, member: Member) -> Result<Vec<(Ru
         batch.push(admitted.map_err(|refusal| member.at(index).placed(refusal.into()))?);
     }
     let conflict = |code, message: String| Problem::new(StatusCode::CONFLICT, code, message);
-    match api.services.queue.submit(&batch).await? {
+    match api.services.queue.submit_for(&batch, Some(audit)).await? {
         Submitted::Accepted(runs) if runs.len() == count => Ok(runs),
         Submitted::Accepted(runs) => {
             Err(Problem::internal(format!("{} of {count} runs came back", runs.len())))

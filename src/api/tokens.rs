@@ -11,7 +11,7 @@ use crate::access::{Created, NewToken, Revoked, Role, Token};
 use crate::api::Shared;
 use crate::api::body::JsonBody;
 use crate::api::caller::{Caller, digest, is_project};
-use crate::api::gate::About;
+use crate::api::gate::{About, Asking, WrittenDown};
 use crate::api::problem::Problem;
 use crate::api::wire::WhoamiJson;
 use crate::api::wire::problem::ProblemJson;
@@ -36,6 +36,7 @@ pub(super) async fn whoami(caller: Caller) -> Json<WhoamiJson> {
     responses((status = 201, body = TokenMadeJson), (status = 409, body = ProblemJson, content_type = "application/problem+json")))]
 pub(super) async fn create(
     State(api): State<Shared>,
+    Extension(asking): Extension<Asking>,
     caller: Caller,
     body: JsonBody<NewTokenJson>,
 ) -> Result<Response, Problem> {
@@ -66,12 +67,14 @@ pub(super) async fn create(
         expires_ms,
         created_by: caller.name,
     };
-    if api.services.access.create_token(&token).await? == Created::NameTaken {
+    let object = format!("token:{name}");
+    let audit = asking.entry(object.clone());
+    if api.services.access.create_token(&token, Some(&audit)).await? == Created::NameTaken {
         let message = "a token of this name is or was there: names are not used twice";
         return Err(Problem::new(StatusCode::CONFLICT, "name_taken", message));
     }
-    let about = About(format!("token:{name}"));
-    Ok((StatusCode::CREATED, Extension(about), Json(TokenMadeJson { name, secret })).into_response())
+    let marks = (Extension(About(object)), Extension(WrittenDown));
+    Ok((StatusCode::CREATED, marks, Json(TokenMadeJson { name, secret })).into_response())
 }
 
 /// Every token, without its secret.
@@ -87,14 +90,17 @@ pub(super) async fn list(State(api): State<Shared>) -> Result<Json<TokensJson>, 
     responses((status = 204), (status = 404, body = ProblemJson, content_type = "application/problem+json")))]
 pub(super) async fn revoke(
     State(api): State<Shared>,
+    Extension(asking): Extension<Asking>,
     name: axum::extract::Path<String>,
 ) -> Result<Response, Problem> {
     secret_name::parse(&name).map_err(|_| Problem::not_found("token"))?;
-    if api.services.access.revoke_token(&name).await? == Revoked::Unknown {
+    let object = format!("token:{}", name.0);
+    let audit = asking.entry(object.clone());
+    if api.services.access.revoke_token(&name, Some(&audit)).await? == Revoked::Unknown {
         return Err(Problem::not_found("token"));
     }
     api.believed.forget();
-    Ok((StatusCode::NO_CONTENT, Extension(About(format!("token:{}", name.0)))).into_response())
+    Ok((StatusCode::NO_CONTENT, Extension(About(object)), Extension(WrittenDown)).into_response())
 }
 
 fn shown(token: Token) -> TokenJson {

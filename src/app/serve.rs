@@ -104,6 +104,7 @@ pub async fn serve(
         Some(url) => Store::connect(url).await?,
         None => Store::open(&directories.state).await?,
     };
+    store.check().await?;
     let lock = OwnerLock::acquire(&directories.state).map_err(|source| AppError::Use {
         what: "the owners' directory below",
         path: directories.state.clone(),

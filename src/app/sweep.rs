@@ -129,7 +129,8 @@ pub(super) async fn sandboxes<E: Engine>(
         }
     }
     for container in &containers {
-        let owned = slot_of(container).is_some_and(|it| slot::is_owned(&directories.runtime, it));
+        let owned = slot_of(container)
+            .is_some_and(|it| slot::is_container_owned(&directories.runtime, it, &container.id));
         if owned || swept.containers.contains(&container.id) {
             continue;
         }

@@ -16,6 +16,7 @@ use crate::app::serve::{ServeOrder, Stage, serve};
 use crate::cli::failure::Failure;
 use crate::cli::{CommandResult, talk};
 use crate::config::Directories;
+use crate::fault::{self, Point};
 use crate::intake::duration;
 use crate::policy::shipped;
 use crate::task::ExitCode;
@@ -30,6 +31,9 @@ const LOG_DEFAULT: &str = "aegis=info";
 const DATABASE_VARIABLE: &str = "AEGIS_DATABASE";
 /// The variable that says it.
 const LOG_VARIABLE: &str = "AEGIS_LOG";
+
+/// The variable by which tests have a server die at a narrow place, `POINT[:PASSES]`; it does nothing else.
+const FAULT_VARIABLE: &str = "AEGIS_FAULT";
 
 /// Run what is queued, until SIGTERM or SIGINT: then what runs may end, and a second signal ends it at once.
 #[derive(Debug, Args)]
@@ -71,6 +75,7 @@ pub struct ServeArgs {
 /// Serves.
 pub fn cmd_serve(args: &ServeArgs) -> CommandResult {
     log();
+    arm()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|it| Failure::of(&it))?;
     let workers = args.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
@@ -139,6 +144,18 @@ async fn signals(stage: watch::Sender<Stage>) -> std::io::Error {
             Stage::Stopping => talk::note("what runs is ended"),
         }
     }
+}
+
+/// A server that is to die says so first: nobody is to look for another reason.
+fn arm() -> Result<(), Failure> {
+    let Some(text) = std::env::var(FAULT_VARIABLE).ok().filter(|it| !it.is_empty()) else { return Ok(()) };
+    let (word, passes) = text.split_once(':').unwrap_or((&text, "0"));
+    if passes.parse().is_ok_and(|passes| fault::arm(word, passes)) {
+        talk::note(&format!("{FAULT_VARIABLE} is set: this server kills itself at `{text}`"));
+        return Ok(());
+    }
+    let points = Point::ALL.map(Point::word).join(", ");
+    Err(Failure::usage(format!("{FAULT_VARIABLE} is for tests: `POINT[:PASSES]`, with one of {points}")))
 }
 
 /// Log lines go to stderr; the service's manager adds the time.

@@ -27,6 +27,7 @@ use crate::executor::unreleased::{Unreleased, io_failed, unexpected};
 use crate::executor::verdict::{self, Ended};
 use crate::executor::waiting::Waiting;
 use crate::executor::workspace_in::{self, Content, send_workspace};
+use crate::fault::{self, Point};
 use crate::gateway::link::{Link, LinkError};
 use crate::gateway::wire::Begin;
 use crate::policy::Admitted;
@@ -324,6 +325,7 @@ async fn released<R: Record>(
     if record.release(fence, &standing.attestation, now_ms()).await? == Transition::Superseded {
         return Err(let_go());
     }
+    fault::reach(Point::Released);
     let (ends, host) = match attempt.stdio {
         Stdio::Pipes => {
             let (child, host) = streams::pipes(sinks.stdin.is_some()).map_err(|it| io_failed(&it.into()))?;
@@ -351,6 +353,7 @@ async fn released<R: Record>(
     // From here on the child's ends are the sandbox's alone: the end of the sandbox is the end of the pipes.
     drop(ends);
     let master = started(&mut standing.receiver, attempt.task).await?;
+    fault::reach(Point::Started);
     let (pumps, master) = start_pumps(host, master, sinks, meter).map_err(|it| io_failed(&it))?;
     timings.ended(Phase::Release);
     Ok(Released { pumps, master, environment })
@@ -446,6 +449,7 @@ async fn run_to_end<E: Engine, R: Record>(
     let mut end = End::bare(Outcome::Exited(0));
     let exited = match main {
         MainEnd::Exited { status, stopped, usage } => {
+            fault::reach(Point::Ended);
             let finishing = record.finishing(fence, now_ms()).await;
             let last = collect_and_end(attempt, standing, &mut end, timings).await;
             // A lost race is told by the last transition.

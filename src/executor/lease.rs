@@ -95,6 +95,11 @@ impl Lease {
         }
     }
 
+    /// Whether its owner let go of it. One that only ran out may be renewed yet, where nobody else took the run meanwhile.
+    pub fn is_let_go(&self) -> bool {
+        *self.held.borrow() == Held::Over || self.held.has_changed().is_err()
+    }
+
     /// Returns when it is renewed or over. May be cancelled at any time.
     pub async fn turned(&mut self) -> Turn {
         loop {

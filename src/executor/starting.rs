@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::container::{ContainerSpec, Engine, EngineError, ImageFacts, WorkspaceVolume};
 use crate::executor::disk::has_room;
+use crate::fault::{self, Point};
 use crate::gateway::link::LinkError;
 use crate::policy::{Admitted, WorkspaceMedium};
 use crate::record::{Phase, RecordError};
@@ -200,6 +201,8 @@ pub async fn create<E: Engine>(
     let spec = spec_for(place, admitted, image, &slot, volume.as_ref(), &filter)?;
     let listener = slot.take_listener().ok_or_else(|| infrastructure("the slot has no socket", &[]))?;
     let container = engine.create(&spec).await.map_err(|it| engine_failed(&it))?;
+    slot.hold(&container);
+    fault::reach(Point::Created);
     Ok(Created { slot, listener, spec, filter, container, layers })
 }
 

@@ -7,12 +7,15 @@
 //! <work>/runs/<slot>.<moment>/work/   the kernel's own
 //! ```
 //!
-//! They are made for one sandbox and removed with it. The lock of the slot guards them: a slot without an owner has no
-//! layers.
+//! They are made for one sandbox and removed with it. Two locks guard them, which the kernel gives back when their owner ends:
+//! that of the slot, and one of their own, since a slot's number may be another owner's by the time they are swept.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::container::WorkspaceVolume;
 use crate::sandbox::container_spec::WORKSPACE;
@@ -26,6 +29,8 @@ const LISTED_MAX: usize = 65_536;
 pub struct Layers {
     directory: PathBuf,
     lower: PathBuf,
+    // The kernel gives it back when the process ends, however it ends.
+    _lock: OwnedFd,
 }
 
 impl Layers {
@@ -35,9 +40,14 @@ impl Layers {
         slot::make_private(&runs)?;
         let moment = jiff::Timestamp::now().as_microsecond();
         let directory = runs.join(format!("{slot}.{moment}"));
-        std::fs::DirBuilder::new().mode(0o700).create(&directory)?;
+        // Under its name it is locked from the first moment on.
+        let unnamed = runs.join(format!(".{slot}.{moment}"));
+        std::fs::DirBuilder::new().mode(0o700).create(&unnamed)?;
+        let lock = open(&unnamed)?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        std::fs::rename(&unnamed, &directory)?;
         let lower = lower.map_or_else(|| directory.join("lower"), Path::to_owned);
-        let layers = Self { directory, lower };
+        let layers = Self { directory, lower, _lock: lock };
         for name in ["lower", "upper", "work"] {
             let path = layers.directory.join(name);
             std::fs::DirBuilder::new().mode(0o700).create(&path)?;
@@ -70,7 +80,7 @@ impl Drop for Layers {
     }
 }
 
-/// Layers of slots without an owner.
+/// Layers without an owner.
 pub fn dead_layers(work: &Path, runtime_directory: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(work.join("runs")) {
         Ok(entries) => entries,
@@ -80,11 +90,45 @@ pub fn dead_layers(work: &Path, runtime_directory: &Path) -> io::Result<Vec<Path
     let mut dead = Vec::new();
     for entry in entries.take(LISTED_MAX) {
         let path = entry?.path();
-        let slot =
-            path.file_name().and_then(|it| it.to_str()).and_then(|it| it.split('.').next()?.parse().ok());
-        if slot.is_some_and(|it| !slot::is_owned(runtime_directory, it)) {
+        let Some(name) = path.file_name().and_then(|it| it.to_str()) else { continue };
+        let number = name.trim_start_matches('.').split('.').next().and_then(|it| it.parse().ok());
+        let Some(number) = number else { continue };
+        let may_be_in_the_making = name.starts_with('.');
+        if !slot::is_owned(runtime_directory, number) || (!may_be_in_the_making && is_free(&path)) {
             dead.push(path);
         }
     }
     Ok(dead)
+}
+
+fn open(directory: &Path) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Whether nobody holds these layers.
+fn is_free(directory: &Path) -> bool {
+    open(directory).is_ok_and(|it| rustix::fs::flock(&it, FlockOperation::NonBlockingLockExclusive).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_of_an_owner_before_are_dead_though_their_slots_number_is_taken() {
+        let (work, runtime) = (tempfile::tempdir().expect("made"), tempfile::tempdir().expect("made"));
+        let slot = slot::Slot::make(runtime.path()).expect("a slot");
+        let uid = rustix::process::geteuid().as_raw();
+        let mine = Layers::make(work.path(), slot.number, uid, None).expect("made");
+        let dead = work.path().join("runs").join(format!("{}.1", slot.number));
+        let unnamed = work.path().join("runs").join(format!(".{}.2", slot.number));
+        std::fs::create_dir(&dead).expect("made");
+        std::fs::create_dir(&unnamed).expect("made");
+        assert_eq!(dead_layers(work.path(), runtime.path()).expect("read"), vec![dead.clone()]);
+        drop(mine);
+        drop(slot);
+        let mut found = dead_layers(work.path(), runtime.path()).expect("read");
+        found.sort();
+        assert_eq!(found, vec![unnamed, dead]);
+    }
 }

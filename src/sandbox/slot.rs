@@ -3,6 +3,7 @@
 //! ```text
 //! <runtime>/slots/<number>/            0700
 //! <runtime>/slots/<number>/owner.lock  locked as long as the owner lives
+//! <runtime>/slots/<number>/container   the engine's id of its container, once there is one
 //! <runtime>/slots/<number>/in/         0711, mounted read-only: aegis-init, control.sock (unlinked after the accept),
 //!                                      ca.pem, cacerts where the sandbox trusts its gateway
 //! ```
@@ -28,6 +29,8 @@ pub const UID_FIRST: u32 = 2_000_000_000;
 const SOCKET_PATH_BYTES_MAX: usize = 100;
 /// The lock's name.
 const LOCK_NAME: &str = "owner.lock";
+/// The name of the file that tells the container.
+const CONTAINER_NAME: &str = "container";
 
 /// A slot that this process owns. Dropping it removes its directory.
 #[derive(Debug)]
@@ -108,6 +111,7 @@ impl Slot {
         }
         // A dead owner's leftovers: the number was free, so nobody uses them.
         let _ = std::fs::remove_dir_all(&inner);
+        let _ = std::fs::remove_file(directory.join(CONTAINER_NAME));
         std::fs::DirBuilder::new().mode(0o711).create(&inner).map_err(failed)?;
         std::fs::hard_link(program, inner.join("aegis-init")).map_err(failed)?;
         let listener = listen(&socket).map_err(|it| failed(it.into()))?;
@@ -132,6 +136,12 @@ impl Slot {
             .and_then(|()| put(trust::KEY_STORE_NAME, &authorities.key_store))
             .map_err(|source| SlotError::Io { path: self.directory.clone(), source })?;
         Ok(trust::bundles(&inner))
+    }
+
+    /// Tells which container is this slot's: another one with its number is a dead owner's. Where that cannot be told, none
+    /// with its number is removed as long as this slot is held.
+    pub fn hold(&self, container: &str) {
+        let _ = std::fs::write(self.directory.join(CONTAINER_NAME), container);
     }
 
     /// User and group id of the sandbox.
@@ -199,6 +209,13 @@ pub fn is_owned(runtime_directory: &Path, number: u32) -> bool {
     directory.is_dir() && !is_free(&directory)
 }
 
+/// Whether this container is, or may be, that of a living owner's slot with this number.
+pub fn is_container_owned(runtime_directory: &Path, number: u32, container: &str) -> bool {
+    let told = runtime_directory.join("slots").join(number.to_string()).join(CONTAINER_NAME);
+    let is_anothers = std::fs::read_to_string(told).is_ok_and(|it| !it.is_empty() && it != container);
+    !is_anothers && is_owned(runtime_directory, number)
+}
+
 /// Makes a directory, and its parents, for this user alone.
 pub fn make_private(directory: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
@@ -257,6 +274,17 @@ mod tests {
         drop(first);
         assert!(!directory.exists());
         assert!(is_owned(runtime.path(), second.number));
+    }
+
+    #[test]
+    fn a_container_of_the_number_before_is_not_the_slots() {
+        let runtime = tempfile::tempdir().expect("a directory");
+        let slot = Slot::make(runtime.path()).expect("a slot");
+        assert!(is_container_owned(runtime.path(), slot.number, "one"), "it may be on its way");
+        slot.hold("one");
+        assert!(is_container_owned(runtime.path(), slot.number, "one"));
+        assert!(!is_container_owned(runtime.path(), slot.number, "two"));
+        assert!(!is_container_owned(runtime.path(), slot.number + 1, "one"));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use crate::access::{
     Quotas, Revoked, Role, Token,
 };
 use crate::record::{Pending, RecordError};
-use crate::store::books::Books;
-use crate::store::database::{Durability, sql};
+use crate::store::books::{Books, Moment};
+use crate::store::database::{Durability, Tx, sql};
 use crate::store::{Store, json as column};
 
 /// How exact a token's last use is: no write for each request.
@@ -52,12 +52,12 @@ struct AuditRow {
 }
 
 impl Access for Store {
-    fn create_token<'a>(&'a self, token: &'a NewToken) -> Pending<'a, Created> {
-        Box::pin(self.books.create_token(token))
+    fn create_token<'a>(&'a self, token: &'a NewToken, audit: Option<&'a NewAudit>) -> Pending<'a, Created> {
+        Box::pin(self.books.create_token(token, audit))
     }
 
-    fn revoke_token<'a>(&'a self, name: &'a str) -> Pending<'a, Revoked> {
-        Box::pin(self.books.revoke_token(name))
+    fn revoke_token<'a>(&'a self, name: &'a str, audit: Option<&'a NewAudit>) -> Pending<'a, Revoked> {
+        Box::pin(self.books.revoke_token(name, audit))
     }
 
     fn tokens(&self) -> Pending<'_, Vec<Token>> {
@@ -90,7 +90,7 @@ impl Access for Store {
 }
 
 impl Books {
-    async fn create_token(&self, token: &NewToken) -> Result<Created, RecordError> {
+    async fn create_token(&self, token: &NewToken, audit: Option<&NewAudit>) -> Result<Created, RecordError> {
         let mut tx = self.begin(Durability::PowerCut).await?;
         let now = self.now(&mut tx).await?;
         let insert = sql(
@@ -104,18 +104,26 @@ impl Books {
         .bind(&token.created_by)
         .bind(now.wall_ms)
         .bind(token.expires_ms);
-        let made = tx.execute(insert).await?;
+        if tx.execute(insert).await? == 0 {
+            tx.rollback().await?;
+            return Ok(Created::NameTaken);
+        }
+        self.write_down(&mut tx, audit, now).await?;
         tx.commit().await?;
-        Ok(if made == 1 { Created::Created } else { Created::NameTaken })
+        Ok(Created::Created)
     }
 
-    async fn revoke_token(&self, name: &str) -> Result<Revoked, RecordError> {
+    async fn revoke_token(&self, name: &str, audit: Option<&NewAudit>) -> Result<Revoked, RecordError> {
         let mut tx = self.begin(Durability::PowerCut).await?;
         let now = self.now(&mut tx).await?;
         let update = sql("UPDATE tokens SET revoked_ms = coalesce(revoked_ms, $2) WHERE name = $1");
-        let found = tx.execute(update.bind(name).bind(now.wall_ms)).await?;
+        if tx.execute(update.bind(name).bind(now.wall_ms)).await? == 0 {
+            tx.rollback().await?;
+            return Ok(Revoked::Unknown);
+        }
+        self.write_down(&mut tx, audit, now).await?;
         tx.commit().await?;
-        Ok(if found == 1 { Revoked::Revoked } else { Revoked::Unknown })
+        Ok(Revoked::Revoked)
     }
 
     async fn tokens(&self) -> Result<Vec<Token>, RecordError> {
@@ -227,6 +235,18 @@ impl Books {
     async fn audit(&self, entry: &NewAudit) -> Result<(), RecordError> {
         let mut tx = self.begin(Durability::Crash).await?;
         let now = self.now(&mut tx).await?;
+        self.write_down(&mut tx, Some(entry), now).await?;
+        tx.commit().await
+    }
+
+    /// Appends to the audit trail as part of what it is about: neither is ever there without the other.
+    pub(crate) async fn write_down(
+        &self,
+        tx: &mut Tx,
+        entry: Option<&NewAudit>,
+        now: Moment,
+    ) -> Result<(), RecordError> {
+        let Some(entry) = entry else { return Ok(()) };
         let insert = sql("INSERT INTO audit (at_ms, who, what, decision, object, request_id, detail) \
              VALUES ($1, $2, $3, $4, $5, $6, $7)")
         .bind(now.wall_ms)
@@ -237,7 +257,7 @@ impl Books {
         .bind(&entry.request_id)
         .bind(&entry.detail);
         tx.execute(insert).await?;
-        tx.commit().await
+        Ok(())
     }
 
     async fn audits(&self, before_seq: Option<u64>, count_max: u32) -> Result<Vec<Audit>, RecordError> {

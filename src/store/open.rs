@@ -140,6 +140,18 @@ pub(crate) async fn open(state_dir: &Path, place: &Path) -> Result<SqlitePool, O
     Ok(pool)
 }
 
+/// SQLite's own look at every page of it: what was damaged while nobody looked is told now, not when it is read one day.
+pub(crate) async fn check_pages(place: &Path, pool: &SqlitePool) -> Result<(), OpenError> {
+    let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+        .fetch_one(pool)
+        .await
+        .map_err(|err| failure::opening(place, err))?;
+    if verdict == "ok" {
+        return Ok(());
+    }
+    Err(OpenError::Damaged { place: place.to_owned(), what: "its pages do not fit" })
+}
+
 /// Holds the file against what we write, before SQLite touches it.
 fn check_file(place: &Path, metadata: &std::fs::Metadata) -> Result<(), OpenError> {
     if !metadata.is_file() {

@@ -15,6 +15,7 @@ mod writer;
 
 use std::time::Duration;
 
+use crate::access::NewAudit;
 use crate::queue::{
     CancelAnswer, Claimed, Expired, NewSubmission, Queue, Reached, Renewed, Settled, Submitted, Worker,
 };
@@ -30,8 +31,12 @@ pub(crate) use writer::Writer;
 const WAIT_MIN: Duration = Duration::from_millis(5);
 
 impl Queue for Store {
-    fn submit<'a>(&'a self, batch: &'a [NewSubmission]) -> Pending<'a, Submitted> {
-        Box::pin(self.writer.submit(&self.books, batch))
+    fn submit_for<'a>(
+        &'a self,
+        batch: &'a [NewSubmission],
+        audit: Option<&'a NewAudit>,
+    ) -> Pending<'a, Submitted> {
+        Box::pin(self.writer.submit(&self.books, batch, audit))
     }
 
     fn claim<'a>(&'a self, worker: &'a Worker, count_max: u32) -> Pending<'a, Vec<Claimed>> {
@@ -56,8 +61,13 @@ impl Queue for Store {
         Box::pin(self.books.give_back(fences))
     }
 
-    fn cancel(&self, run: RunId, by: Cancellation) -> Pending<'_, CancelAnswer> {
-        Box::pin(self.books.cancel(run, by))
+    fn cancel_for<'a>(
+        &'a self,
+        run: RunId,
+        by: Cancellation,
+        audit: Option<&'a NewAudit>,
+    ) -> Pending<'a, CancelAnswer> {
+        Box::pin(self.books.cancel(run, by, audit))
     }
 
     fn expire(&self, count_max: u32) -> Pending<'_, Vec<Expired>> {

@@ -32,7 +32,7 @@ fn ap_01_each_route_takes_a_valid_token_only() {
     let server = Server::new();
     let expired = server.token_until("expired", Role::Admin, None, Some(1));
     let revoked = server.token("revoked", Role::Admin, None);
-    let _ = server.within(server.store.revoke_token("revoked")).expect("records");
+    let _ = server.within(server.store.revoke_token("revoked", None)).expect("records");
     let wrong = [
         String::new(),
         "Bearer ".to_owned(),
@@ -280,18 +280,28 @@ fn ap_09_slow_clients_hold_nobody_up() {
         Limits { head_time: Duration::from_secs(2), request_time: Duration::from_secs(2), ..Limits::USUAL };
     let server = Server::with(limits);
     let token = server.token("ann", Role::Submit, Some("a"));
-    let mut slow = Vec::new();
-    for index in 0..200 {
+    let (mut slow, mut unread) = (Vec::new(), Vec::new());
+    for index in 0..500 {
         let mut stream = server.connect();
-        let head = match index % 2 {
+        let head = match index % 3 {
             0 => "GET /livez HTTP/1.1\r\nhost: 127".to_owned(),
+            // Nothing of what is answered is taken.
+            1 => format!(
+                "GET /api/v1/openapi.json HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {token}\r\n\r\n",
+                server.address
+            )
+            .repeat(3),
             _ => format!(
                 "POST /api/v1/runs HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{{",
                 server.address
             ),
         };
         stream.write_all(head.as_bytes()).expect("sent");
-        slow.push(stream);
+        if index % 3 != 1 {
+            slow.push(stream);
+        } else {
+            unread.push(stream);
+        }
     }
     let begun = Instant::now();
     server.send("GET", "/livez", &[], "").is(200);
@@ -400,6 +410,24 @@ fn ap_14_one_callers_flood_is_its_own() {
         streams.push(open_stream(&server, &bob, &run, "events"));
     }
     server.ask(&bob, "GET", &format!("/api/v1/runs/{run}/events"), "").refused(429);
+}
+
+#[test]
+fn a_thousand_readers_are_told_of_the_same_end() {
+    let server = Server::with(Limits { requests_burst: 4_000, ..Limits::USUAL });
+    let ann = server.token("ann", Role::Submit, Some("a"));
+    let run = server.queued(&ann);
+    let readers: Vec<_> = (0..1_000).map(|_| open_stream(&server, &ann, &run, "events")).collect();
+    let begun = Instant::now();
+    server.send("GET", "/livez", &[], "").is(200);
+    server.ask(&ann, "POST", &format!("/api/v1/runs/{run}/cancel"), "{}").is(200);
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    for mut reader in readers {
+        // The stream of a run ends with the run.
+        let mut told = String::new();
+        let _ = reader.read_to_string(&mut told);
+        assert!(told.contains("cancelled"), "{told}");
+    }
 }
 
 /// A stream whose head has come.

@@ -4,14 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module of the first level, and its floor. `intake` lies below `policy` inside theirs.
-const FLOORS: [(&str, u32); 20] = [
+const FLOORS: [(&str, u32); 21] = [
     ("task", 0),
     ("intake", 10),
     ("policy", 11),
     ("container", 20),
     ("record", 20),
     ("access", 21),
-    ("queue", 21),
+    ("queue", 22),
+    ("fault", 30),
     ("sandbox", 30),
     ("gateway", 31),
     ("redact", 30),

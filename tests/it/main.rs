@@ -48,6 +48,7 @@ mod slots;
 mod summary;
 mod support;
 mod terminal;
+mod torture;
 mod watched;
 mod weakened;
 mod withheld;

@@ -10,9 +10,8 @@ use rustix::process::Signal;
 use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
 
-use crate::support::aegis::{Aegis, docker, eventually, repetitions};
+use crate::support::aegis::{Aegis, docker, eventually};
 use crate::support::processes::{Tag, processes_with};
-use crate::support::random::Random;
 use crate::support::second_engine::{SecondEngine, Standing};
 use crate::support::serving::{Books, Server, Task};
 
@@ -204,34 +203,6 @@ fn of_06_a_paused_container_still_times_out() {
     docker(&["pause", &books.container(run)]);
     assert_eq!(books.outcome(run, &server), "timed_out(wall)");
     gone(&tag);
-}
-
-#[test]
-fn of_01_no_run_is_lost_when_the_server_is_killed_at_any_moment() {
-    let aegis = Aegis::new();
-    let books = Books::of(&aegis);
-    let random = Random::seeded_by_the_caller();
-    let tasks: Vec<Task> =
-        (0..12).map(|it| Task::script(&format!("sleep 0.{it}; exit {it}")).idempotent(100)).collect();
-    let mut runs = Vec::new();
-    for _ in 0..repetitions(20, 200) {
-        if runs.len() < 60 {
-            runs.extend(books.submit_all(&tasks[..3]));
-        }
-        let server = Server::start(&aegis, &["--workers", "3"]);
-        std::thread::sleep(Duration::from_millis(random.below(2_500)));
-        server.kill();
-    }
-    let server = Server::start(&aegis, &["--workers", "3"]);
-    for run in &runs {
-        let outcome = books.outcome(*run, &server);
-        assert!(outcome.starts_with("exited("), "{outcome}: {:?}", books.events(*run));
-        let ends = books.events(*run).iter().filter(|it| it.as_str() == "Done").count();
-        assert_eq!(ends, 1, "{:?}", books.events(*run));
-    }
-    server.signal(Signal::TERM);
-    assert_eq!(server.finish().0, Some(0));
-    check_clean(&aegis);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::app::serve::engine_watch::EngineWatch;
 use crate::executor::lease::Lease;
@@ -19,6 +19,8 @@ use crate::task::{Outcome, RunId};
 
 /// The pause between two tries to record an end.
 const PAUSE: Duration = Duration::from_millis(250);
+/// How long an end is kept for books that do not answer. After that the rule for lost runs decides.
+const KEPT_TIME_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// The books of one attempt.
 pub struct Leased {
@@ -45,7 +47,8 @@ impl Leased {
         if self.released.load(Ordering::Acquire) { Reached::Released } else { Reached::Unreleased }
     }
 
-    /// Records an end, again and again while the books do not answer and the lease lasts.
+    /// Records an end, again and again while the books do not answer. A lease that runs out meanwhile does not matter: the
+    /// books take the end only if nobody else has the run.
     pub async fn settle(
         &self,
         fence: Fence,
@@ -53,12 +56,13 @@ impl Leased {
         attestation: Option<&str>,
     ) -> Result<Settled, RecordError> {
         let end = self.blamed(end).await;
+        let give_up_at = Instant::now() + KEPT_TIME_MAX;
         loop {
             let error = match self.queue.settle(fence, self.reached(), &end, attestation).await {
                 Ok(settled) => return Ok(settled),
                 Err(error) => error,
             };
-            if self.lease.remaining_ms() == 0 {
+            if self.lease.is_let_go() || Instant::now() >= give_up_at {
                 return Err(error);
             }
             tracing::warn!(run.id = %fence.run, %error, "the end of a run could not be recorded yet: {error}");

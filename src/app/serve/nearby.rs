@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::access::NewAudit;
 use crate::app::serve::Host;
 use crate::queue::{
     CancelAnswer, Claimed, Expired, NewSubmission, Queue, Reached, Renewed, Settled, Submitted, Worker,
@@ -17,8 +18,12 @@ pub struct Nearby {
 }
 
 impl Queue for Nearby {
-    fn submit<'a>(&'a self, batch: &'a [NewSubmission]) -> Pending<'a, Submitted> {
-        self.host.queue.submit(batch)
+    fn submit_for<'a>(
+        &'a self,
+        batch: &'a [NewSubmission],
+        audit: Option<&'a NewAudit>,
+    ) -> Pending<'a, Submitted> {
+        self.host.queue.submit_for(batch, audit)
     }
 
     fn claim<'a>(&'a self, worker: &'a Worker, count_max: u32) -> Pending<'a, Vec<Claimed>> {
@@ -43,9 +48,14 @@ impl Queue for Nearby {
         self.host.queue.give_back(fences)
     }
 
-    fn cancel(&self, run: RunId, by: Cancellation) -> Pending<'_, CancelAnswer> {
+    fn cancel_for<'a>(
+        &'a self,
+        run: RunId,
+        by: Cancellation,
+        audit: Option<&'a NewAudit>,
+    ) -> Pending<'a, CancelAnswer> {
         Box::pin(async move {
-            let answer = self.host.queue.cancel(run, by).await?;
+            let answer = self.host.queue.cancel_for(run, by, audit).await?;
             if answer == CancelAnswer::Asked {
                 self.host.held.cancel(run, by);
             }

@@ -8,8 +8,8 @@ use crate::app::AppError;
 use crate::app::serve::Host;
 use crate::app::serve::engine_watch::{Present, State};
 use crate::app::sweep::{self, Mode, Swept};
-use crate::queue::Settled;
-use crate::record::RecordError;
+use crate::queue::{LEASE, Settled};
+use crate::record::{RecordError, RunFilter};
 use crate::store::owner;
 
 /// How often everything is swept.
@@ -25,13 +25,35 @@ const EXPIRED_MAX: u32 = 1_000;
 /// Settles runs whose owner is gone, until it is told to stop.
 pub async fn expire(host: &Host, stop: &CancellationToken) {
     loop {
-        match expired(host).await {
-            Ok(()) => host.books.answered(),
-            Err(error) => host.books.failed(&error),
-        }
+        let pause = match expired(host).await {
+            Ok(()) => {
+                host.books.answered();
+                EXPIRE_PAUSE
+            }
+            Err(error) => {
+                host.books.failed(&error);
+                tokio::select! {
+                    () = back(host) => {}
+                    () = stop.cancelled() => return,
+                }
+                // Who could not renew while they were away has the time of a lease to do it now.
+                LEASE
+            }
+        };
         tokio::select! {
-            () = tokio::time::sleep(EXPIRE_PAUSE) => {}
+            () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Waits until the books answer. They are only looked at: what settles leases could be the first to come through.
+async fn back(host: &Host) {
+    loop {
+        tokio::time::sleep(EXPIRE_PAUSE).await;
+        match host.record.list(RunFilter::Active, 1).await {
+            Ok(_) => return host.books.answered(),
+            Err(error) => host.books.failed(&error),
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::serve::attempt::attempt;
 use crate::app::serve::{Host, Stage};
 use crate::executor::lease::Moment;
+use crate::fault::{self, Point};
 use crate::queue::{Claimed, LEASE, RENEWAL};
 
 /// The pause after books or engine did not answer.
@@ -52,6 +53,7 @@ pub async fn work(host: &Arc<Host>, mut stage: watch::Receiver<Stage>, drain: Du
             match claim(host, free).await {
                 Some(claims) if claims.is_empty() => {}
                 Some(claims) => {
+                    fault::reach(Point::Claimed);
                     for (claimed, asked) in claims {
                         let taken = host.held.take(&claimed, asked);
                         let host = host.clone();

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::fault::{self, Point};
 use crate::record::Stream;
 use crate::store::log::format::{CONTENT_BYTES_MAX, Entry, HEADER, Mark};
 use crate::store::log::{INDEX, compress, create_private, file_name};
@@ -120,6 +121,7 @@ impl LogWriter {
             let _ = flusher.join();
         }
         if ended {
+            fault::reach(Point::Logged);
             // An uncompressed log is as good to read.
             let _ = compress::directory(&self.directory);
         }

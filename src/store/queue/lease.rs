@@ -1,5 +1,6 @@
 //! Leases that go on, that are given back, and wishes to end what is leased or waits.
 
+use crate::access::NewAudit;
 use crate::queue::{CancelAnswer, Renewed};
 use crate::record::{EventKind, Fence, RecordError};
 use crate::store::books::{Books, Moment};
@@ -91,7 +92,12 @@ impl Books {
         self.queued_again(tx, fence, now, &[("given_back", true.into())]).await
     }
 
-    pub(crate) async fn cancel(&self, run: RunId, by: Cancellation) -> Result<CancelAnswer, RecordError> {
+    pub(crate) async fn cancel(
+        &self,
+        run: RunId,
+        by: Cancellation,
+        audit: Option<&NewAudit>,
+    ) -> Result<CancelAnswer, RecordError> {
         let mut touched = Touched::default();
         let mut tx = self.begin(Durability::PowerCut).await?;
         let select = Both {
@@ -110,6 +116,7 @@ impl Books {
         if stage != "leased" {
             let fence = Fence { run, epoch: epoch.unsigned_abs(), attempt: 0 };
             let ended = self.end_waiting(&mut tx, fence, by, now, &mut touched).await?;
+            self.write_down(&mut tx, audit.filter(|_| ended), now).await?;
             tx.commit().await?;
             self.tidy(touched).await?;
             return Ok(if ended { CancelAnswer::Ended } else { CancelAnswer::Over });
@@ -121,6 +128,7 @@ impl Books {
             let detail = column::detail(&[("by", by.word().into())]);
             self.append(&mut tx, run, now.wall_ms, EventKind::CancelAsked, &detail).await?;
         }
+        self.write_down(&mut tx, audit, now).await?;
         tx.commit().await?;
         Ok(CancelAnswer::Asked)
     }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::fault::{self, Point};
 use crate::queue::retry::{self, Class, Next, Tries};
 use crate::queue::{Reached, Settled};
 use crate::record::{End, EventKind, Fence, RecordError};
@@ -52,7 +53,10 @@ impl Books {
         let settled = self.conclude(&mut tx, fence, &leased, ended, now, &mut touched).await?;
         match settled {
             Settled::Superseded => tx.rollback().await?,
-            Settled::Done | Settled::Again { .. } => tx.commit().await?,
+            Settled::Done | Settled::Again { .. } => {
+                tx.commit().await?;
+                fault::reach(Point::Settled);
+            }
         }
         self.tidy(touched).await?;
         Ok(settled)

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
+use crate::access::NewAudit;
+use crate::fault::{self, Point};
 use crate::queue::{ATTEMPTS_MAX, Dependency, Idempotency, NewSubmission, Schedule, Submitted, order};
 use crate::record::{EventKind, NewRun, RecordError};
 use crate::store::books::{Books, Moment};
@@ -29,6 +31,13 @@ pub(crate) struct Entry {
     lane: String,
     schedule: Schedule,
     idempotency: Option<Idempotency>,
+}
+
+/// What one request submits, and what is written down of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Batch<'a> {
+    pub(crate) entries: &'a [Entry],
+    pub(crate) audit: Option<&'a NewAudit>,
 }
 
 /// A run that another one waits for, as it was found.
@@ -84,26 +93,29 @@ impl Books {
     }
 
     /// Writes several batches in one transaction: on disk when this returns. Each is accepted or refused by itself.
-    pub(crate) async fn submit_all(&self, batches: &[&[Entry]]) -> Result<Vec<Submitted>, RecordError> {
+    pub(crate) async fn submit_all(&self, batches: &[Batch<'_>]) -> Result<Vec<Submitted>, RecordError> {
         let mut touched = Touched::default();
         let mut tx = self.begin(Durability::PowerCut).await?;
         lock_keys(&mut tx, batches).await?;
         let now = self.now(&mut tx).await?;
         let mut answers = Vec::with_capacity(batches.len());
         let mut projects = BTreeSet::new();
-        for batch in batches {
-            let plan = match self.plan(&mut tx, batch, now).await? {
+        for Batch { entries, audit } in batches {
+            let plan = match self.plan(&mut tx, entries, now).await? {
                 Ok(plan) => plan,
                 Err(refusal) => {
                     answers.push(refusal);
                     continue;
                 }
             };
-            for (entry, ((_, new), waits)) in batch.iter().zip(plan.ids.iter().zip(&plan.waits)) {
+            for (entry, ((_, new), waits)) in entries.iter().zip(plan.ids.iter().zip(&plan.waits)) {
                 if *new {
                     self.write(&mut tx, entry, waits, now, &mut touched).await?;
                     projects.insert(entry.project.as_str());
                 }
+            }
+            if plan.ids.iter().any(|it| it.1) {
+                self.write_down(&mut tx, *audit, now).await?;
             }
             answers.push(Submitted::Accepted(plan.ids));
         }
@@ -115,6 +127,7 @@ impl Books {
             announce(&mut tx).await?;
         }
         tx.commit().await?;
+        fault::reach(Point::Queued);
         self.tidy(touched).await?;
         Ok(answers)
     }
@@ -297,12 +310,12 @@ fn queue_row(entry: &Entry, stage: &str) -> Statement {
 }
 
 /// Two servers that are given the same key at once take turns; in order, so that neither waits for the other.
-async fn lock_keys(tx: &mut Tx, batches: &[&[Entry]]) -> Result<(), RecordError> {
+async fn lock_keys(tx: &mut Tx, batches: &[Batch<'_>]) -> Result<(), RecordError> {
     if !tx.is_postgres() {
         return Ok(());
     }
     let mut keys = BTreeSet::new();
-    for entry in batches.iter().flat_map(|it| it.iter()) {
+    for entry in batches.iter().flat_map(|it| it.entries) {
         if let Some(it) = &entry.idempotency {
             keys.insert(format!("{}\n{}", entry.project, it.key));
         }

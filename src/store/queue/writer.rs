@@ -5,10 +5,11 @@ use std::sync::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::access::NewAudit;
 use crate::queue::{BATCH_MAX, NewSubmission, Submitted};
 use crate::record::RecordError;
 use crate::store::books::Books;
-use crate::store::queue::submit::{self, Entry};
+use crate::store::queue::submit::{self, Batch, Entry};
 
 /// Batches that wait for the writer at the most; the next ones wait to be taken.
 const WAITING_MAX: usize = 4096;
@@ -28,7 +29,14 @@ struct Running {
 #[derive(Debug)]
 struct Asked {
     entries: Vec<Entry>,
+    audit: Option<NewAudit>,
     answer: oneshot::Sender<Result<Submitted, RecordError>>,
+}
+
+impl Asked {
+    fn batch(&self) -> Batch<'_> {
+        Batch { entries: &self.entries, audit: self.audit.as_ref() }
+    }
 }
 
 /// The writer ended before it answered: the process is ending.
@@ -46,6 +54,7 @@ impl Writer {
         &self,
         books: &Books,
         batch: &[NewSubmission],
+        audit: Option<&NewAudit>,
     ) -> Result<Submitted, RecordError> {
         if batch.is_empty() {
             return Ok(Submitted::Accepted(Vec::new()));
@@ -60,7 +69,8 @@ impl Writer {
         };
         let (answer, answered) = oneshot::channel();
         let sender = self.sender(books);
-        sender.send(Asked { entries, answer }).await.map_err(|_| closed())?;
+        let asked = Asked { entries, audit: audit.cloned(), answer };
+        sender.send(asked).await.map_err(|_| closed())?;
         answered.await.map_err(|_| closed())?
     }
 
@@ -99,7 +109,7 @@ async fn write(books: Books, mut asked: mpsc::Receiver<Asked>) {
 }
 
 async fn commit(books: &Books, group: Vec<Asked>) {
-    let batches: Vec<&[Entry]> = group.iter().map(|it| it.entries.as_slice()).collect();
+    let batches: Vec<Batch<'_>> = group.iter().map(Asked::batch).collect();
     match books.submit_all(&batches).await {
         Ok(answers) => {
             for (asked, answer) in group.into_iter().zip(answers) {
@@ -114,7 +124,7 @@ async fn commit(books: &Books, group: Vec<Asked>) {
         // One of them cannot be written: it must not take the others with it.
         Err(_) => {
             for asked in group {
-                let answer = books.submit_all(&[&asked.entries]).await;
+                let answer = books.submit_all(&[asked.batch()]).await;
                 let _ = asked.answer.send(answer.map(|mut it| it.remove(0)));
             }
         }

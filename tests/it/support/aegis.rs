@@ -18,6 +18,7 @@ pub struct Aegis {
     variables: Vec<(String, String)>,
     namespace: Option<String>,
     etc: Option<PathBuf>,
+    disk: bool,
 }
 
 /// What a command gave.
@@ -38,7 +39,21 @@ impl Aegis {
         for name in ["home", "here"] {
             std::fs::create_dir(home.path().join(name)).expect("a directory");
         }
-        Self { home, variables: Vec::new(), namespace: None, etc: None }
+        Self { home, variables: Vec::new(), namespace: None, etc: None, disk: false }
+    }
+
+    /// The same with its state directory on a small file system of its own, `size` as mount(8) has it.
+    pub fn on_disk(mut self, size: &str) -> Self {
+        std::fs::create_dir(self.state()).expect("a directory");
+        let options = format!("mode=0700,size={size}");
+        mount(&["-t", "tmpfs", "-o", &options, "aegis-test"], &self.state());
+        self.disk = true;
+        self
+    }
+
+    /// Mounts that file system anew, as `ro` or `rw`.
+    pub fn remount(&self, option: &str) {
+        mount(&["-o", &format!("remount,{option}")], &self.state());
     }
 
     /// The same with a variable in the environment of every command.
@@ -153,7 +168,15 @@ impl Drop for Aegis {
                 leave_nothing(instance.trim());
             }
         }
+        if self.disk {
+            let _ = Command::new("umount").arg("--lazy").arg(self.state()).status();
+        }
     }
+}
+
+fn mount(arguments: &[&str], place: &Path) {
+    let status = Command::new("mount").args(arguments).arg(place).status().expect("mount starts");
+    assert!(status.success(), "this test must mount, and may not");
 }
 
 /// Removes what the engine and this host have of an instance.

@@ -18,11 +18,21 @@ pub enum Standing {
 /// An engine that runs.
 pub struct SecondEngine {
     root: tempfile::TempDir,
+    small: bool,
 }
 
 impl SecondEngine {
     /// Starts it; `change` is Python that changes `config`, an OCI configuration.
     pub fn start(standing: Standing, change: &str) -> Self {
+        Self::over(standing, change, None)
+    }
+
+    /// One whose whole state lies on a file system of this size, as mount(8) has it.
+    pub fn on_disk(size: &str) -> Self {
+        Self::over(Standing::Runc, "pass", Some(size))
+    }
+
+    fn over(standing: Standing, change: &str, size: Option<&str>) -> Self {
         let root = tempfile::tempdir().expect("a directory");
         let programs = root.path().join("bin");
         std::fs::create_dir(&programs).expect("made");
@@ -37,7 +47,13 @@ impl SecondEngine {
             let real = program("dockerd");
             write_program(&programs.join("dockerd"), &format!("#!/bin/sh\nexec {real} {flags} \"$@\"\n"));
         }
-        let engine = Self { root };
+        let engine = Self { root, small: size.is_some() };
+        if let Some(size) = size {
+            std::fs::create_dir(engine.state()).expect("made");
+            let mut mount = Command::new("mount");
+            mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "aegis-test"]).arg(engine.state());
+            assert!(mount.status().expect("mount starts").success(), "this test must mount, and may not");
+        }
         engine.begin();
         engine
     }
@@ -88,7 +104,8 @@ impl SecondEngine {
         command
     }
 
-    fn state(&self) -> PathBuf {
+    /// What it keeps its state in.
+    pub fn state(&self) -> PathBuf {
         self.root.path().join("engine")
     }
 
@@ -102,6 +119,9 @@ impl SecondEngine {
 impl Drop for SecondEngine {
     fn drop(&mut self) {
         let _ = self.script().arg("stop").arg(self.state()).output();
+        if self.small {
+            let _ = Command::new("umount").arg("--lazy").arg(self.state()).status();
+        }
     }
 }
 

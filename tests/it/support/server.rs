@@ -143,7 +143,7 @@ impl Server {
             expires_ms,
             created_by: "test".to_owned(),
         };
-        let created = self.within(self.store.create_token(&token)).expect("records");
+        let created = self.within(self.store.create_token(&token, None)).expect("records");
         assert_eq!(created, Created::Created);
         secret
     }
@@ -264,12 +264,12 @@ impl Clerk {
 }
 
 impl Access for Clerk {
-    fn create_token<'a>(&'a self, token: &'a NewToken) -> Pending<'a, Created> {
-        self.store.create_token(token)
+    fn create_token<'a>(&'a self, token: &'a NewToken, audit: Option<&'a NewAudit>) -> Pending<'a, Created> {
+        self.store.create_token(token, audit)
     }
 
-    fn revoke_token<'a>(&'a self, name: &'a str) -> Pending<'a, Revoked> {
-        self.store.revoke_token(name)
+    fn revoke_token<'a>(&'a self, name: &'a str, audit: Option<&'a NewAudit>) -> Pending<'a, Revoked> {
+        self.store.revoke_token(name, audit)
     }
 
     fn tokens(&self) -> Pending<'_, Vec<Token>> {

@@ -1,14 +1,19 @@
 //! `aegis serve` as a service manager runs it, and its queue as the server's own front reaches it.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Child;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use aegis::access::{Access, NewAudit, Project, Quotas};
 use aegis::app::submission::{Named, understand};
 use aegis::policy::{HostAmounts, Overrides};
-use aegis::queue::{CancelAnswer, NewSubmission, PolicySource, Queue, Schedule, Submission, Submitted};
+use aegis::queue::{
+    CancelAnswer, Dependency, NewSubmission, PolicySource, Queue, Schedule, Submission, Submitted,
+};
 use aegis::record::{Found, Record, Run};
 use aegis::redact::Redactor;
 use aegis::store::Store;
@@ -17,6 +22,7 @@ use aegis::task::{Cancellation, OutputRequest, RunId, RunState};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::aegis::{Aegis, eventually};
+use crate::support::server::{Answer, read};
 
 /// Time that a server may take to begin, and to end once it is told to.
 const SERVER_TIME_MAX: Duration = Duration::from_secs(60);
@@ -34,6 +40,12 @@ impl Server {
     /// Starts one and waits until it serves.
     #[track_caller]
     pub fn start(aegis: &Aegis, flags: &[&str]) -> Self {
+        Self::with_fault(aegis, flags, "")
+    }
+
+    /// The same for one that kills itself at a point, `POINT[:PASSES]`.
+    #[track_caller]
+    pub fn with_fault(aegis: &Aegis, flags: &[&str], fault: &str) -> Self {
         // The usual socket is one for the host; here many servers run beside each other.
         let socket = format!("unix:{}/aegis.sock", aegis.state().display());
         let mut arguments = vec!["serve"];
@@ -41,7 +53,7 @@ impl Server {
             arguments.extend(["--listen", &socket]);
         }
         arguments.extend(flags);
-        let mut child = aegis.command(&arguments).spawn().expect("aegis starts");
+        let mut child = aegis.command(&arguments).env("AEGIS_FAULT", fault).spawn().expect("aegis starts");
         let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
         let said = Arc::new(Mutex::new(String::new()));
         let into = said.clone();
@@ -89,6 +101,23 @@ impl Server {
         (status.code(), self.said())
     }
 
+    /// Waits until it has killed itself.
+    #[track_caller]
+    pub fn died(mut self) {
+        let mut ended = None;
+        eventually("the server is dead", RUN_TIME_MAX, || {
+            ended = self.child.try_wait().expect("waited for");
+            ended.is_some()
+        });
+        let signal = ended.and_then(|it| it.signal());
+        assert_eq!(signal, Some(Signal::KILL.as_raw()), "{ended:?}: {}", self.said());
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills it and waits for it.
     pub fn kill(mut self) {
         self.child.kill().expect("killed");
@@ -103,6 +132,19 @@ impl Drop for Server {
     }
 }
 
+/// Asks the server of an instance over its socket, as its own user. `None` where nobody answers, or not to the end.
+pub fn asked(aegis: &Aegis, method: &str, path: &str, headers: &str, body: &str) -> Option<Answer> {
+    let mut stream = UnixStream::connect(aegis.state().join("aegis.sock")).ok()?;
+    stream.set_read_timeout(Some(RUN_TIME_MAX)).expect("a timeout");
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n{headers}\
+         content-length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(head.as_bytes()).ok()?;
+    Some(read(&mut stream)).filter(|it| it.status != 0)
+}
+
 /// A task that is to be queued.
 #[derive(Clone)]
 pub struct Task {
@@ -114,6 +156,7 @@ pub struct Task {
     schedule: Schedule,
     workspace: Option<String>,
     grace_ms: u64,
+    project: String,
 }
 
 impl Task {
@@ -130,6 +173,7 @@ impl Task {
             schedule,
             workspace: None,
             grace_ms: 1_000,
+            project: "default".to_owned(),
         }
     }
 
@@ -137,6 +181,12 @@ impl Task {
     pub fn minimal(script: &str) -> Self {
         let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
         Self { command, image: "aegis/minimal".to_owned(), ..Self::script(script) }
+    }
+
+    /// Of another project.
+    pub fn of_project(mut self, project: &str) -> Self {
+        self.project = project.to_owned();
+        self
     }
 
     /// With what comes out.
@@ -152,6 +202,18 @@ impl Task {
         self
     }
 
+    /// One that is tried so often where it was not released.
+    pub fn attempts(mut self, attempts_max: u32) -> Self {
+        self.schedule.attempts_max = attempts_max;
+        self
+    }
+
+    /// One that waits for another to end well.
+    pub fn after(mut self, run: RunId) -> Self {
+        self.schedule.after.push(Dependency { run, success: true });
+        self
+    }
+
     /// With another wall time.
     pub fn timeout_ms(mut self, timeout_ms: u64) -> Self {
         self.overrides.wall_time_ms = Some(timeout_ms);
@@ -161,6 +223,12 @@ impl Task {
     /// With this policy's text.
     pub fn policy(mut self, text: &str) -> Self {
         self.policy = PolicySource::Document { name: "test.toml".to_owned(), text: text.to_owned() };
+        self
+    }
+
+    /// Under a shipped policy.
+    pub fn under(mut self, policy: &str) -> Self {
+        self.policy = PolicySource::Named(policy.to_owned());
         self
     }
 
@@ -197,7 +265,7 @@ impl Task {
         let run = understood.new_run(id, &Redactor::none(), jiff::Timestamp::now().as_millisecond());
         NewSubmission {
             run,
-            project: "default".to_owned(),
+            project: self.project.clone(),
             submitter: "uid:0".to_owned(),
             submission,
             schedule: self.schedule.clone(),
@@ -220,6 +288,27 @@ impl Books {
         let runtime = runtime.expect("a runtime");
         let store = runtime.block_on(Store::open(&aegis.state())).expect("the books open");
         Self { runtime, store }
+    }
+
+    /// Opens those of a PostgreSQL server.
+    pub fn at(url: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let store = runtime.block_on(Store::connect(url)).expect("the books open");
+        Self { runtime, store }
+    }
+
+    /// Limits how many runs of a project may wait.
+    pub fn limit_queued(&self, project: &str, queued_max: u64) {
+        let quotas = Quotas { queued_max: Some(queued_max), ..Quotas::NONE };
+        let name = project.to_owned();
+        let project = Project { name, quotas, ceiling: None, images: None, secrets: None };
+        self.runtime.block_on(self.store.put_project(&project)).expect("kept");
+    }
+
+    /// Closes them: everything is in the one file then.
+    pub fn close(self) {
+        self.runtime.block_on(self.store.close());
     }
 
     /// Queues a task.
@@ -253,6 +342,12 @@ impl Books {
     /// Cancels a run.
     pub fn cancel(&self, run: RunId) -> CancelAnswer {
         self.runtime.block_on(self.store.cancel(run, Cancellation::Command)).expect("asked")
+    }
+
+    /// What was asked for and decided, newest first.
+    pub fn audits(&self) -> Vec<NewAudit> {
+        let audits = self.runtime.block_on(self.store.audits(None, 1_000)).expect("read");
+        audits.into_iter().map(|it| it.entry).collect()
     }
 
     /// The names of a run's events.
