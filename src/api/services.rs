@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::access::Access;
 use crate::policy::Denial;
-use crate::queue::{Idempotency, NewSubmission, Queue, Schedule, Submission};
+use crate::queue::{CancelAnswer, Idempotency, NewSubmission, Queue, Schedule, Submission, Submitted};
 use crate::record::page::Runs;
-use crate::record::{Record, RecordError, Stream};
-use crate::task::RunId;
+use crate::record::{Pending, Record, RecordError, Stream};
+use crate::task::{Cancellation, RunId};
 
 /// Everything that the routes speak to.
 #[derive(Clone)]
@@ -18,7 +18,7 @@ pub struct Services {
     /// The records of runs.
     pub record: Arc<dyn Record>,
     /// The queue.
-    pub queue: Arc<dyn Queue>,
+    pub queue: Arc<dyn Front>,
     /// Tokens and the audit.
     pub access: Arc<dyn Access>,
     /// Runs, page by page.
@@ -73,6 +73,25 @@ impl Limits {
         stall_time: Duration::from_secs(30),
         upload_bytes: 4 * 1024 * 1024 * 1024,
     };
+}
+
+/// The queue, as who submits and ends runs reaches it.
+pub trait Front: Send + Sync {
+    /// Queues a batch, whole or not at all. It is on disk when this returns.
+    fn submit<'a>(&'a self, batch: &'a [NewSubmission]) -> Pending<'a, Submitted>;
+
+    /// Ends a run that waits, or tells the worker that has it.
+    fn cancel(&self, run: RunId, by: Cancellation) -> Pending<'_, CancelAnswer>;
+}
+
+impl<T: Queue> Front for T {
+    fn submit<'a>(&'a self, batch: &'a [NewSubmission]) -> Pending<'a, Submitted> {
+        Queue::submit(self, batch)
+    }
+
+    fn cancel(&self, run: RunId, by: Cancellation) -> Pending<'_, CancelAnswer> {
+        Queue::cancel(self, run, by)
+    }
 }
 
 /// A run that somebody asked for, read and checked for form. Policy has not looked at it.

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::api::services::Front;
 use crate::app::serve::Host;
-use crate::queue::{
-    CancelAnswer, Claimed, Expired, NewSubmission, Queue, Reached, Renewed, Settled, Submitted, Worker,
-};
-use crate::record::{End, Fence, Pending};
+use crate::queue::{CancelAnswer, NewSubmission, Submitted};
+use crate::record::Pending;
 use crate::task::{Cancellation, RunId};
 
 /// The queue, as who submits and cancels reaches it, with runs of this process ended at once where somebody wants that: the next renewal would tell it seconds
@@ -16,31 +15,9 @@ pub struct Nearby {
     pub host: Arc<Host>,
 }
 
-impl Queue for Nearby {
+impl Front for Nearby {
     fn submit<'a>(&'a self, batch: &'a [NewSubmission]) -> Pending<'a, Submitted> {
         self.host.queue.submit(batch)
-    }
-
-    fn claim<'a>(&'a self, worker: &'a Worker, count_max: u32) -> Pending<'a, Vec<Claimed>> {
-        self.host.queue.claim(worker, count_max)
-    }
-
-    fn renew<'a>(&'a self, fences: &'a [Fence]) -> Pending<'a, Renewed> {
-        self.host.queue.renew(fences)
-    }
-
-    fn settle<'a>(
-        &'a self,
-        fence: Fence,
-        reached: Reached,
-        end: &'a End,
-        attestation: Option<&'a str>,
-    ) -> Pending<'a, Settled> {
-        self.host.queue.settle(fence, reached, end, attestation)
-    }
-
-    fn give_back<'a>(&'a self, fences: &'a [Fence]) -> Pending<'a, ()> {
-        self.host.queue.give_back(fences)
     }
 
     fn cancel(&self, run: RunId, by: Cancellation) -> Pending<'_, CancelAnswer> {
@@ -51,13 +28,5 @@ impl Queue for Nearby {
             }
             Ok(answer)
         })
-    }
-
-    fn expire(&self, count_max: u32) -> Pending<'_, Vec<Expired>> {
-        self.host.queue.expire(count_max)
-    }
-
-    fn wait(&self) -> Pending<'_, ()> {
-        self.host.queue.wait()
     }
 }
