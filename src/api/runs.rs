@@ -104,7 +104,7 @@ pub(super) async fn cancel(
 ) -> Result<Response, Problem> {
     let run = scoped.run.id;
     let audit = asking.entry(run.to_string());
-    let cancelled = api.services.queue.cancel_for(run, Cancellation::Command, Some(&audit)).await?;
+    let cancelled = api.services.queue.cancel(run, Cancellation::Command, Some(&audit)).await?;
     let (status, result) = match cancelled {
         CancelAnswer::Ended => (StatusCode::OK, "ended"),
         CancelAnswer::Asked => (StatusCode::ACCEPTED, "asked"),

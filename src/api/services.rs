@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access::Access;
+use crate::access::{Access, NewAudit};
 use crate::policy::Denial;
-use crate::queue::{Idempotency, NewSubmission, Queue, Schedule, Submission};
+use crate::queue::{CancelAnswer, Idempotency, NewSubmission, Queue, Schedule, Submission, Submitted};
 use crate::record::page::Runs;
-use crate::record::{Record, RecordError, Stream};
-use crate::task::RunId;
+use crate::record::{Pending, Record, RecordError, Stream};
+use crate::task::{Cancellation, RunId};
 
 /// Everything that the routes speak to.
 #[derive(Clone)]
@@ -18,7 +18,7 @@ pub struct Services {
     /// The records of runs.
     pub record: Arc<dyn Record>,
     /// The queue.
-    pub queue: Arc<dyn Queue>,
+    pub queue: Arc<dyn Front>,
     /// Tokens and the audit.
     pub access: Arc<dyn Access>,
     /// Runs, page by page.
@@ -73,6 +73,43 @@ impl Limits {
         stall_time: Duration::from_secs(30),
         upload_bytes: 4 * 1024 * 1024 * 1024,
     };
+}
+
+/// The queue, as who submits and ends runs reaches it. What it changes is on disk together with `audit`, where there is one.
+pub trait Front: Send + Sync {
+    /// Queues a batch, whole or not at all. It is on disk when this returns.
+    fn submit<'a>(
+        &'a self,
+        batch: &'a [NewSubmission],
+        audit: Option<&'a NewAudit>,
+    ) -> Pending<'a, Submitted>;
+
+    /// Ends a run that waits, or tells the worker that has it.
+    fn cancel<'a>(
+        &'a self,
+        run: RunId,
+        by: Cancellation,
+        audit: Option<&'a NewAudit>,
+    ) -> Pending<'a, CancelAnswer>;
+}
+
+impl<T: Queue> Front for T {
+    fn submit<'a>(
+        &'a self,
+        batch: &'a [NewSubmission],
+        audit: Option<&'a NewAudit>,
+    ) -> Pending<'a, Submitted> {
+        self.submit_for(batch, audit)
+    }
+
+    fn cancel<'a>(
+        &'a self,
+        run: RunId,
+        by: Cancellation,
+        audit: Option<&'a NewAudit>,
+    ) -> Pending<'a, CancelAnswer> {
+        self.cancel_for(run, by, audit)
+    }
 }
 
 /// A run that somebody asked for, read and checked for form. Policy has not looked at it.

@@ -148,7 +148,7 @@ async fn take(
         batch.push(admitted.map_err(|refusal| member.at(index).placed(refusal.into()))?);
     }
     let conflict = |code, message: String| Problem::new(StatusCode::CONFLICT, code, message);
-    match api.services.queue.submit_for(&batch, Some(audit)).await? {
+    match api.services.queue.submit(&batch, Some(audit)).await? {
         Submitted::Accepted(runs) if runs.len() == count => Ok(runs),
         Submitted::Accepted(runs) => {
             Err(Problem::internal(format!("{} of {count} runs came back", runs.len())))

@@ -3,22 +3,21 @@
 use std::sync::Arc;
 
 use crate::access::NewAudit;
+use crate::api::services::Front;
 use crate::app::serve::Host;
-use crate::queue::{
-    CancelAnswer, Claimed, Expired, NewSubmission, Queue, Reached, Renewed, Settled, Submitted, Worker,
-};
-use crate::record::{End, Fence, Pending};
+use crate::queue::{CancelAnswer, NewSubmission, Submitted};
+use crate::record::Pending;
 use crate::task::{Cancellation, RunId};
 
-/// The queue, as who submits and cancels reaches it, with runs of this process ended at once where somebody wants that: the next renewal would tell it seconds
-/// later.
+/// The queue, as who submits and cancels reaches it, with runs of this process ended at once where somebody wants that: the
+/// next renewal would tell it seconds later.
 pub struct Nearby {
     /// This host.
     pub host: Arc<Host>,
 }
 
-impl Queue for Nearby {
-    fn submit_for<'a>(
+impl Front for Nearby {
+    fn submit<'a>(
         &'a self,
         batch: &'a [NewSubmission],
         audit: Option<&'a NewAudit>,
@@ -26,29 +25,7 @@ impl Queue for Nearby {
         self.host.queue.submit_for(batch, audit)
     }
 
-    fn claim<'a>(&'a self, worker: &'a Worker, count_max: u32) -> Pending<'a, Vec<Claimed>> {
-        self.host.queue.claim(worker, count_max)
-    }
-
-    fn renew<'a>(&'a self, fences: &'a [Fence]) -> Pending<'a, Renewed> {
-        self.host.queue.renew(fences)
-    }
-
-    fn settle<'a>(
-        &'a self,
-        fence: Fence,
-        reached: Reached,
-        end: &'a End,
-        attestation: Option<&'a str>,
-    ) -> Pending<'a, Settled> {
-        self.host.queue.settle(fence, reached, end, attestation)
-    }
-
-    fn give_back<'a>(&'a self, fences: &'a [Fence]) -> Pending<'a, ()> {
-        self.host.queue.give_back(fences)
-    }
-
-    fn cancel_for<'a>(
+    fn cancel<'a>(
         &'a self,
         run: RunId,
         by: Cancellation,
@@ -61,13 +38,5 @@ impl Queue for Nearby {
             }
             Ok(answer)
         })
-    }
-
-    fn expire(&self, count_max: u32) -> Pending<'_, Vec<Expired>> {
-        self.host.queue.expire(count_max)
-    }
-
-    fn wait(&self) -> Pending<'_, ()> {
-        self.host.queue.wait()
     }
 }
