@@ -49,7 +49,7 @@ test: ## Every test, in CI's form
 	$(MEMBER) $(CARGO) nextest run $(PROFILE)
 
 test-long: ## Every test with its full counts
-	$(BOOTSTRAP) build engine $(TEST_IMAGES:%=image-%) test
+	$(BOOTSTRAP) build engine $(TEST_IMAGES:%=image-%) test api_tester
 	$(CARGO) fetch --locked --quiet
 	$(CARGO) build --release --locked
 	packaging/image.sh $(AEGIS) $(TEST_IMAGES) go node rust

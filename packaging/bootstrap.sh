@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Gets a Debian or Ubuntu machine ready for what is named: `bootstrap.sh [build] [engine] [image-NAME]... [test] [lint] [docs] [sbom] [fuzz]`.
+# Gets a Debian or Ubuntu machine ready for what is named: `bootstrap.sh [build] [engine] [image-NAME]... [test] [lint] [docs] [sbom] [fuzz] [api_tester]`.
 # It looks first, says what is missing and how it will be had, asks on a terminal, and then does it. Where nothing is
 # missing it does nothing; an engine that answers is left alone.
 set -euo pipefail
@@ -11,6 +11,7 @@ readonly DENY=0.20.2
 readonly MDBOOK=0.5.4
 readonly CYCLONEDX=0.5.9
 readonly FUZZ=0.13.2
+readonly SCHEMATHESIS=4.32.5
 pinned=$(packaging/cargo.sh --pinned)
 
 packages=()   # from the distribution
@@ -19,6 +20,7 @@ lines=()      # what will be done, for a person
 rust=''       # install (rustup too), add (a toolchain), or nothing
 components='' # yes where rustfmt or clippy is missing
 engine=''     # install, start, or nothing
+tester=''     # where the tester of the API goes, where it is missing
 
 say() { printf '%s\n' "$1" >&2; }
 
@@ -92,6 +94,14 @@ need_fuzz() {
     has cargo-fuzz || [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo-fuzz" ] || tools+=("cargo-fuzz@$FUZZ")
 }
 
+# It is for `make test-long` only, in a Python environment of its own.
+need_api_tester() {
+    local place=${XDG_CACHE_HOME:-$HOME/.cache}/aegis/schemathesis-$SCHEMATHESIS
+    [ ! -x "$place/bin/schemathesis" ] || return 0
+    tester=$place
+    if ! has python3 || ! python3 -c 'import ensurepip, venv' 2>/dev/null; then packages+=(python3 python3-venv); fi
+}
+
 components_are_here() { packaging/cargo.sh fmt --version && packaging/cargo.sh clippy --version; } >/dev/null 2>&1
 
 need_lint() {
@@ -106,6 +116,7 @@ plan() {
     [ "$rust" != add ] || lines+=("Rust $pinned, beside the toolchains that rustup has here")
     [ -z "$components" ] || lines+=('rustfmt and clippy, through rustup')
     [ ${#tools[@]} = 0 ] || lines+=("programs built by cargo install: ${tools[*]}")
+    [ -z "$tester" ] || lines+=("schemathesis $SCHEMATHESIS, by pip, into $tester")
     [ -z "$engine" ] || lines+=('the engine (dockerd) is started')
 }
 
@@ -172,6 +183,11 @@ install_components() {
     rustup component add --toolchain "$(packaging/cargo.sh --toolchain)" rustfmt clippy >&2
 }
 
+install_api_tester() {
+    python3 -m venv "$tester"
+    "$tester/bin/pip" install --quiet "schemathesis==$SCHEMATHESIS" >&2
+}
+
 install_tools() {
     local tool
     for tool in "${tools[@]}"; do
@@ -198,6 +214,7 @@ main() {
     [ -z "$rust" ] || install_rust
     [ -z "$components" ] || install_components
     [ ${#tools[@]} = 0 ] || install_tools
+    [ -z "$tester" ] || install_api_tester
     if [ -n "$engine" ] && ! packaging/engine.sh answers && ! packaging/engine.sh locked; then
         # The package may have started it a moment ago.
         as_root packaging/engine.sh start ${AEGIS_ENGINE_DIR:+"$AEGIS_ENGINE_DIR"}

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use crate::support::aegis::{Aegis, eventually};
 use crate::support::serving::{Books, Server};
 
+mod api_tester;
 mod books;
 mod clock;
 mod crash;

@@ -44,8 +44,8 @@ fn task(kind: usize) -> (Task, &'static str) {
         1 => (Task::script("exit 3"), "exited(3)"),
         2 => (Task::script("sleep 30").timeout_ms(400), "timed_out(wall)"),
         3 => {
-            let task =
-                Task::script("exec tail -c 300M /dev/zero").policy("[resources]\nmemory = \"64MiB\"\n");
+            let task = Task::script("exec python3 -c 'b = bytearray(b\"x\") * (300 << 20)'")
+                .policy("[resources]\nmemory = \"64MiB\"\n");
             (task, "out_of_memory")
         }
         4 => (Task::script("sleep 30"), "cancelled(command)"),
