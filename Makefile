@@ -22,6 +22,9 @@ PROFILE := --release --locked --workspace
 TEST_IMAGES := base minimal
 export AEGIS_TEST_REQUIRE ?= docker,registry,postgres
 
+# What of the tests of `aegis run` runs a second time through a server.
+THROUGH := test(/^(cr|ks|nw|pl|ps|run|sc|terminal)::/)
+
 FUZZ_TARGETS := $(notdir $(basename $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 FUZZ_SECONDS ?= 300
 
@@ -55,6 +58,7 @@ test-long: ## Every test with its full counts
 	packaging/image.sh $(AEGIS) $(TEST_IMAGES) go node rust
 	tests/images/build.sh clients
 	AEGIS_TEST_FORM=long $(MEMBER) $(CARGO) nextest run $(PROFILE) --profile long
+	AEGIS_TEST_THROUGH=server AEGIS_TEST_FORM=long $(MEMBER) $(CARGO) nextest run $(PROFILE) --profile long -E '$(THROUGH)'
 
 # Without a sanitizer, so that the compiler that builds everything else does: what is looked for are panics and broken
 # promises, and no code of ours but init's is unsafe.

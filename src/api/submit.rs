@@ -14,7 +14,7 @@ use crate::api::caller::Caller;
 use crate::api::gate::{About, Asking, WrittenDown};
 use crate::api::problem::Problem;
 use crate::api::services::Asked;
-use crate::api::submit::asked::read;
+pub(super) use crate::api::submit::asked::read;
 use crate::api::wire::problem::{FieldProblemJson, ProblemJson};
 use crate::api::wire::submit::{BatchJson, BatchSubmittedJson, SubmitJson, SubmittedJson};
 use crate::api::workspaces;
@@ -97,7 +97,7 @@ fn told(run: RunId, created: bool) -> SubmittedJson {
 
 /// Where in a request a run stands.
 #[derive(Debug, Clone, Copy)]
-enum Member {
+pub(super) enum Member {
     Only,
     Many,
     At(usize),
@@ -130,7 +130,7 @@ impl Member {
 }
 
 /// Judges and queues. As many as were asked for come back, in their order.
-async fn take(
+pub(super) async fn take(
     api: &Shared,
     asked: Vec<Asked>,
     member: Member,

@@ -32,11 +32,12 @@ impl Front for Nearby {
         audit: Option<&'a NewAudit>,
     ) -> Pending<'a, CancelAnswer> {
         Box::pin(async move {
-            let answer = self.host.queue.cancel_for(run, by, audit).await?;
-            if answer == CancelAnswer::Asked {
+            let answer = self.host.queue.cancel_for(run, by, audit).await;
+            // What runs here is ended also while the books do not answer.
+            if matches!(answer, Ok(CancelAnswer::Asked) | Err(_)) {
                 self.host.held.cancel(run, by);
             }
-            Ok(answer)
+            answer
         })
     }
 }
