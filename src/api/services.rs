@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use crate::access::Access;
 use crate::policy::Denial;
+use crate::queue::fleet::Fleet;
 use crate::queue::{Idempotency, NewSubmission, Queue, Schedule, Submission};
 use crate::record::page::Runs;
-use crate::record::{Record, RecordError, Stream};
+use crate::record::{Fence, Record, RecordError, Stream};
 use crate::task::RunId;
 
 /// Everything that the routes speak to.
@@ -19,6 +20,8 @@ pub struct Services {
     pub record: Arc<dyn Record>,
     /// The queue.
     pub queue: Arc<dyn Queue>,
+    /// The workers.
+    pub fleet: Arc<dyn Fleet>,
     /// Tokens and the audit.
     pub access: Arc<dyn Access>,
     /// Runs, page by page.
@@ -27,6 +30,10 @@ pub struct Services {
     pub admission: Arc<dyn Admission>,
     /// What runs wrote.
     pub logs: Arc<dyn Logs>,
+    /// What workers hand in of logs.
+    pub copies: Arc<dyn LogCopies>,
+    /// Where outputs lie: `<run>/<attempt>/<path>`.
+    pub artifacts: PathBuf,
     /// Where uploaded workspaces lie.
     pub uploads: PathBuf,
     /// Why the server cannot do its work; empty when it can.
@@ -170,4 +177,32 @@ pub trait LogSource: Send {
 
     /// Bytes that a killed writer kept and did not list any more: call it until it gives nothing.
     fn rest(&mut self) -> std::io::Result<Option<LogChunk>>;
+}
+
+/// How far the copy of a log has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogStands {
+    /// Entries that it has.
+    pub entries: u64,
+    /// Whether the log is at its end.
+    pub complete: bool,
+}
+
+/// What became of entries of a log that a worker handed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandedIn {
+    /// They are in the copy.
+    Added(LogStands),
+    /// They do not follow what it has.
+    Elsewhere(LogStands),
+    /// They are no entries, or more than a log holds.
+    Malformed,
+    /// The copy is of a later attempt.
+    Superseded,
+}
+
+/// Logs of runs that other hosts run.
+pub trait LogCopies: Send + Sync {
+    /// Adds entries to the copy of an attempt's log; `after` is how many it must have. Blocks on files.
+    fn append(&self, fence: Fence, after: u64, entries: &[u8]) -> std::io::Result<HandedIn>;
 }

@@ -4,6 +4,7 @@
 pub mod connection;
 pub mod runs;
 pub mod submit;
+pub mod work;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -62,6 +63,11 @@ pub struct Client {
 }
 
 impl ServerArgs {
+    /// A server that a flag of another meaning named.
+    pub fn of(server: Option<String>) -> Self {
+        Self { server }
+    }
+
     /// Whether the flag was given.
     pub fn is_given(&self) -> bool {
         self.server.is_some()

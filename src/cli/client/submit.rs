@@ -19,7 +19,7 @@ const POLICY_BYTES_MAX: u64 = 256 * 1024;
 
 impl Client {
     /// Uploads the workspace where the server lacks it, and submits; the id is on the server's disk then.
-    pub async fn submit(&self, order: &RunOrder) -> Result<SubmittedJson, Failure> {
+    pub async fn submit(&self, order: &RunOrder, schedule: ScheduleJson) -> Result<SubmittedJson, Failure> {
         if !order.publish.is_empty() {
             return Err(Failure::usage(
                 "`--publish` leads to this process, and a server's run has none here",
@@ -33,7 +33,7 @@ impl Client {
             .hint("name a policy or a policy file: `--sandbox`")
             .hint("or leave the file aside: `--no-project-file`"));
         }
-        let json = json(order, &package)?;
+        let json = SubmitJson { schedule, ..json(order, &package)? };
         // Whatever the server has against it, the task was not run.
         let not_run = |it: Failure| it.with_exit_code(ExitCode::AEGIS);
         if let Some(packed) = package.workspace {

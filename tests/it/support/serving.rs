@@ -11,7 +11,7 @@ use aegis::policy::{HostAmounts, Overrides};
 use aegis::queue::{CancelAnswer, NewSubmission, PolicySource, Queue, Schedule, Submission, Submitted};
 use aegis::record::{Found, Record, Run};
 use aegis::redact::Redactor;
-use aegis::store::Store;
+use aegis::store::{Protection, Store};
 use aegis::task::run_id::RunSelector;
 use aegis::task::{Cancellation, OutputRequest, RunId, RunState};
 use rustix::process::{Pid, Signal, kill_process};
@@ -37,7 +37,7 @@ impl Server {
         // The usual socket is one for the host; here many servers run beside each other.
         let socket = format!("unix:{}/aegis.sock", aegis.state().display());
         let mut arguments = vec!["serve"];
-        if !flags.contains(&"--listen") {
+        if !flags.contains(&"--listen") && !flags.contains(&"worker") {
             arguments.extend(["--listen", &socket]);
         }
         arguments.extend(flags);
@@ -152,6 +152,12 @@ impl Task {
         self
     }
 
+    /// Only on the host that offers this name as its label `host`.
+    pub fn on(mut self, host: &str) -> Self {
+        self.schedule.worker_labels.push(("host".to_owned(), host.to_owned()));
+        self
+    }
+
     /// With another wall time.
     pub fn timeout_ms(mut self, timeout_ms: u64) -> Self {
         self.overrides.wall_time_ms = Some(timeout_ms);
@@ -219,6 +225,14 @@ impl Books {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let store = runtime.block_on(Store::open(&aegis.state())).expect("the books open");
+        Self { runtime, store }
+    }
+
+    /// Connects to those of a database server.
+    pub fn at(url: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let store = runtime.block_on(Store::connect(url, Protection::Proven)).expect("the books open");
         Self { runtime, store }
     }
 
