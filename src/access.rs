@@ -19,6 +19,8 @@ pub enum Role {
     Approve,
     /// Everything.
     Admin,
+    /// Hand in what runs under its leases left behind, and fetch what they need. It sees no runs.
+    Worker,
 }
 
 /// A token that is to be made.
@@ -212,7 +214,7 @@ pub trait Access: Send + Sync {
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 4] = [Self::Submit, Self::Read, Self::Approve, Self::Admin];
+    pub const ALL: [Self; 5] = [Self::Submit, Self::Read, Self::Approve, Self::Admin, Self::Worker];
 
     /// The word for it in records and JSON.
     pub fn word(self) -> &'static str {
@@ -221,6 +223,7 @@ impl Role {
             Self::Read => "read",
             Self::Approve => "approve",
             Self::Admin => "admin",
+            Self::Worker => "worker",
         }
     }
 

@@ -26,6 +26,8 @@ mod submit;
 mod tls;
 mod tokens;
 pub mod wire;
+mod work;
+mod workers;
 mod workspaces;
 
 pub use document::openapi;

@@ -38,6 +38,7 @@ pub mod talk;
 pub mod token;
 pub mod trust;
 pub mod wait;
+pub mod worker;
 
 use std::error::Error;
 
@@ -87,6 +88,7 @@ enum Command {
     Trust(trust::TrustArgs),
     Secret(secret::SecretArgs),
     Token(token::TokenArgs),
+    Worker(worker::WorkerArgs),
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     Completions(generate::CompletionsArgs),
@@ -122,6 +124,7 @@ impl Command {
             | Self::Backup(_)
             | Self::Restore(_)
             | Self::Token(_)
+            | Self::Worker(_)
             | Self::Policy(_)
             | Self::Gateway(_)
             | Self::Completions(_)
@@ -176,6 +179,7 @@ pub fn main() -> ExitCode {
         Command::Trust(args) => trust::cmd_trust(&args),
         Command::Secret(args) => secret::cmd_secret(&args),
         Command::Token(args) => token::cmd_token(&args),
+        Command::Worker(args) => worker::cmd_worker(&args),
         Command::Policy(command) => policy::cmd_policy(&command),
         Command::Completions(args) => generate::cmd_completions(&args),
         Command::Man(args) => generate::cmd_man(&args),

@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod fleet;
 pub mod order;
 pub mod retry;
 pub mod share;
@@ -194,12 +195,14 @@ pub enum Submitted {
 /// A process that takes runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Worker {
-    /// Its name, unique among the living.
+    /// Its name: what it lost is given to another name first.
     pub name: String,
     /// The process.
     pub owner: Owner,
     /// What it offers, beside [`PROCESS_LABEL`].
     pub labels: Vec<(String, String)>,
+    /// Runs that it takes at once.
+    pub capacity: u32,
 }
 
 /// A run that was claimed.

@@ -36,6 +36,7 @@ use crate::store::database::{Database, Pool};
 use crate::store::queue::Writer;
 use crate::store::wake::Listener;
 
+pub use connect::Protection;
 pub use log::Logs;
 pub use open::{OpenError, RECORDS};
 pub use owner::OwnerLock;
@@ -65,8 +66,8 @@ impl Store {
     }
 
     /// Connects to the records on a PostgreSQL server, brought forward if they are older.
-    pub async fn connect(url: &str) -> Result<Self, OpenError> {
-        let database = connect::connect(url).await?;
+    pub async fn connect(url: &str, protection: Protection) -> Result<Self, OpenError> {
+        let database = connect::connect(url, protection).await?;
         let (wake, offset_ms) = Default::default();
         Ok(Self::over(Books { database, owners: None, wake, offset_ms }))
     }

@@ -15,8 +15,10 @@ use crate::intake::shown;
 
 /// Callers that nobody knows are counted together, and written down under this name.
 const NOBODY: &str = "unknown";
-/// The one route whose body takes longer than a request may: it has a clock of its own.
-const UPLOAD: &str = "/api/v1/workspaces/{digest}";
+/// Routes whose body takes longer than a request may: they have a clock of their own.
+const UPLOADS: [&str; 2] = ["/api/v1/workspaces/{digest}", "/api/v1/work/{id}/outputs/{index}"];
+/// What workers hand in, second by second, fills no audit: the run's own events tell of it.
+const WORK: &str = "/api/v1/work/";
 /// An answer is data, to be neither run nor framed nor kept.
 const HEADERS: [(header::HeaderName, &str); 3] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -68,12 +70,16 @@ pub async fn gate(State(api): State<Shared>, mut request: Request, next: Next) -
     request.extensions_mut().insert(asking);
     let response = match admitted {
         Err(problem) => problem.into_response(),
-        Ok(()) => answer(&api, route.as_deref() == Some(UPLOAD), request, next).await,
+        Ok(()) => {
+            let is_upload = route.as_deref().is_some_and(|it| UPLOADS.contains(&it));
+            answer(&api, is_upload, request, next).await
+        }
     };
     let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::MISDIRECTED_REQUEST];
     // Who asks too often does not get to fill the disk with it.
+    let is_work = route.as_deref().is_some_and(|it| it.starts_with(WORK));
     let is_written = response.extensions().get::<WrittenDown>().is_some();
-    let counts = changes && !is_written && response.status() != StatusCode::TOO_MANY_REQUESTS;
+    let counts = changes && !is_work && !is_written && response.status() != StatusCode::TOO_MANY_REQUESTS;
     if counts || refused.contains(&response.status()) {
         let object = Some(object(&response, &path));
         let (decision, detail) = decided(&response);

@@ -17,23 +17,29 @@ pub enum Need {
     Submit,
     /// To administer; not within one project.
     Admin,
+    /// To be a worker host. Its leases decide about what.
+    Work,
 }
 
 impl Need {
     /// Whether a caller of this role and reach has it.
     pub fn is_met(self, role: Role, whole: bool) -> bool {
         match (self, role) {
-            (Self::Open | Self::Known | Self::Read, _) => true,
+            (Self::Open | Self::Known, _) => true,
+            (Self::Read, Role::Read | Role::Submit | Role::Approve | Role::Admin) => true,
+            (Self::Read, Role::Worker) => false,
             (Self::Submit, Role::Submit | Role::Admin) => true,
-            (Self::Submit, Role::Read | Role::Approve) => false,
+            (Self::Submit, Role::Read | Role::Approve | Role::Worker) => false,
             (Self::Admin, Role::Admin) => whole,
-            (Self::Admin, Role::Read | Role::Submit | Role::Approve) => false,
+            (Self::Admin, Role::Read | Role::Submit | Role::Approve | Role::Worker) => false,
+            (Self::Work, Role::Worker | Role::Admin) => whole,
+            (Self::Work, Role::Read | Role::Submit | Role::Approve) => false,
         }
     }
 }
 
 /// Method, path and need. HEAD is GET's.
-pub const RIGHTS: [(&str, &str, Need); 21] = [
+pub const RIGHTS: [(&str, &str, Need); 28] = [
     ("GET", "/livez", Need::Open),
     ("GET", "/readyz", Need::Open),
     ("GET", "/metrics", Need::Read),
@@ -55,6 +61,13 @@ pub const RIGHTS: [(&str, &str, Need); 21] = [
     ("GET", "/api/v1/tokens", Need::Admin),
     ("POST", "/api/v1/tokens", Need::Admin),
     ("DELETE", "/api/v1/tokens/{name}", Need::Admin),
+    ("GET", "/api/v1/workers", Need::Admin),
+    ("POST", "/api/v1/workers/{name}/drain", Need::Admin),
+    ("POST", "/api/v1/workers/{name}/resume", Need::Admin),
+    ("POST", "/api/v1/work/{id}/log", Need::Work),
+    ("GET", "/api/v1/work/{id}/outputs/{index}", Need::Work),
+    ("PUT", "/api/v1/work/{id}/outputs/{index}", Need::Work),
+    ("GET", "/api/v1/work/{id}/workspace", Need::Work),
 ];
 
 /// What a matched route asks for; `None` is refused.
@@ -86,5 +99,17 @@ mod tests {
     fn who_only_looks_submits_nothing() {
         assert!(!Need::Submit.is_met(Role::Read, true));
         assert!(!Need::Submit.is_met(Role::Approve, true));
+    }
+
+    #[test]
+    fn a_worker_does_its_work_and_nothing_else() {
+        for need in [Need::Read, Need::Submit, Need::Admin] {
+            assert!(!need.is_met(Role::Worker, true), "{need:?}");
+        }
+        assert!(Need::Work.is_met(Role::Worker, true));
+        assert!(!Need::Work.is_met(Role::Worker, false));
+        for role in [Role::Read, Role::Submit, Role::Approve] {
+            assert!(!Need::Work.is_met(role, true), "{role:?}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 
 use crate::api::gate::gate;
 use crate::api::problem::Problem;
-use crate::api::{Shared, attach, document, health, runs, sse, submit, tokens, workspaces};
+use crate::api::{Shared, attach, document, health, runs, sse, submit, tokens, work, workers, workspaces};
 
 fn all() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
@@ -31,6 +31,12 @@ fn all() -> OpenApiRouter<Shared> {
         .routes(routes!(sse::events))
         .routes(routes!(sse::logs))
         .routes(routes!(workspaces::put, workspaces::look))
+        .routes(routes!(workers::list))
+        .routes(routes!(workers::drain))
+        .routes(routes!(workers::resume))
+        .routes(routes!(work::log))
+        .routes(routes!(work::outputs::put, work::outputs::look))
+        .routes(routes!(work::workspace))
 }
 
 /// What the routes say of themselves.

@@ -11,9 +11,10 @@ use tokio_util::sync::DropGuard;
 
 use crate::access::{Access, NewAudit};
 use crate::policy::Denial;
+use crate::queue::fleet::Fleet;
 use crate::queue::{CancelAnswer, Idempotency, NewSubmission, Queue, Schedule, Submission, Submitted};
 use crate::record::page::Runs;
-use crate::record::{Pending, Record, RecordError, Stream};
+use crate::record::{Fence, Pending, Record, RecordError, Stream};
 use crate::task::{Cancellation, RunId};
 
 /// Everything that the routes speak to.
@@ -23,6 +24,8 @@ pub struct Services {
     pub record: Arc<dyn Record>,
     /// The queue.
     pub queue: Arc<dyn Front>,
+    /// The workers.
+    pub fleet: Arc<dyn Fleet>,
     /// Tokens and the audit.
     pub access: Arc<dyn Access>,
     /// Runs, page by page.
@@ -33,6 +36,10 @@ pub struct Services {
     pub logs: Arc<dyn Logs>,
     /// Runs with a client attached; `None` where this server runs nothing itself.
     pub attachments: Option<Arc<dyn Attachments>>,
+    /// What workers hand in of logs.
+    pub copies: Arc<dyn LogCopies>,
+    /// Where outputs lie: `<run>/<attempt>/<path>`.
+    pub artifacts: PathBuf,
     /// Where uploaded workspaces lie.
     pub uploads: PathBuf,
     /// Why the server cannot do its work; empty when it can.
@@ -238,4 +245,32 @@ pub trait Attachments: Send + Sync {
 
     /// Gives the run's terminal another size.
     fn resize(&self, run: RunId, rows: u16, columns: u16);
+}
+
+/// How far the copy of a log has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogStands {
+    /// Entries that it has.
+    pub entries: u64,
+    /// Whether the log is at its end.
+    pub complete: bool,
+}
+
+/// What became of entries of a log that a worker handed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandedIn {
+    /// They are in the copy.
+    Added(LogStands),
+    /// They do not follow what it has.
+    Elsewhere(LogStands),
+    /// They are no entries, or more than a log holds.
+    Malformed,
+    /// The copy is of a later attempt.
+    Superseded,
+}
+
+/// Logs of runs that other hosts run.
+pub trait LogCopies: Send + Sync {
+    /// Adds entries to the copy of an attempt's log; `after` is how many it must have. Blocks on files.
+    fn append(&self, fence: Fence, after: u64, entries: &[u8]) -> std::io::Result<HandedIn>;
 }

@@ -132,3 +132,84 @@ fn bytes(path: &Path) -> Result<Vec<u8>, TlsError> {
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, RootCertStore};
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+
+    /// A pair for `localhost` that signs itself: certificate and key, PEM.
+    fn pair() -> (String, String) {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        (params.self_signed(&key).expect("signed").pem(), key.serialize_pem())
+    }
+
+    struct Files {
+        directory: tempfile::TempDir,
+        tls: Tls,
+    }
+
+    impl Files {
+        fn of((certificate, key): &(String, String)) -> Self {
+            let directory = tempfile::tempdir().expect("a directory");
+            let path = |name: &str| directory.path().join(name);
+            std::fs::write(path("certificate.pem"), certificate).expect("written");
+            std::fs::write(path("key.pem"), key).expect("written");
+            let tls = Tls::open(path("certificate.pem"), path("key.pem")).expect("a pair");
+            Self { directory, tls }
+        }
+
+        /// Puts a file in its place as a renewal does, and lets the second pass after which files are looked at.
+        fn put(&self, name: &str, text: &str) {
+            let beside = self.directory.path().join("new");
+            std::fs::write(&beside, text).expect("written");
+            std::fs::rename(beside, self.directory.path().join(name)).expect("renamed");
+            let mut now = self.tls.now.lock().expect("nobody panics with it");
+            now.looked = now.looked.checked_sub(LOOK_EVERY).expect("a machine that runs longer");
+        }
+
+        /// Whether a client that trusts this certificate alone is served.
+        async fn serves(&self, certificate: &str) -> bool {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(certificate.as_bytes()).expect("PEM")).expect("a root");
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let builder = ClientConfig::builder_with_provider(provider);
+            let builder = builder.with_safe_default_protocol_versions().expect("versions");
+            let config = builder.with_root_certificates(roots).with_no_client_auth();
+            let name = ServerName::try_from("localhost").expect("a name");
+            let (here, there) = tokio::io::duplex(64 * 1024);
+            let connector = TlsConnector::from(Arc::new(config));
+            let (client, _) = tokio::join!(connector.connect(name, here), self.tls.acceptor().accept(there));
+            client.is_ok()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_was_renewed_is_served_without_a_restart() {
+        let (old, new) = (pair(), pair());
+        let files = Files::of(&old);
+        assert!(files.serves(&old.0).await && !files.serves(&new.0).await);
+        // Between its two files a renewal is no pair: the one before stays.
+        files.put("certificate.pem", &new.0);
+        assert!(files.serves(&old.0).await);
+        files.put("key.pem", &new.1);
+        assert!(files.serves(&new.0).await && !files.serves(&old.0).await);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_keeps_the_pair_before() {
+        let old = pair();
+        let files = Files::of(&old);
+        for damaged in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            files.put("certificate.pem", damaged);
+            assert!(files.serves(&old.0).await, "{damaged}");
+        }
+        std::fs::remove_file(files.directory.path().join("key.pem")).expect("removed");
+        assert!(files.serves(&old.0).await);
+    }
+}

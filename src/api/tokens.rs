@@ -51,6 +51,9 @@ pub(super) async fn create(
             "use 1 to 63 lower-case letters, digits and `-_.`, a letter or digit first",
         ));
     }
+    if role == Role::Worker && project.is_some() {
+        return Err(Problem::field("project", "a worker's token is for runs of every project: leave it out"));
+    }
     let expires_ms = match expires_in {
         None => None,
         Some(text) => {

@@ -5,6 +5,8 @@ pub mod problem;
 pub mod run;
 pub mod submit;
 pub mod token;
+pub mod work;
+pub mod worker;
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -15,7 +17,7 @@ use utoipa::ToSchema;
 pub struct WhoamiJson {
     /// `uid:1000` or `token:NAME`.
     pub name: String,
-    /// `submit`, `read`, `approve` or `admin`.
+    /// `submit`, `read`, `approve`, `admin` or `worker`.
     pub role: String,
     /// The one project that is open; `null` is every one.
     pub project: Option<String>,

@@ -2,9 +2,10 @@
 
 use std::io;
 
-use crate::api::services::{LogChunk, LogLook, LogRange, LogSource};
+use crate::api::services::{HandedIn, LogChunk, LogCopies, LogLook, LogRange, LogSource, LogStands};
+use crate::record::Fence;
 use crate::store::Logs;
-use crate::store::log::{Chunk, LogReader, Look, Position};
+use crate::store::log::{Append, Chunk, Copied, LogReader, Look, Position};
 use crate::task::RunId;
 
 /// The logs of a state directory.
@@ -19,6 +20,21 @@ impl crate::api::services::Logs for StoredLogs {
         }
         Ok(Some(Box::new(Source(reader.from(Position::after(range.after))?))))
     }
+}
+
+impl LogCopies for StoredLogs {
+    fn append(&self, fence: Fence, after: u64, entries: &[u8]) -> io::Result<HandedIn> {
+        Ok(match self.0.append(fence, after, entries)? {
+            Append::Added(copied) => HandedIn::Added(stands(copied)),
+            Append::Elsewhere(copied) => HandedIn::Elsewhere(stands(copied)),
+            Append::Malformed => HandedIn::Malformed,
+            Append::Superseded => HandedIn::Superseded,
+        })
+    }
+}
+
+fn stands(copied: Copied) -> LogStands {
+    LogStands { entries: copied.entries, complete: copied.complete }
 }
 
 struct Source(LogReader);

@@ -3,9 +3,12 @@
 
 pub mod attached;
 pub mod attempt;
+pub mod beat;
 pub mod books;
 pub mod demand;
 pub mod engine_watch;
+pub mod fetch;
+pub mod handover;
 pub mod held;
 pub mod interface;
 pub mod leased;
@@ -13,6 +16,7 @@ pub mod nearby;
 pub mod pool;
 pub mod ready;
 pub mod recovery;
+pub mod upstream;
 pub mod worker;
 
 use std::sync::Arc;
@@ -28,26 +32,44 @@ use crate::app::serve::engine_watch::EngineWatch;
 use crate::app::serve::held::Held;
 use crate::app::serve::interface::ListenOrder;
 use crate::app::serve::pool::{Pool, SlotsWanted};
+use crate::app::serve::upstream::Upstream;
 use crate::app::{AppError, host};
 use crate::config::Directories;
+use crate::intake::secret_name;
 use crate::policy::HostAmounts;
+use crate::queue::fleet::{self, Fleet};
 use crate::queue::{Queue, Worker};
 use crate::record::Record;
-use crate::store::{OwnerLock, Store};
+use crate::store::{OwnerLock, Protection, Store};
 
 /// What an operator wants of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServeOrder {
-    /// Where it listens.
-    pub listen: ListenOrder,
+    /// What it is.
+    pub role: Role,
     /// The records' server; `None` is the state directory.
     pub database: Option<String>,
+    /// What a records' server beyond this machine must prove.
+    pub protection: Protection,
+    /// Its name among the workers; `None` is the host's.
+    pub name: Option<String>,
+    /// What it offers, beside its architecture.
+    pub labels: Vec<(String, String)>,
     /// Runs at once.
     pub workers: usize,
     /// Sandboxes that wait, whoever asks for them.
     pub slots: Vec<SlotsWanted>,
     /// How long running tasks may go on once the server is told to stop.
     pub drain: Duration,
+}
+
+/// Which parts of a server a process is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// All of it; listens here.
+    Server(ListenOrder),
+    /// A host that only runs what waits in the records of a server. Nobody connects to it.
+    Worker,
 }
 
 /// How far a server is.
@@ -69,6 +91,8 @@ pub struct Host {
     pub record: Arc<dyn Record>,
     /// The queue.
     pub queue: Arc<dyn Queue>,
+    /// The workers, this one among them.
+    pub fleet: Arc<dyn Fleet>,
     /// This process as the queue knows it.
     pub worker: Worker,
     /// What this host has.
@@ -85,6 +109,8 @@ pub struct Host {
     pub books: Books,
     /// Runs at once.
     pub workers: usize,
+    /// The server that takes what runs leave behind; `None` where that is this process.
+    pub upstream: Option<Arc<dyn Upstream>>,
 }
 
 impl Host {
@@ -97,15 +123,16 @@ impl Host {
 }
 
 /// Serves until it is told to stop and nothing runs any more. `began` is told once, when runs are taken and claimed, with
-/// where it listens. Who watches a run hears of its end: the interface closes after the last one.
+/// where it listens and as whom. Who watches a run hears of its end: the interface closes after the last one.
 pub async fn serve(
     order: ServeOrder,
     directories: Directories,
+    upstream: Option<Arc<dyn Upstream>>,
     stage: watch::Receiver<Stage>,
-    began: impl FnOnce(&[String]),
+    began: impl FnOnce(&[String], &str),
 ) -> Result<(), AppError> {
     let store = match &order.database {
-        Some(url) => Store::connect(url).await?,
+        Some(url) => Store::connect(url, order.protection).await?,
         None => Store::open(&directories.state).await?,
     };
     store.check().await?;
@@ -114,13 +141,15 @@ pub async fn serve(
         path: directories.state.clone(),
         source,
     })?;
-    let ServeOrder { listen, database: _, workers, slots, drain } = order;
+    let worker = worker_of(&order, &lock);
+    let ServeOrder { role, workers, slots, drain, .. } = order;
     let amounts = host::amounts(&directories.state);
     let books = Arc::new(store.clone());
     let host = Arc::new(Host {
         record: books.clone(),
-        queue: books,
-        worker: Worker { name: lock.owner().lock.clone(), owner: lock.owner().clone(), labels: Vec::new() },
+        queue: books.clone(),
+        fleet: books,
+        worker,
         engine: Arc::new(EngineWatch::new()),
         held: Held::default(),
         attached: Attached::default(),
@@ -129,15 +158,26 @@ pub async fn serve(
         amounts,
         directories,
         workers,
+        upstream,
     });
-    let listeners = interface::listeners(&listen, &host.directories).await?;
+    let listeners = match &role {
+        Role::Server(listen) => interface::listeners(listen, &host.directories).await?,
+        Role::Worker => Vec::new(),
+    };
     let places: Vec<String> = listeners.iter().map(Listener::shown).collect();
     let services = interface::services(&host, &store, interface::metrics());
     let stop = CancellationToken::new();
+    let hand_over = async {
+        if let Some(upstream) = &host.upstream {
+            handover::keep(&host, upstream, &stop).await;
+        }
+    };
     let parts = async {
         tokio::join!(
+            hand_over,
             host.engine.keep(&stop),
             worker::renew(&host, &stop),
+            beat::keep(&host, &stop),
             recovery::expire(&host, &stop),
             recovery::sweep(&host, &stop),
             Pool::keep(&host, &stop),
@@ -145,7 +185,7 @@ pub async fn serve(
         )
     };
     let work = async {
-        began(&places);
+        began(&places, &host.worker.name);
         worker::work(&host, stage, drain).await;
         stop.cancel();
     };
@@ -153,4 +193,24 @@ pub async fn serve(
     store.close().await;
     drop(lock);
     Ok(())
+}
+
+/// This process as the queue is to know it.
+fn worker_of(order: &ServeOrder, lock: &OwnerLock) -> Worker {
+    // A host whose name cannot stand in a path is known by the lock that it holds.
+    let host = || {
+        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        secret_name::parse(&name).unwrap_or_else(|_| lock.owner().lock.clone())
+    };
+    let mut labels = order.labels.clone();
+    let own = fleet::architecture(std::env::consts::ARCH);
+    if !labels.iter().any(|(key, _)| *key == own.0) {
+        labels.push(own);
+    }
+    Worker {
+        name: order.name.clone().unwrap_or_else(host),
+        owner: lock.owner().clone(),
+        labels,
+        capacity: u32::try_from(order.workers).unwrap_or(u32::MAX),
+    }
 }

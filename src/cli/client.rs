@@ -4,6 +4,7 @@
 pub mod connection;
 pub mod runs;
 pub mod submit;
+pub mod work;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -85,6 +86,16 @@ pub enum By {
 }
 
 impl ServerArgs {
+    /// A server that a flag of another meaning named.
+    pub fn of(server: Option<String>) -> Self {
+        Self { server }
+    }
+
+    /// Whether the flag was given.
+    pub fn is_given(&self) -> bool {
+        self.server.is_some()
+    }
+
     /// The server that was named; `None` where nobody named one.
     pub fn named(&self) -> Result<Option<Client>, Failure> {
         let variable = std::env::var(VARIABLE).ok().filter(|it| !it.is_empty() && it != NO_SERVER);

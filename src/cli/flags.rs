@@ -77,6 +77,12 @@ pub fn secret_name(text: &str) -> Result<String, String> {
     secret_name::parse(text).map_err(|it| it.to_string())
 }
 
+/// The name of a worker host.
+pub fn worker_name(text: &str) -> Result<String, String> {
+    let form = "it is letters, digits, `.`, `_` and `-`, a letter or digit first, at most 64 of them";
+    secret_name::parse(text).map_err(|_| form.to_owned())
+}
+
 /// `NAME=value` of an environment.
 pub fn variable(text: &str) -> Result<(String, String), String> {
     let Some((name, value)) = text.split_once('=') else {

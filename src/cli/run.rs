@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::api::wire::submit::ScheduleJson;
 use crate::app::project::FileUse;
 use crate::app::{self, Changes, RunOrder, WorkspaceChoice};
 use crate::cli::client::ServerArgs;
@@ -50,6 +51,10 @@ pub struct RunArgs {
     /// Give the task to a server, print its id and return; `aegis wait`, `logs -f` and `cancel` go on from there
     #[arg(long, conflicts_with_all = ["interactive", "tty", "dry_run", "result", "output_dir"])]
     detach: bool,
+
+    /// With --detach: run it on a host that offers this label; repeatable
+    #[arg(long = "worker-label", value_name = "K=V", requires = "detach", value_parser = flags::label)]
+    worker_labels: Vec<(String, String)>,
 
     #[command(flatten)]
     server: ServerArgs,
@@ -231,7 +236,9 @@ pub fn cmd_run(args: &RunArgs) -> CommandResult {
 fn detach(args: &RunArgs, order: &RunOrder) -> CommandResult {
     let client = args.server.any()?;
     let runtime = attached::runtime()?;
-    let submitted = runtime.block_on(client.submit(order));
+    let worker_labels = args.worker_labels.iter().cloned().collect();
+    let schedule = ScheduleJson { worker_labels, ..ScheduleJson::default() };
+    let submitted = runtime.block_on(client.submit(order, schedule));
     runtime.shutdown_background();
     print::data(&submitted?.id)?;
     Ok(ExitCode::SUCCESS)

@@ -1,6 +1,7 @@
 //! `aegis serve`: the server, in this process, until a signal ends it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,13 +13,16 @@ use crate::api::listener::{Address, Plain};
 use crate::app::AppError;
 use crate::app::serve::interface::ListenOrder;
 use crate::app::serve::pool::SlotsWanted;
-use crate::app::serve::{ServeOrder, Stage, serve};
+use crate::app::serve::upstream::Upstream;
+use crate::app::serve::{Role, ServeOrder, Stage, serve};
+use crate::cli::client::ServerArgs;
 use crate::cli::failure::Failure;
-use crate::cli::{CommandResult, talk};
+use crate::cli::{CommandResult, flags, talk};
 use crate::config::Directories;
 use crate::fault::{self, Point};
 use crate::intake::duration;
 use crate::policy::shipped;
+use crate::store::Protection;
 use crate::task::ExitCode;
 
 /// Runs at once at the most.
@@ -38,6 +42,18 @@ const FAULT_VARIABLE: &str = "AEGIS_FAULT";
 /// Run what is queued, until SIGTERM or SIGINT: then what runs may end, and a second signal ends it at once.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
+    /// The whole server, or a host that only runs what waits in the records of one
+    #[arg(long, value_name = "server|worker", default_value = "server")]
+    role: Part,
+
+    /// This host's name among the workers; without it the one that the system gives it
+    #[arg(long, value_name = "NAME", value_parser = flags::worker_name)]
+    name: Option<String>,
+
+    /// What this host offers, for runs that ask for it with --worker-label; repeatable; `arch` is there by itself
+    #[arg(long = "label", value_name = "K=V", value_parser = flags::label)]
+    labels: Vec<(String, String)>,
+
     /// Listen at unix:/PATH or ADDR:PORT; repeatable; without it at the usual socket
     #[arg(long, value_name = "unix:PATH|ADDR:PORT")]
     listen: Vec<Address>,
@@ -59,6 +75,15 @@ pub struct ServeArgs {
     #[arg(long, value_name = "URL")]
     database: Option<String>,
 
+    /// Take a PostgreSQL beyond this machine that does not prove who it is, where something else protects the way to it
+    #[arg(long)]
+    database_without_proof: bool,
+
+    /// For a worker host: its server, as `https://HOST[:PORT]`, which takes what runs leave behind; AEGIS_SERVER says the
+    /// same, AEGIS_TOKEN or AEGIS_TOKEN_FILE carries a token of the role `worker`
+    #[arg(long, value_name = "SERVER")]
+    server: Option<String>,
+
     /// Runs at once; without it one for each CPU
     #[arg(long, value_name = "N", value_parser = workers)]
     workers: Option<usize>,
@@ -72,6 +97,13 @@ pub struct ServeArgs {
     drain: Duration,
 }
 
+/// What a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Server,
+    Worker,
+}
+
 /// Serves.
 pub fn cmd_serve(args: &ServeArgs) -> CommandResult {
     log();
@@ -81,27 +113,71 @@ pub fn cmd_serve(args: &ServeArgs) -> CommandResult {
     let workers = args.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
     let given = || std::env::var(DATABASE_VARIABLE).ok().filter(|it| !it.is_empty());
     let database = args.database.clone().or_else(given);
-    let listen = ListenOrder {
-        addresses: args.listen.clone(),
-        tls: args.tls_certificate.clone().zip(args.tls_key.clone()),
-        plain: if args.listen_without_tls { Plain::Anywhere } else { Plain::Loopback },
+    let order = ServeOrder {
+        role: role(args, database.as_deref())?,
+        database,
+        protection: if args.database_without_proof { Protection::Elsewhere } else { Protection::Proven },
+        name: args.name.clone(),
+        labels: args.labels.clone(),
+        workers,
+        slots: args.slots.clone(),
+        drain: args.drain,
     };
-    let order = ServeOrder { listen, database, workers, slots: args.slots.clone(), drain: args.drain };
-    let served = runtime.block_on(attend(order));
+    let upstream = upstream(args)?;
+    let served = runtime.block_on(attend(order, upstream));
     runtime.shutdown_background();
     served.map_err(Failure::from)?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn attend(order: ServeOrder) -> Result<(), AppError> {
+/// What the process is to be, with what belongs to it.
+fn role(args: &ServeArgs, database: Option<&str>) -> Result<Role, Failure> {
+    match args.role {
+        Part::Server => Ok(Role::Server(ListenOrder {
+            addresses: args.listen.clone(),
+            tls: args.tls_certificate.clone().zip(args.tls_key.clone()),
+            plain: if args.listen_without_tls { Plain::Anywhere } else { Plain::Loopback },
+        })),
+        Part::Worker if !args.listen.is_empty() => {
+            Err(Failure::usage("a worker host listens nowhere").hint("leave `--listen` out"))
+        }
+        Part::Worker if database.is_none() => {
+            Err(Failure::usage("a worker host needs the records of a server")
+                .hint("name its PostgreSQL: AEGIS_DATABASE, or --database")
+                .hint("on one machine `aegis serve` alone runs what is queued"))
+        }
+        Part::Worker => Ok(Role::Worker),
+    }
+}
+
+/// The server of a worker host.
+fn upstream(args: &ServeArgs) -> Result<Option<Arc<dyn Upstream>>, Failure> {
+    match args.role {
+        Part::Server if args.server.is_some() => {
+            Err(Failure::usage("`--server` is for worker hosts").hint("this process is the server"))
+        }
+        Part::Server => Ok(None),
+        Part::Worker => {
+            let client = ServerArgs::of(args.server.clone()).named()?;
+            let client = client.ok_or_else(|| {
+                Failure::usage("a worker host needs its server, which keeps logs and outputs of runs")
+                    .hint("name it: AEGIS_SERVER, or --server")
+            })?;
+            Ok(Some(Arc::new(client)))
+        }
+    }
+}
+
+async fn attend(order: ServeOrder, upstream: Option<Arc<dyn Upstream>>) -> Result<(), AppError> {
     let directories = Directories::of_this_user()?;
     let (tell, stage) = watch::channel(Stage::Serving);
     let workers = order.workers;
-    let began = |places: &[String]| {
-        talk::note(&format!("serving with {workers} workers at {}", places.join(", ")));
+    let began = |places: &[String], name: &str| match places {
+        [] => talk::note(&format!("serving with {workers} workers as `{name}`")),
+        places => talk::note(&format!("serving with {workers} workers at {}", places.join(", "))),
     };
     tokio::select! {
-        served = serve(order, directories, stage, began) => served,
+        served = serve(order, directories, upstream, stage, began) => served,
         error = signals(tell) => Err(AppError::Read {
             what: "the signals of",
             path: std::path::PathBuf::from("this process"),

@@ -35,7 +35,7 @@ struct CreateArgs {
     name: String,
 
     /// What it may do
-    #[arg(long, value_name = "submit|read|approve|admin")]
+    #[arg(long, value_name = "submit|read|approve|admin|worker")]
     role: String,
 
     /// The one project that it opens; without it every one

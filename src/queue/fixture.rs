@@ -47,5 +47,5 @@ pub(crate) fn new(project: &str) -> NewSubmission {
 
 /// A worker of this name without labels.
 pub(crate) fn worker(name: &str, owner: &Owner) -> Worker {
-    Worker { name: name.to_owned(), owner: owner.clone(), labels: Vec::new() }
+    Worker { name: name.to_owned(), owner: owner.clone(), labels: Vec::new(), capacity: 1 }
 }

@@ -31,9 +31,18 @@ const LIMITS: [(&str, &str); 4] = [
 
 static MIGRATOR: Migrator = sqlx::migrate!("migrations/postgres");
 
+/// What a server beyond this machine must do before it is given a password and the records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    /// Prove by its certificate that it is the one that the URL names.
+    Proven,
+    /// Nothing: something else protects the way to it.
+    Elsewhere,
+}
+
 /// Connects, and brings the schema forward where it is older.
-pub(crate) async fn connect(url: &str) -> Result<Database, OpenError> {
-    let options = options(url)?;
+pub(crate) async fn connect(url: &str, protection: Protection) -> Result<Database, OpenError> {
+    let options = options(url, protection)?;
     let place: Arc<std::path::Path> = PathBuf::from(shown(&options)).into();
     let failed = |err| OpenError::Records(failure::of(&place, err));
     let pool = PgPoolOptions::new()
@@ -47,19 +56,23 @@ pub(crate) async fn connect(url: &str) -> Result<Database, OpenError> {
 }
 
 /// The options of a URL, refused where passwords and records would go over a network unprotected.
-fn options(url: &str) -> Result<PgConnectOptions, OpenError> {
+fn options(url: &str, protection: Protection) -> Result<PgConnectOptions, OpenError> {
     let is_postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
     // The driver's own message may hold the whole URL, and with it the password.
     let options = PgConnectOptions::from_str(url).ok().filter(|_| is_postgres).ok_or(OpenError::Url)?;
     let options = options.options(LIMITS).application_name("aegis").disable_statement_logging();
-    if is_local(&options) {
+    if is_local(&options) || protection == Protection::Elsewhere {
         return Ok(options);
     }
     match options.get_ssl_mode() {
-        PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull => Ok(options),
-        PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer => {
-            Err(OpenError::Unprotected { host: options.get_host().to_owned() })
-        }
+        PgSslMode::VerifyFull => Ok(options),
+        // With `require` the way is encrypted to whoever is at its end; with `verify-ca` that may be anybody whom the
+        // authority knows.
+        PgSslMode::Disable
+        | PgSslMode::Allow
+        | PgSslMode::Prefer
+        | PgSslMode::Require
+        | PgSslMode::VerifyCa => Err(OpenError::Unprotected { host: options.get_host().to_owned() }),
     }
 }
 
@@ -124,7 +137,7 @@ mod tests {
     use super::*;
 
     fn check(url: &str, refusal: Option<&str>) {
-        match (options(url), refusal) {
+        match (options(url, Protection::Proven), refusal) {
             (Ok(_), None) => {}
             (Err(err), Some(text)) => assert!(err.to_string().contains(text), "{err}"),
             (Ok(_), Some(text)) => panic!("`{url}` was taken, not refused with `{text}`"),
@@ -141,12 +154,19 @@ mod tests {
 
     #[test]
     fn a_server_beyond_this_machine_is_refused_without_tls() {
-        for mode in ["", "?sslmode=prefer", "?sslmode=allow", "?sslmode=disable"] {
+        for mode in ["", "prefer", "allow", "disable", "require", "verify-ca"] {
+            let mode = if mode.is_empty() { String::new() } else { format!("?sslmode={mode}") };
             let url = format!("postgresql://aegis@db.example.org/aegis{mode}");
             check(&url, Some("`db.example.org` is not this machine: add `?sslmode=verify-full`"));
         }
         check("postgresql://aegis@db.example.org/aegis?sslmode=verify-full", None);
-        check("postgresql://aegis@db.example.org/aegis?sslmode=require", None);
+    }
+
+    #[test]
+    fn an_operator_may_say_that_the_way_is_protected_otherwise() {
+        let url = "postgresql://aegis@db.example.org/aegis?sslmode=disable";
+        assert!(options(url, Protection::Elsewhere).is_ok());
+        assert!(options("mysql://db.example.org/aegis", Protection::Elsewhere).is_err());
     }
 
     #[test]
@@ -158,14 +178,15 @@ mod tests {
     #[test]
     fn what_is_no_url_is_refused_without_repeating_it() {
         for url in ["mysql://aegis:geheim@db.example.org/aegis", "postgresql://aegis:geheim@[::/aegis"] {
-            let refusal = options(url).expect_err("refused").to_string();
+            let refusal = options(url, Protection::Proven).expect_err("refused").to_string();
             assert!(!refusal.contains("geheim"), "{refusal}");
         }
     }
 
     #[test]
     fn a_password_is_not_part_of_messages() {
-        let options = options("postgresql://aegis:geheim@127.0.0.1:5433/books").expect("taken");
+        let url = "postgresql://aegis:geheim@127.0.0.1:5433/books";
+        let options = options(url, Protection::Proven).expect("taken");
         assert_eq!(shown(&options), "postgresql://aegis@127.0.0.1:5433/books");
     }
 }

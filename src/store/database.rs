@@ -15,6 +15,10 @@ use crate::store::failure;
 /// How long an answer of a PostgreSQL server is waited for: longer than the server's own limits for a statement.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 
+/// How long the last connections are waited for: what is recorded is recorded, and a server that stopped answering is left to
+/// its own end of them.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// What a transaction survives once it is told as applied. Either way a later reader sees all of it or nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
@@ -217,8 +221,7 @@ impl Database {
         match &self.pool {
             Pool::Sqlite(pool) => pool.close().await,
             Pool::Postgres(pool) => {
-                // A server that does not answer is left to its own end of the connection.
-                let _ = tokio::time::timeout(ANSWER_TIMEOUT, pool.close()).await;
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, pool.close()).await;
             }
         }
     }

@@ -10,6 +10,7 @@
 //! exact; between the streams it is that of the writes, and for a log of very many changes that of 40 ms.
 
 mod compress;
+mod copy;
 mod format;
 mod reader;
 mod writer;
@@ -23,6 +24,7 @@ use crate::record::Stream;
 use crate::sandbox::by_run::ByRun;
 use crate::task::RunId;
 
+pub use copy::{Append, Copied, Piece};
 pub use reader::{Chunk, LogReader, Look, Position};
 pub use writer::{LogEnd, LogWriter};
 

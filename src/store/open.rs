@@ -106,7 +106,8 @@ pub enum OpenError {
     /// Records would cross a network unprotected.
     #[error(
         "the database server at `{host}` is not this machine: add `?sslmode=verify-full` to its URL (and \
-         `&sslrootcert=FILE` where its certificate is not signed by a public authority)"
+         `&sslrootcert=FILE` where its certificate is not signed by a public authority), or say with \
+         --database-without-proof that something else protects the way to it"
     )]
     Unprotected {
         /// The server.

@@ -87,8 +87,8 @@ async fn every_file_of_it_is_private() {
 #[tokio::test]
 async fn a_newer_schema_is_refused_by_number() {
     check_refused(
-        |place| poke(place, 60, &9u32.to_be_bytes()),
-        "written by a newer Aegis (schema 9, this one knows 6)",
+        |place| poke(place, 60, &99u32.to_be_bytes()),
+        "written by a newer Aegis (schema 99, this one knows 9)",
     )
     .await;
 }

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use tempfile::TempDir;
 
-use crate::store::Store;
 use crate::store::cluster::Cluster;
 use crate::store::database::{Pool, Statement};
+use crate::store::{Protection, Store};
 
 /// A database to hold a promise against.
 #[derive(Clone)]
@@ -59,7 +59,7 @@ impl Place {
         async move {
             match url {
                 None => Store::open(&directory).await.expect("it opens"),
-                Some(url) => Store::connect(&url).await.expect("it connects"),
+                Some(url) => Store::connect(&url, Protection::Proven).await.expect("it connects"),
             }
         }
     }
@@ -96,7 +96,7 @@ impl Store {
 async fn open(directory: &TempDir, url: Option<&str>) -> Store {
     match url {
         None => Store::open(directory.path()).await.expect("it opens"),
-        Some(url) => Store::connect(url).await.expect("it connects"),
+        Some(url) => Store::connect(url, Protection::Proven).await.expect("it connects"),
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod claim;
 mod expire;
+mod fleet;
 mod lease;
 mod quota;
 mod settle;

@@ -1,11 +1,14 @@
 //! Checks AP: what a caller may not do to the server's API, whoever they are.
 
 use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use aegis::access::{Access, Decision, Role};
 use aegis::api::services::Limits;
+use rustix::process::{Gid, Uid};
+use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
 use crate::support::server::{Server, read};
 
@@ -18,7 +21,8 @@ fn routes() -> Vec<(String, String)> {
         let path = path
             .replace("{id}", "0192f5a0-0000-7000-8000-000000000000")
             .replace("{digest}", &digest)
-            .replace("{name}", "nobody");
+            .replace("{name}", "nobody")
+            .replace("{index}", "0");
         for method in item.as_object().expect("operations").keys() {
             routes.push((method.to_uppercase(), path.clone()));
         }
@@ -64,11 +68,10 @@ fn ap_01_a_role_has_its_routes_and_no_others() {
     let of_project = server.token("ann", Role::Admin, Some("a"));
     for (method, path) in routes() {
         let looks = ["GET", "HEAD"].contains(&method.as_str())
-            && !path.contains("tokens")
-            && !path.contains("workspaces");
+            && !["tokens", "workspaces", "/workers", "/work/"].iter().any(|it| path.contains(it));
         let answer = server.ask(&reader, &method, &path, "{}");
         assert_eq!(answer.status == 403, !looks, "{method} {path}: {answer:#?}");
-        if path.contains("tokens") {
+        if path.contains("tokens") || path.contains("/workers") {
             server.ask(&of_project, &method, &path, "{}").refused(403);
         }
     }
@@ -593,4 +596,48 @@ fn of_15_a_run_is_cancelled_once_however_often_it_is_asked() {
     assert_eq!(cancel().json()["result"], "over");
     let run = server.ask(&ann, "GET", &format!("/api/v1/runs/{run}"), "").json();
     assert_eq!((&run["state"], &run["exit_status"]), (&"done".into(), &143.into()));
+}
+
+/// Asks over the Unix socket as another user of this host: the answer, or what the kernel said. A thread's credentials are
+/// its own: one is made, used and ended.
+fn as_user(server: &Server, uid: u32, gid: u32, more_groups: &[u32], path: &str) -> String {
+    let groups: Vec<Gid> = more_groups.iter().map(|it| Gid::from_raw(*it)).collect();
+    let asked = || {
+        set_thread_groups(&groups).expect("groups");
+        set_thread_gid(Gid::from_raw(gid)).expect("a group");
+        set_thread_uid(Uid::from_raw(uid)).expect("a user");
+        let mut stream = match UnixStream::connect(&server.socket) {
+            Ok(stream) => stream,
+            Err(error) => return error.kind().to_string(),
+        };
+        let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).expect("sent");
+        let answer = read(&mut stream);
+        format!("{} {}", answer.status, answer.body)
+    };
+    std::thread::scope(|scope| scope.spawn(asked).join().expect("it ends"))
+}
+
+#[test]
+fn ap_02_a_member_of_the_sockets_group_has_a_project_of_its_own_and_nobody_else_comes_in() {
+    use std::os::unix::fs::PermissionsExt;
+
+    const GROUP: u32 = 64_990;
+    let server = Server::for_group(GROUP);
+    // As the system's runtime directory is: everybody may come up to the socket.
+    std::fs::set_permissions(server.state.path(), std::fs::Permissions::from_mode(0o711)).expect("changed");
+    let mode = std::fs::metadata(&server.socket).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    let foreign = server.queued(&server.token("admin", Role::Admin, None));
+    let asked = |uid, gid, more: &[u32], path: &str| as_user(&server, uid, gid, more, path);
+    let told = asked(64_991, GROUP, &[], "/api/v1/whoami");
+    for part in ["200 ", r#""role":"submit""#, r#""project":"user-64991""#] {
+        assert!(told.contains(part), "{told}");
+    }
+    let run = format!("/api/v1/runs/{foreign}");
+    assert!(asked(64_991, GROUP, &[], &run).starts_with("404 "));
+    assert!(asked(64_991, GROUP, &[], "/api/v1/tokens").starts_with("403 "));
+    // The kernel lets a process in that has the group; who the host's accounts do not name as a member is nobody here.
+    assert!(asked(64_991, 64_992, &[GROUP], "/api/v1/whoami").starts_with("403 "));
+    assert!(asked(64_991, 64_992, &[], "/api/v1/whoami").contains("permission denied"));
 }

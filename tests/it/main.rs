@@ -20,6 +20,7 @@ mod flood;
 mod fs;
 mod fuzz;
 mod gc;
+mod hosts;
 mod house;
 mod images;
 mod init_wall;

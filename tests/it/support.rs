@@ -3,9 +3,11 @@
 pub mod aegis;
 pub mod cluster;
 pub mod engine;
+pub mod hosts;
 pub mod live;
 pub mod netns;
 pub mod packages;
+pub mod postgres;
 pub mod processes;
 pub mod random;
 pub mod registry;

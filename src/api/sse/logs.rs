@@ -1,6 +1,7 @@
 //! What a run wrote: as server-sent events that follow it, or as a file.
 
 use std::convert::Infallible;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -17,9 +18,12 @@ use crate::api::scope::Scoped;
 use crate::api::services::{LogChunk, LogLook, LogRange, LogSource};
 use crate::api::sse::{Reader, after, keep_alive};
 use crate::api::wire::run::{LogChunkJson, LogEndJson, LogQuery};
-use crate::record::{Found, Stream};
+use crate::record::{Found, Run, Stream};
 use crate::task::run_id::RunSelector;
-use crate::task::{RunId, RunState};
+use crate::task::{Outcome, RunId, RunState};
+
+/// How long the end of a log may come after the run's own.
+const LATE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What a run wrote. With `Accept: text/event-stream` it is followed: `chunk` events with a `LogChunkJson`, their number as
 /// `id`, last an `end` event; otherwise the bytes so far are downloaded.
@@ -49,6 +53,7 @@ pub(in crate::api) async fn logs(
         source: None,
         goes_on: is_stream && query.follow.unwrap_or(true),
         ended: scoped.run.state == RunState::Done,
+        due_by: due_by(&scoped.run),
         over: false,
     };
     Ok(if is_stream { streamed(follow) } else { downloaded(follow, &name) })
@@ -102,6 +107,13 @@ fn word(stream: Stream) -> &'static str {
     }
 }
 
+/// A run that was released and not lost has a log with an end. Where another host ran it, that comes after the outcome.
+fn due_by(run: &Run) -> Option<Instant> {
+    let end = run.end.as_ref()?;
+    let has_end = run.released_ms.is_some() && !matches!(end.outcome, Outcome::Lost { .. });
+    has_end.then(|| Instant::now() + LATE_TIME_MAX)
+}
+
 enum Next {
     Chunk(LogChunk),
     End {
@@ -117,8 +129,10 @@ struct Follow {
     range: LogRange,
     source: Option<Box<dyn LogSource>>,
     goes_on: bool,
-    /// Whether the run had ended before the last look: what is not there by then does not come.
+    /// Whether the run had ended before the last look: what is not there by then does not come, or only from another host.
     ended: bool,
+    /// How long the end of the log of a run that has ended is waited for.
+    due_by: Option<Instant>,
     over: bool,
 }
 
@@ -142,18 +156,28 @@ impl Follow {
                     return if self.reader.still().await { Next::Chunk(chunk) } else { Next::Nothing };
                 }
                 LogLook::End { truncated } => return self.end(truncated),
-                LogLook::Pending if self.ended || !self.goes_on => match self.rest().await {
-                    Some(chunk) => return Next::Chunk(chunk),
-                    None => return self.end(false),
-                },
+                LogLook::Pending if !self.goes_on || (self.ended && !self.is_due()) => {
+                    match self.rest().await {
+                        Some(chunk) => return Next::Chunk(chunk),
+                        // The end of a log that has one did not come in time.
+                        None => return self.end(self.due_by.is_some()),
+                    }
+                }
                 LogLook::Pending => {
-                    self.ended = self.has_ended().await;
-                    if !self.ended && !self.reader.wait().await {
+                    let had_ended = self.ended;
+                    self.ended = had_ended || self.has_ended().await;
+                    let waits = had_ended || !self.ended;
+                    if waits && !self.reader.wait().await {
                         return Next::Nothing;
                     }
                 }
             }
         }
+    }
+
+    /// Whether the end of the log may still come.
+    fn is_due(&self) -> bool {
+        self.due_by.is_some_and(|it| Instant::now() < it)
     }
 
     fn end(&mut self, truncated: bool) -> Next {
@@ -164,7 +188,10 @@ impl Follow {
     async fn has_ended(&mut self) -> bool {
         let found = self.reader.api.services.record.find(&RunSelector::Id(self.run)).await;
         match found {
-            Ok(Found::Run(run)) => run.state == RunState::Done,
+            Ok(Found::Run(run)) => {
+                self.due_by = due_by(&run);
+                run.state == RunState::Done
+            }
             // Retention took it.
             Ok(Found::Nothing | Found::Ambiguous(_)) => true,
             Err(_) => false,

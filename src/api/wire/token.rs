@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 pub struct NewTokenJson {
     /// Its name, unique.
     pub name: String,
-    /// `submit`, `read`, `approve` or `admin`.
+    /// `submit`, `read`, `approve`, `admin` or `worker`.
     pub role: String,
     /// The one project that it opens; without it every one.
     #[serde(default)]
@@ -35,7 +35,7 @@ pub struct TokenMadeJson {
 pub struct TokenJson {
     /// Its name.
     pub name: String,
-    /// `submit`, `read`, `approve` or `admin`.
+    /// `submit`, `read`, `approve`, `admin` or `worker`.
     pub role: String,
     /// The one project that it opens; `null` is every one.
     pub project: Option<String>,

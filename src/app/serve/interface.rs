@@ -12,6 +12,7 @@ use crate::api::{ListenError, Listener};
 use crate::app::api::StoredLogs;
 use crate::app::serve::Host;
 use crate::app::serve::nearby::Nearby;
+use crate::app::serve::ready::ARTIFACTS;
 use crate::app::submission::{Named, Understood, understand};
 use crate::app::{AppError, secrets};
 use crate::config::Directories;
@@ -72,11 +73,14 @@ pub fn services(host: &Arc<Host>, store: &Store, metrics: Arc<dyn Fn() -> String
     Services {
         record: books.clone(),
         queue: Arc::new(Nearby { host: host.clone() }),
+        fleet: books.clone(),
         access: books.clone(),
         pages: books,
         admission: Arc::new(judge),
         logs: Arc::new(StoredLogs(Logs::new(state))),
         attachments: Some(host.clone()),
+        copies: Arc::new(StoredLogs(Logs::new(state))),
+        artifacts: state.join(ARTIFACTS),
         uploads: state.join(upload::DIRECTORY),
         unready: Arc::new(move || unready.unready()),
         metrics,

@@ -71,6 +71,8 @@ pub struct Pool {
     wake: Notify,
     slots_max: usize,
     wanted: Vec<SlotsWanted>,
+    /// Why nothing is kept of each that is wanted, as it was told last.
+    unkept: Mutex<Vec<Option<String>>>,
 }
 
 /// Sandboxes of one kind.
@@ -86,6 +88,13 @@ struct Shelf {
     not_before: Instant,
 }
 
+/// What can be kept of what an operator wants.
+enum Kept {
+    Of(Box<Key>, Box<Recipe>),
+    /// Nothing, for this reason.
+    Nothing(&'static str),
+}
+
 /// What one is made of.
 #[derive(Debug)]
 struct Recipe {
@@ -98,7 +107,8 @@ impl Pool {
     pub fn new(wanted: Vec<SlotsWanted>, host: &HostAmounts) -> Self {
         let slots_max = (host.memory_bytes / BUDGET_PART / SLOT_BYTES).clamp(SLOTS_MIN, SLOTS_MAX);
         let slots_max = usize::try_from(slots_max).unwrap_or(usize::MAX);
-        Self { shelves: Mutex::default(), wake: Notify::new(), slots_max, wanted }
+        let unkept = Mutex::new(vec![None; wanted.len()]);
+        Self { shelves: Mutex::default(), wake: Notify::new(), slots_max, wanted, unkept }
     }
 
     /// A sandbox for this task, if one waits; that it was asked for is noted either way.
@@ -238,14 +248,16 @@ impl Pool {
     /// Resolves what the operator wants: an image or a policy that changed is another kind of sandbox.
     async fn resolve_wanted(&self, host: &Host, present: &Present) {
         let mut minimums = Vec::new();
-        for wanted in &self.wanted {
-            match resolved(wanted, host, present).await {
-                Ok(Some((key, recipe))) => minimums.push((key, recipe, wanted.count)),
-                Ok(None) => {
-                    tracing::warn!("no warm sandbox is kept of `{}`: its policy ends TLS", wanted.image)
+        for (at, wanted) in self.wanted.iter().enumerate() {
+            let unkept = match resolved(wanted, host, present).await {
+                Ok(Kept::Of(key, recipe)) => {
+                    minimums.push((*key, *recipe, wanted.count));
+                    None
                 }
-                Err(error) => tracing::warn!("no warm sandbox is kept of `{}`: {error}", wanted.image),
-            }
+                Ok(Kept::Nothing(reason)) => Some(reason.to_owned()),
+                Err(error) => Some(error.to_string()),
+            };
+            self.tell_unkept(at, &wanted.image, unkept);
         }
         let now = Instant::now();
         let mut shelves = self.lock();
@@ -255,6 +267,17 @@ impl Pool {
                 shelf.minimum = count;
             }
         }
+    }
+
+    /// A reason is told when it is a new one, not every time that it is found again.
+    fn tell_unkept(&self, at: usize, image: &str, reason: Option<String>) {
+        let mut told = self.unkept.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(before) = told.get_mut(at).filter(|it| **it != reason) else { return };
+        match &reason {
+            Some(reason) => tracing::warn!("no warm sandbox is kept of `{image}`: {reason}"),
+            None => tracing::info!("warm sandboxes are kept of `{image}` again"),
+        }
+        *before = reason;
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Shelf>> {
@@ -319,11 +342,7 @@ async fn retire(unwanted: Vec<Waiting>, present: &Present) {
     }
 }
 
-async fn resolved(
-    wanted: &SlotsWanted,
-    host: &Host,
-    present: &Present,
-) -> Result<Option<(Key, Recipe)>, AppError> {
+async fn resolved(wanted: &SlotsWanted, host: &Host, present: &Present) -> Result<Kept, AppError> {
     let submission = Submission {
         policy: PolicySource::Named(wanted.policy.clone()),
         overrides: Overrides::NONE,
@@ -344,5 +363,13 @@ async fn resolved(
     let admitted = admit(&understood.task, &understood.resolved, &image.id, &understood.runtime);
     let admitted = admitted.map_err(AppError::Denied)?;
     let place = provision::place(&admitted, &host.directories, &host.amounts, &present.facts)?;
-    Ok(Key::of(&place, &admitted, &image).map(|key| (key, Recipe { admitted, image })))
+    if admitted.policy().network.inspects_tls() {
+        return Ok(Kept::Nothing(
+            "its policy ends TLS, and such a sandbox trusts an authority of its own run",
+        ));
+    }
+    Ok(match Key::of(&place, &admitted, &image) {
+        Some(key) => Kept::Of(Box::new(key), Box::new(Recipe { admitted, image })),
+        None => Kept::Nothing("its sandboxes cannot be described before their run is known"),
+    })
 }

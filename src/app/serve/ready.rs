@@ -6,6 +6,8 @@ use std::os::unix::fs::DirBuilderExt;
 use crate::app::serve::Host;
 use crate::app::serve::attempt::Unstarted;
 use crate::app::serve::engine_watch::Present;
+use crate::app::serve::fetch;
+use crate::app::serve::handover::Handover;
 use crate::app::submission::{Named, Understood, understand};
 use crate::app::{AppError, egress, logs, provision, secrets};
 use crate::container::ImageFacts;
@@ -14,6 +16,7 @@ use crate::executor::{Secrets, Sinks};
 use crate::gateway::wire::Begin;
 use crate::policy::{Admitted, admit};
 use crate::queue::Claimed;
+use crate::queue::fleet::Proof;
 use crate::record::Fence;
 use crate::sandbox::container_spec::WORKSPACE;
 use crate::sandbox::outputs::{Destination, Extractor, OutputLimits, Wanted};
@@ -24,7 +27,7 @@ use crate::store::Logs;
 use crate::task::{OutputRequest, TaskSpec};
 
 /// Where outputs of submitted runs lie, below the state directory: `artifacts/<run>/<attempt>`.
-const ARTIFACTS: &str = "artifacts";
+pub const ARTIFACTS: &str = "artifacts";
 
 /// Everything that an attempt is made of.
 pub struct Ready {
@@ -64,7 +67,7 @@ impl Ready {
         let admitted = admit(&task, &resolved, &image.id, &runtime).map_err(AppError::Denied)?;
         let mut place = provision::place(&admitted, &host.directories, &host.amounts, &present.facts)?;
         let messages = match &claimed.submission.workspace {
-            Some(digest) => Some(uploaded(host, digest, &admitted).await?),
+            Some(digest) => Some(uploaded(host, fence, digest, &admitted).await?),
             None => None,
         };
         let held = secrets::of_run(state, &task.secrets)?;
@@ -80,6 +83,11 @@ impl Ready {
         // The log is the last attempt's: what an earlier one wrote ended with it.
         let _ = Logs::new(state).by_run().remove(fence.run);
         let tap = logs::writer(fence.run, &host.directories)?;
+        if host.upstream.is_some() {
+            let noted = Handover::of(state).note(&proof(host, fence));
+            let what = "what waits for the server below";
+            noted.map_err(|source| AppError::Use { what, path: state.clone(), source })?;
+        }
         let sinks = Sinks { tap, ..Sinks::nowhere() };
         Ok(Self {
             task,
@@ -96,18 +104,36 @@ impl Ready {
 }
 
 /// Checks what a client sent before any of it is sent on.
-async fn uploaded(host: &Host, digest: &str, admitted: &Admitted) -> Result<Messages, AppError> {
+async fn uploaded(
+    host: &Host,
+    fence: Fence,
+    digest: &str,
+    admitted: &Admitted,
+) -> Result<Messages, Unstarted> {
+    let fetched = match &host.upstream {
+        Some(upstream) => Some(fetch::workspace(host, &**upstream, &proof(host, fence), digest).await?),
+        None => None,
+    };
     let (state, digest) = (host.directories.state.clone(), digest.to_owned());
     let limits = Limits::from(&admitted.policy().filesystem);
-    let checked = tokio::task::spawn_blocking(move || upload::open(&state, &digest, limits));
+    let checked = tokio::task::spawn_blocking(move || match fetched {
+        Some(file) => upload::open_file(file, &state, limits),
+        None => upload::open(&state, &digest, limits),
+    });
     match checked.await {
-        Ok(messages) => Ok(messages?),
+        Ok(messages) => Ok(messages.map_err(AppError::from)?),
         Err(error) => Err(AppError::Read {
             what: "the uploaded workspace below",
             path: host.directories.state.clone(),
             source: std::io::Error::other(error),
-        }),
+        }
+        .into()),
     }
+}
+
+/// That a run is this host's.
+fn proof(host: &Host, fence: Fence) -> Proof {
+    Proof { fence, owner_lock: host.worker.owner.lock.clone() }
 }
 
 /// Opens where outputs go. Each attempt has a directory of its own: a later one finds nothing of an earlier one's.

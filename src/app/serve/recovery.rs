@@ -25,7 +25,12 @@ const EXPIRED_MAX: u32 = 1_000;
 /// Settles runs whose owner is gone, until it is told to stop.
 pub async fn expire(host: &Host, stop: &CancellationToken) {
     loop {
-        let pause = match expired(host).await {
+        // A transaction that is let go is as if it had not begun.
+        let looked = tokio::select! {
+            looked = expired(host) => looked,
+            () = stop.cancelled() => return,
+        };
+        let pause = match looked {
             Ok(()) => {
                 host.books.answered();
                 EXPIRE_PAUSE

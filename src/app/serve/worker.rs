@@ -19,15 +19,6 @@ const AWAY_PAUSE: Duration = Duration::from_millis(500);
 /// Time that attempts may take to end once they are told to: the engine's slowest call, and the books.
 const END_TIME_MAX: Duration = Duration::from_secs(90);
 
-/// What happened, named and not yet decided.
-enum Event {
-    Ended,
-    Stage,
-    /// There may be something to claim.
-    Wake,
-    DrainOver,
-}
-
 /// Claims and runs, until it is told to stop and nothing runs any more.
 pub async fn work(host: &Arc<Host>, mut stage: watch::Receiver<Stage>, drain: Duration) {
     let mut running = JoinSet::new();
@@ -65,15 +56,13 @@ pub async fn work(host: &Arc<Host>, mut stage: watch::Receiver<Stage>, drain: Du
             }
         }
         let may_claim = now_stage == Stage::Serving && free > 0 && pause.is_none();
-        let event = tokio::select! {
-            Some(_) = running.join_next() => Event::Ended,
-            Ok(()) = stage.changed() => Event::Stage,
-            _ = wake, if may_claim => Event::Wake,
-            () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => Event::Wake,
-            () = until(drained_by) => Event::DrainOver,
-        };
-        match event {
-            Event::Ended | Event::Stage | Event::Wake | Event::DrainOver => {}
+        // Whatever happens, everything is looked at again.
+        tokio::select! {
+            Some(_) = running.join_next() => {}
+            Ok(()) = stage.changed() => {}
+            _ = wake, if may_claim => {}
+            () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
+            () = until(drained_by) => {}
         }
     }
     end(host, running).await;

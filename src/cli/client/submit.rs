@@ -22,12 +22,12 @@ const POLICY_BYTES_MAX: u64 = 256 * 1024;
 
 impl Client {
     /// Uploads the workspace where the server lacks it, and submits; the id is on the server's disk then.
-    pub async fn submit(&self, order: &RunOrder) -> Result<SubmittedJson, Failure> {
+    pub async fn submit(&self, order: &RunOrder, schedule: ScheduleJson) -> Result<SubmittedJson, Failure> {
         let package = package(order).map_err(Failure::from)?;
         if let Some(obstacle) = obstacle(order, &package) {
             return Err(obstacle.refusal());
         }
-        let json = json(order, &package)?;
+        let json = SubmitJson { schedule, ..json(order, &package)? };
         // Whatever the server has against it, the task was not run.
         self.send_workspace(package).await.map_err(not_run)?;
         self.ask(Method::POST, "/api/v1/runs", Some(&json)).await.map_err(not_run)

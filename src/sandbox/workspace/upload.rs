@@ -73,6 +73,11 @@ pub fn open(state: &Path, digest: &str, limits: Limits) -> Result<Messages, Uplo
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(unknown()),
         Err(error) => return Err(UploadError::Read(error)),
     };
+    open_file(compressed, state, limits)
+}
+
+/// The same for one that lies somewhere else, from its beginning; who gives it knows whose digest it has.
+pub fn open_file(compressed: File, state: &Path, limits: Limits) -> Result<Messages, UploadError> {
     let content = zstd::Decoder::new(compressed).map_err(UploadError::Read)?;
     let file = tempfile::tempfile_in(state.join(DIRECTORY)).map_err(UploadError::Write)?;
     let mut into = BufWriter::with_capacity(BUFFER_BYTES, file);

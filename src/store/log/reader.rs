@@ -125,8 +125,10 @@ impl LogReader {
     pub fn from(mut self, position: Position) -> io::Result<Self> {
         while self.position < position.0 {
             let Some(entry) = self.entry()? else { break };
-            if let Mark::Content(stream) = entry.mark {
-                self.content(stream).offset += u64::from(entry.length);
+            match entry.mark {
+                Mark::Content(stream) => self.content(stream).offset += u64::from(entry.length),
+                // It is given again at every look: nothing lies beyond it.
+                Mark::End | Mark::Truncated => break,
             }
         }
         Ok(self)

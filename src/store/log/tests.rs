@@ -247,3 +247,14 @@ fn a_write_after_the_end_is_not_kept() {
     assert!(place.writer.finish(3).truncated);
     assert_eq!(drain(&mut place.reader()).0, []);
 }
+
+#[test]
+fn a_place_beyond_the_end_of_a_log_is_its_end() {
+    let place = Place::new(MIB as u64);
+    place.writer.write(Stream::Stdout, b"all of it", 1);
+    place.writer.finish(2);
+    for after in [1, 2, 1_000_000, u64::MAX] {
+        let mut reader = place.reader().from(Position::after(after)).expect("found");
+        assert_eq!(reader.look().expect("read"), Look::End { truncated: false }, "{after}");
+    }
+}

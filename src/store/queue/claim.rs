@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::queue::fleet::Standing;
 use crate::queue::share::{self, Lane, Share};
 use crate::queue::{Claimed, LEASE, PROCESS_LABEL, Worker};
 use crate::record::{End, Fence, RecordError};
 use crate::store::books::{Books, Moment};
 use crate::store::database::{Both, Durability, Statement, Tx, sql};
+use crate::store::json as column;
 use crate::store::queue::stage::Touched;
-use crate::store::{json as column, owner};
 use crate::task::Outcome;
 use crate::task::outcome::StartFailure;
 
@@ -31,14 +32,11 @@ pub(super) const FIRST: Both = Both {
          FOR UPDATE SKIP LOCKED",
 };
 
-/// A worker that was not heard of for so long is gone.
-const SEEN: Duration = Duration::from_secs(30);
-
 /// What waits for one process is anybody's when its worker was not heard of for so long, where no lock tells.
 const GONE: Duration = Duration::from_secs(120);
 
 /// A row of `workers`.
-type WorkerRow = (String, String, String, i64);
+type WorkerRow = (String, String, i64);
 
 /// What a claim goes by.
 struct Turn<'a> {
@@ -61,7 +59,11 @@ impl Books {
         }
         let mut tx = self.begin(Durability::PowerCut).await?;
         let now = self.now(&mut tx).await?;
-        let alone = self.meet_worker(&mut tx, worker, now).await?;
+        if self.note_worker(&mut tx, worker, now).await? == Standing::Draining {
+            tx.commit().await?;
+            return Ok(Vec::new());
+        }
+        let alone = self.is_alone(&mut tx, worker, now).await?;
         let turn = Turn { worker, excluded: if alone { "" } else { &worker.name }, now, boot: self.boot() };
         let mut touched = Touched::default();
         let claimed = self.take(&mut tx, &turn, count_max, &mut touched).await?;
@@ -85,35 +87,17 @@ impl Books {
         Ok(!due.is_empty())
     }
 
-    /// Says that this worker lives. Gives whether it is the only one.
-    async fn meet_worker(&self, tx: &mut Tx, worker: &Worker, now: Moment) -> Result<bool, RecordError> {
-        let failed = |err| self.unencodable(err);
-        let upsert = sql("INSERT INTO workers (name, owner_pid, owner_lock, labels, seen_ms) \
-             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name) DO UPDATE SET owner_pid = excluded.owner_pid, \
-             owner_lock = excluded.owner_lock, labels = excluded.labels, seen_ms = excluded.seen_ms");
-        let upsert = upsert
-            .bind(&worker.name)
-            .bind(worker.owner.pid)
-            .bind(&worker.owner.lock)
-            .bind(column::text(&worker.labels).map_err(failed)?)
-            .bind(now.lease_ms);
-        tx.execute(upsert).await?;
-        let others = sql("SELECT name, owner_lock, labels, seen_ms FROM workers WHERE name <> $1");
+    /// Whether no other worker could take what this one can.
+    async fn is_alone(&self, tx: &mut Tx, worker: &Worker, now: Moment) -> Result<bool, RecordError> {
+        let others = sql("SELECT owner_lock, labels, seen_ms FROM workers WHERE name <> $1 AND NOT draining");
         let others: Vec<WorkerRow> = tx.all(others.bind(&worker.name)).await?;
         Ok(!others.iter().any(|it| self.is_living_peer(it, worker, now)))
     }
 
     /// Whether another worker lives and offers what this one does.
-    fn is_living_peer(&self, (_, lock, labels, seen_ms): &WorkerRow, worker: &Worker, now: Moment) -> bool {
-        let seen = i64::try_from(SEEN.as_millis()).unwrap_or(i64::MAX);
-        if seen_ms + seen < now.lease_ms {
-            return false;
-        }
-        if self.owners.as_ref().is_some_and(|it| !owner::is_alive(it, lock)) {
-            return false;
-        }
+    fn is_living_peer(&self, (lock, labels, seen_ms): &WorkerRow, worker: &Worker, now: Moment) -> bool {
         let labels: Vec<(String, String)> = column::value(labels).unwrap_or_default();
-        worker.labels.iter().all(|it| labels.contains(it))
+        self.is_living(lock, *seen_ms, now) && worker.labels.iter().all(|it| labels.contains(it))
     }
 
     async fn take(

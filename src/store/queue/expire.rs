@@ -32,7 +32,7 @@ impl Books {
     async fn end_leases_of_the_dead(&self) -> Result<(), RecordError> {
         let Some(owners) = &self.owners else { return Ok(()) };
         let select = sql("SELECT owner_lock FROM queue WHERE stage = 'leased' \
-             UNION SELECT owner_lock FROM workers");
+             UNION SELECT owner_lock FROM workers WHERE NOT draining");
         let locks: Vec<(String,)> = self.database.all(select).await?;
         let dead: BTreeSet<String> =
             locks.into_iter().map(|it| it.0).filter(|it| !owner::is_alive(owners, it)).collect();
@@ -43,7 +43,7 @@ impl Books {
         for lock in dead {
             let end = sql("UPDATE queue SET lease_until_ms = 0 WHERE stage = 'leased' AND owner_lock = $1");
             tx.execute(end.bind(&lock)).await?;
-            tx.execute(sql("DELETE FROM workers WHERE owner_lock = $1").bind(lock)).await?;
+            tx.execute(sql("DELETE FROM workers WHERE owner_lock = $1 AND NOT draining").bind(lock)).await?;
         }
         tx.commit().await
     }
@@ -132,7 +132,7 @@ impl Books {
              WHERE expires_ms IS NOT NULL AND expires_ms <= $1 ORDER BY expires_ms LIMIT $2) \
              AND expires_ms <= $1");
         let mut gone = tx.execute(delete.bind(now.wall_ms).bind(count_max)).await?;
-        let delete = sql("DELETE FROM workers WHERE seen_ms < $1");
+        let delete = sql("DELETE FROM workers WHERE seen_ms < $1 AND NOT draining");
         gone += tx.execute(delete.bind(now.lease_ms - WORKER_KEPT_MS)).await?;
         if gone == 0 { tx.rollback().await } else { tx.commit().await }
     }

@@ -1,6 +1,7 @@
 //! What the queue port promises, held against real databases. Time passes by the stores' own offset.
 
 mod claimers;
+mod fleet;
 mod model;
 mod scale;
 mod sqlite_only;
@@ -18,6 +19,11 @@ use crate::record::{End, EventKind, Fence, Found, Record, Run, Transition};
 use crate::store::OwnerLock;
 use crate::store::database::sql;
 use crate::store::place::{On, Place, on_both};
+use crate::store::queue::tests::fleet::{
+    a_drained_worker_claims_nothing_until_it_may_again, a_run_is_held_by_its_last_lease_alone,
+    a_worker_is_listed_with_what_it_offers_until_it_is_gone,
+    what_a_worker_lost_does_not_wait_for_one_that_is_drained,
+};
 use crate::task::outcome::LostReason;
 use crate::task::run_id::RunSelector;
 use crate::task::{Cancellation, Outcome, RunId, RunState};
@@ -53,6 +59,10 @@ on_both! {
     who_waits_is_woken_by_what_is_queued,
     a_sweep_of_local_runs_leaves_the_queue_alone,
     pages_show_what_is_asked_for_newest_first,
+    a_worker_is_listed_with_what_it_offers_until_it_is_gone,
+    a_drained_worker_claims_nothing_until_it_may_again,
+    what_a_worker_lost_does_not_wait_for_one_that_is_drained,
+    a_run_is_held_by_its_last_lease_alone,
 }
 
 const HOUR_MS: i64 = 3_600_000;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use aegis::access::{
     Access, Audit, Authenticated, Created, NewAudit, NewToken, Project, Revoked, Role, Token,
 };
-use aegis::api::listener::{Address, Members, Plain};
+use aegis::api::listener::{Address, Group, Members, Plain};
 use aegis::api::services::{Admission, Answer as Later, Asked, Limits, Refusal, Services};
 use aegis::api::{Listener, serve};
 use aegis::app::api::StoredLogs;
@@ -89,6 +89,15 @@ impl Server {
 
     /// A server with these limits.
     pub fn with(limits: Limits) -> Self {
+        Self::begin(limits, None)
+    }
+
+    /// A server whose socket is for members of this group, too.
+    pub fn for_group(gid: u32) -> Self {
+        Self::begin(Limits::USUAL, Some(Group { name: "aegis-test".to_owned(), gid }))
+    }
+
+    fn begin(limits: Limits, group: Option<Group>) -> Self {
         let state = tempfile::tempdir().expect("a directory");
         let directory = state.path().to_owned();
         let closing = CancellationToken::new();
@@ -102,7 +111,7 @@ impl Server {
                 let Ok(Address::Tcp(loopback)) = "127.0.0.1:0".parse() else { panic!("an address") };
                 let tcp = Listener::tcp(loopback, None, Plain::Loopback).await.expect("listens");
                 let address = tcp.shown().trim_start_matches("http://").parse().expect("an address");
-                let members = Members { own_uid: rustix::process::geteuid().as_raw(), group: None };
+                let members = Members { own_uid: rustix::process::geteuid().as_raw(), group };
                 let socket = directory.join("aegis.sock");
                 let unix = Listener::unix(&socket, members).await.expect("listens");
                 let services = services(&store, &clerk, &directory, limits);
@@ -235,11 +244,14 @@ fn services(store: &Store, clerk: &Arc<Clerk>, state: &std::path::Path, limits: 
     Services {
         record: Arc::new(store.clone()),
         queue: Arc::new(store.clone()),
+        fleet: Arc::new(store.clone()),
         access: clerk.clone(),
         pages: Arc::new(store.clone()),
         admission: clerk.clone(),
         logs: Arc::new(StoredLogs(Logs::new(state))),
         attachments: None,
+        copies: Arc::new(StoredLogs(Logs::new(state))),
+        artifacts: state.join("artifacts"),
         uploads: state.join("uploads"),
         unready: Arc::new(Vec::new),
         metrics: Arc::new(|| "aegis_up 1\n".to_owned()),

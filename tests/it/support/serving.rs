@@ -16,7 +16,7 @@ use aegis::queue::{
 };
 use aegis::record::{Found, Record, Run};
 use aegis::redact::Redactor;
-use aegis::store::Store;
+use aegis::store::{Protection, Store};
 use aegis::task::run_id::RunSelector;
 use aegis::task::{Cancellation, OutputRequest, RunId, RunState};
 use rustix::process::{Pid, Signal, kill_process};
@@ -49,7 +49,7 @@ impl Server {
         // The usual socket is one for the host; here many servers run beside each other.
         let socket = format!("unix:{}/aegis.sock", aegis.state().display());
         let mut arguments = vec!["serve"];
-        if !flags.contains(&"--listen") {
+        if !flags.contains(&"--listen") && !flags.contains(&"worker") {
             arguments.extend(["--listen", &socket]);
         }
         arguments.extend(flags);
@@ -219,6 +219,12 @@ impl Task {
         self
     }
 
+    /// Only on the host that offers this name as its label `host`.
+    pub fn on(mut self, host: &str) -> Self {
+        self.schedule.worker_labels.push(("host".to_owned(), host.to_owned()));
+        self
+    }
+
     /// With another wall time.
     pub fn timeout_ms(mut self, timeout_ms: u64) -> Self {
         self.overrides.wall_time_ms = Some(timeout_ms);
@@ -299,7 +305,7 @@ impl Books {
     pub fn at(url: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let store = runtime.block_on(Store::connect(url)).expect("the books open");
+        let store = runtime.block_on(Store::connect(url, Protection::Proven)).expect("the books open");
         Self { runtime, store }
     }
 

@@ -1,0 +1,312 @@
+//! What runs of a worker host left behind goes to the server: their logs while they are written, their outputs when they
+//! have ended. A server that is away delays no run: everything stays here until it was taken, over any restart.
+//!
+//! ```text
+//! <state>/handover/<run>.<attempt>.<epoch>.<owner's lock>    an attempt that has something to hand over
+//! ```
+
+use std::collections::HashMap;
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::serve::Host;
+use crate::app::serve::ready::ARTIFACTS;
+use crate::app::serve::upstream::{Unsent, Upstream};
+use crate::queue::fleet::Proof;
+use crate::record::{Artifact, Fence, Found};
+use crate::store::Logs;
+use crate::store::log::{Piece, Position};
+use crate::task::run_id::RunSelector;
+use crate::task::{RunId, RunState};
+
+/// Where the list of them lies, below the state directory.
+const DIRECTORY: &str = "handover";
+/// How often everything is looked at.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause while the server is away.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Time for a last round when this host stops.
+const LAST_TIME_MAX: Duration = Duration::from_secs(30);
+/// Attempts that are handed over at once, and in one round.
+const AT_ONCE: usize = 4;
+const ROUND_MAX: usize = 10_000;
+/// Bytes of a log that are handed over together.
+const PIECE_BYTES: usize = 1024 * 1024;
+/// Pieces of one log in one round.
+const PIECES_MAX: usize = 128;
+
+/// Attempts of this host that have something to hand over.
+#[derive(Debug, Clone)]
+pub struct Handover {
+    place: PathBuf,
+}
+
+/// How one attempt stands.
+enum Round {
+    /// The server has everything.
+    Over,
+    /// There is, or will be, more.
+    GoesOn,
+}
+
+/// Entries of its log that the server has, by the name of the attempt, as far as this process knows.
+type Known = HashMap<String, u64>;
+
+impl Handover {
+    /// Those of a state directory.
+    pub fn of(state: &Path) -> Self {
+        Self { place: state.join(DIRECTORY) }
+    }
+
+    /// Notes an attempt whose log has just begun.
+    pub fn note(&self, proof: &Proof) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.place)?;
+        File::create(self.place.join(name(proof))).map(|_| ())
+    }
+
+    fn forget(&self, proof: &Proof) {
+        let _ = std::fs::remove_file(self.place.join(name(proof)));
+    }
+
+    /// What waits, the oldest first.
+    fn waiting(&self) -> io::Result<Vec<Proof>> {
+        let entries = match std::fs::read_dir(&self.place) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut found = Vec::new();
+        for entry in entries.take(ROUND_MAX) {
+            found.extend(entry?.file_name().to_str().and_then(proof_of));
+        }
+        found.sort_by_key(|it| it.fence.run);
+        Ok(found)
+    }
+}
+
+fn name(proof: &Proof) -> String {
+    let Fence { run, attempt, epoch } = proof.fence;
+    format!("{run}.{attempt}.{epoch}.{}", proof.owner_lock)
+}
+
+fn proof_of(name: &str) -> Option<Proof> {
+    let mut parts = name.split('.');
+    let run = parts.next()?.parse().ok()?;
+    let (attempt, epoch) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    let owner_lock = parts.next()?.to_owned();
+    parts.next().is_none().then_some(Proof { fence: Fence { run, attempt, epoch }, owner_lock })
+}
+
+/// Hands over until it is told to stop; then once more what is there.
+pub async fn keep(host: &Host, upstream: &Arc<dyn Upstream>, stop: &CancellationToken) {
+    let mut known = Known::new();
+    let mut pause = PAUSE;
+    let mut away = false;
+    while !stop.is_cancelled() {
+        match round(host, &**upstream, &mut known).await {
+            Ok(()) => {
+                if away {
+                    tracing::info!("the server takes logs and outputs again");
+                }
+                (away, pause) = (false, PAUSE);
+            }
+            Err(error) => {
+                if !away {
+                    tracing::warn!("logs and outputs wait here until the server takes them: {error}");
+                }
+                (away, pause) = (true, (pause * 2).min(PAUSE_MAX));
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+    let last = tokio::time::timeout(LAST_TIME_MAX, round(host, &**upstream, &mut known)).await;
+    if !matches!(last, Ok(Ok(()))) {
+        tracing::warn!(
+            "logs and outputs are left here: the next worker of this state directory hands them over"
+        );
+    }
+}
+
+/// One look at each that waits. Fails with the first that the server could not be had for.
+async fn round(host: &Host, upstream: &dyn Upstream, known: &mut Known) -> Result<(), Unsent> {
+    let handover = Handover::of(&host.directories.state);
+    let waiting = handover.waiting().map_err(Unsent::Here)?;
+    let mut stood = Vec::with_capacity(waiting.len());
+    let before = std::mem::take(known);
+    for proof in waiting {
+        let at = before.get(&name(&proof)).copied().unwrap_or(0);
+        stood.push(async move {
+            let mut at = at;
+            let done = hand_over(host, upstream, &proof, &mut at).await;
+            (proof, at, done)
+        });
+    }
+    let mut rounds = futures_util::stream::iter(stood).buffer_unordered(AT_ONCE);
+    let mut failure = None;
+    while let Some((proof, at, done)) = rounds.next().await {
+        match done {
+            Ok(Round::GoesOn) => {
+                known.insert(name(&proof), at);
+            }
+            // What is another's by now has a log of another attempt.
+            Ok(Round::Over) | Err(Unsent::NotOurs) => finish(host, &handover, &proof),
+            Err(Unsent::Refused { reason }) => {
+                tracing::error!(run.id = %proof.fence.run, "the server does not take what run `{}` left, which stays here: {reason}", proof.fence.run);
+                handover.forget(&proof);
+            }
+            Err(error @ (Unsent::Away { .. } | Unsent::Here(_))) => {
+                known.insert(name(&proof), at);
+                failure = Some(error);
+            }
+        }
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+/// The server has everything, or wants nothing of it: what is here is not needed any more. A later attempt of the run that
+/// is here, too, has the log.
+fn finish(host: &Host, handover: &Handover, proof: &Proof) {
+    let (state, run) = (&host.directories.state, proof.fence.run);
+    let _ = std::fs::remove_dir_all(artifacts(state, proof.fence));
+    let _ = std::fs::remove_dir(state.join(ARTIFACTS).join(run.to_string()));
+    handover.forget(proof);
+    let is_held = host.held.fences().iter().any(|it| it.run == run);
+    let waits = handover.waiting().is_ok_and(|it| it.iter().any(|it| it.fence.run == run));
+    if !is_held && !waits {
+        let _ = Logs::new(state).by_run().remove(run);
+    }
+}
+
+fn artifacts(state: &Path, fence: Fence) -> PathBuf {
+    state.join(ARTIFACTS).join(fence.run.to_string()).join(fence.attempt.to_string())
+}
+
+async fn hand_over(
+    host: &Host,
+    upstream: &dyn Upstream,
+    proof: &Proof,
+    at: &mut u64,
+) -> Result<Round, Unsent> {
+    // Looked at before the log: what ends after this look is seen by the next round.
+    let is_held = host.held.fences().contains(&proof.fence);
+    let complete = log(host, upstream, proof, at, is_held).await?;
+    if is_held || !complete {
+        return Ok(Round::GoesOn);
+    }
+    let found = host.record.find(&RunSelector::Id(proof.fence.run)).await;
+    let found = found.map_err(|error| Unsent::Away { reason: error.to_string() })?;
+    let Found::Run(run) = found else { return Err(Unsent::NotOurs) };
+    if run.fence != proof.fence {
+        return Err(Unsent::NotOurs);
+    }
+    if run.state != RunState::Done {
+        return Ok(Round::GoesOn);
+    }
+    let outputs = run.end.map(|it| it.artifacts).unwrap_or_default();
+    let directory = artifacts(&host.directories.state, proof.fence);
+    for (index, artifact) in outputs.iter().enumerate() {
+        output(upstream, proof, u32::try_from(index).unwrap_or(u32::MAX), &directory, artifact).await?;
+    }
+    Ok(Round::Over)
+}
+
+/// Hands over what the log has by now. Gives whether that was all of it.
+async fn log(
+    host: &Host,
+    upstream: &dyn Upstream,
+    proof: &Proof,
+    at: &mut u64,
+    is_held: bool,
+) -> Result<bool, Unsent> {
+    let mut moved = false;
+    for _ in 0..PIECES_MAX {
+        let (state, run, after) = (host.directories.state.clone(), proof.fence.run, *at);
+        let read = tokio::task::spawn_blocking(move || piece(&state, run, after, is_held)).await;
+        let read = read.map_err(io::Error::other).and_then(|it| it).map_err(Unsent::Here)?;
+        // What is not here any more was handed over already.
+        let Some(piece) = read else { return Ok(!is_held) };
+        if piece.entries == 0 {
+            return Ok(false);
+        }
+        let stands = upstream.log(proof, after, &piece.bytes).await?;
+        *at = stands.at;
+        if stands.complete {
+            return Ok(true);
+        }
+        if stands.at != after + piece.entries {
+            // An earlier process handed over more than this one knows, or the server lost some.
+            if std::mem::replace(&mut moved, true) {
+                return Err(Unsent::Away { reason: "its copy of a log does not stand still".to_owned() });
+            }
+        } else if is_held && piece.bytes.len() < PIECE_BYTES {
+            return Ok(false);
+        }
+    }
+    Ok(false)
+}
+
+/// The next entries of a log; of one that nobody writes any more also what was not listed, and its end. `None` where there
+/// is no log.
+fn piece(state: &Path, run: RunId, after: u64, is_held: bool) -> io::Result<Option<Piece>> {
+    let Some(reader) = Logs::new(state).reader(run)? else { return Ok(None) };
+    let mut reader = reader.from(Position::after(after))?;
+    let piece = Piece::of(&mut reader, PIECE_BYTES)?;
+    if piece.entries > 0 || is_held {
+        return Ok(Some(piece));
+    }
+    Piece::rest_of(&mut reader, PIECE_BYTES).map(Some)
+}
+
+async fn output(
+    upstream: &dyn Upstream,
+    proof: &Proof,
+    index: u32,
+    directory: &Path,
+    artifact: &Artifact,
+) -> Result<(), Unsent> {
+    let stands = upstream.output_stands(proof, index).await?;
+    if stands.complete {
+        return Ok(());
+    }
+    let path = directory.join(std::ffi::OsStr::from_bytes(&artifact.path));
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Unsent::Refused { reason: format!("`{}` is not here any more", path.display()) });
+        }
+        Err(error) => return Err(Unsent::Here(error)),
+    };
+    let left = artifact.bytes.saturating_sub(stands.at);
+    let stands = upstream.output(proof, index, file, stands.at, left).await?;
+    if stands.complete { Ok(()) } else { Err(Unsent::Away { reason: "it took a part only".to_owned() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_known_by_its_name_alone() {
+        let state = tempfile::tempdir().expect("a directory");
+        let handover = Handover::of(state.path());
+        assert_eq!(handover.waiting().expect("nothing"), []);
+        let fence = Fence { run: RunId::generate(), attempt: 2, epoch: 7 };
+        let proof = Proof { fence, owner_lock: "00ff".to_owned() };
+        handover.note(&proof).expect("noted");
+        handover.note(&proof).expect("noted once");
+        std::fs::write(handover.place.join("stranger"), "").expect("written");
+        assert_eq!(handover.waiting().expect("read"), [proof.clone()]);
+        handover.forget(&proof);
+        assert_eq!(handover.waiting().expect("read"), []);
+    }
+}
