@@ -14,6 +14,7 @@ pub mod ready;
 pub mod recovery;
 pub mod worker;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Listener};
+use crate::app::broker::Brokers;
 use crate::app::serve::books::Books;
 use crate::app::serve::engine_watch::EngineWatch;
 use crate::app::serve::held::Held;
@@ -46,6 +48,8 @@ pub struct ServeOrder {
     pub slots: Vec<SlotsWanted>,
     /// How long running tasks may go on once the server is told to stop.
     pub drain: Duration,
+    /// The socket of the service's broker; `None` starts one.
+    pub broker: Option<PathBuf>,
 }
 
 /// How far a server is.
@@ -109,14 +113,14 @@ pub async fn serve(
         path: directories.state.clone(),
         source,
     })?;
-    let ServeOrder { listen, database: _, workers, slots, drain } = order;
+    let ServeOrder { listen, database: _, workers, slots, drain, broker } = order;
     let amounts = host::amounts(&directories.state);
     let books = Arc::new(store.clone());
     let host = Arc::new(Host {
         record: books.clone(),
         queue: books,
         worker: Worker { name: lock.owner().lock.clone(), owner: lock.owner().clone(), labels: Vec::new() },
-        engine: Arc::new(EngineWatch::new()),
+        engine: Arc::new(EngineWatch::new(Brokers::new(broker, &directories, &amounts))),
         held: Held::default(),
         pool: Pool::new(slots, &amounts),
         books: Books::default(),

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module of the first level, and its floor. `intake` lies below `policy` inside theirs.
-const FLOORS: [(&str, u32); 20] = [
+const FLOORS: [(&str, u32); 21] = [
     ("task", 0),
     ("intake", 10),
     ("policy", 11),
@@ -22,6 +22,7 @@ const FLOORS: [(&str, u32); 20] = [
     ("docker", 40),
     ("store", 40),
     ("api", 40),
+    ("broker", 41),
     ("config", 50),
     ("app", 60),
     ("cli", 70),

@@ -6,6 +6,7 @@ mod ap;
 mod ar;
 mod backup;
 mod book;
+mod broker;
 mod changes;
 mod clients;
 mod cr;

@@ -1,6 +1,7 @@
 //! What the tests share: the real engine and a real registry.
 
 pub mod aegis;
+pub mod broker;
 pub mod engine;
 pub mod live;
 pub mod netns;
