@@ -3,6 +3,7 @@
 pub mod api;
 pub mod attack;
 pub mod backup;
+pub mod broker;
 pub mod changes;
 pub mod demo;
 pub mod doctor;

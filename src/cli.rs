@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod attached;
 pub mod backup;
+pub mod broker;
 pub mod cancel;
 pub mod client;
 pub mod demo;
@@ -95,6 +96,8 @@ enum Command {
     Man(generate::ManArgs),
     #[command(hide = true)]
     Gateway(gateway::GatewayArgs),
+    #[command(hide = true)]
+    Broker(broker::BrokerArgs),
 }
 
 impl Command {
@@ -127,6 +130,7 @@ impl Command {
             | Self::Worker(_)
             | Self::Policy(_)
             | Self::Gateway(_)
+            | Self::Broker(_)
             | Self::Completions(_)
             | Self::Man(_) => false,
         }
@@ -184,6 +188,7 @@ pub fn main() -> ExitCode {
         Command::Completions(args) => generate::cmd_completions(&args),
         Command::Man(args) => generate::cmd_man(&args),
         Command::Gateway(args) => gateway::cmd_gateway(&args),
+        Command::Broker(args) => broker::cmd_broker(&args),
     };
     match carried_out {
         Ok(code) => code,

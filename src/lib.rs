@@ -27,6 +27,7 @@ pub mod sandbox;
 
 // Floor 4: adapters.
 pub mod api;
+pub mod broker;
 pub mod docker;
 pub mod store;
 

@@ -18,6 +18,8 @@ use crate::doctor::facts::{AccountFacts, Facts, SocketFacts, Space};
 use crate::doctor::judge::setting_names;
 use crate::task::causes::told;
 
+/// Where packages have the broker of the service.
+const BROKER_SOCKET: &str = "/run/aegis/broker.sock";
 /// Bytes of a kernel setting.
 const SETTING_BYTES_MAX: u64 = 4096;
 
@@ -36,6 +38,7 @@ pub async fn gather() -> Facts {
         socket,
         open_listeners: listeners::of_engines(Path::new("/proc")),
         account: AccountFacts { uid, in_socket_group },
+        broker: Some(PathBuf::from(BROKER_SOCKET)).filter(|it| it.exists()),
         state: directories::state(&surroundings),
         runtime: directories::runtime(&surroundings),
         engine_space: root.as_deref().and_then(directories::space),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::app::{AppError, host};
+use crate::broker::BrokeredEngine;
 use crate::config::Directories;
 use crate::container::{Engine, EngineError, EngineFacts, ImageFacts, PullProgress};
 use crate::docker::{DockerEngine, address, credentials};
@@ -30,18 +31,37 @@ pub async fn image(
     pull: Pull,
     progress: &(dyn Fn(PullProgress) + Sync),
 ) -> Result<ImageFacts, AppError> {
-    let fetch = || async {
-        let home = std::env::var_os("HOME").map(PathBuf::from);
-        let login_file =
-            credentials::login_file(std::env::var_os("DOCKER_CONFIG").as_deref(), home.as_deref());
-        Ok(engine.pull_image(reference, login_file.as_deref(), progress).await?)
-    };
+    match present(engine, reference, pull).await? {
+        Some(image) => Ok(image),
+        None => {
+            let home = std::env::var_os("HOME").map(PathBuf::from);
+            let login_file =
+                credentials::login_file(std::env::var_os("DOCKER_CONFIG").as_deref(), home.as_deref());
+            Ok(engine.pull_image(reference, login_file.as_deref(), progress).await?)
+        }
+    }
+}
+
+/// The same through a broker, which has the credentials.
+pub async fn brokered_image(
+    engine: &BrokeredEngine,
+    reference: &str,
+    pull: Pull,
+) -> Result<ImageFacts, AppError> {
+    match present(engine, reference, pull).await? {
+        Some(image) => Ok(image),
+        None => Ok(engine.pull_image(reference).await?),
+    }
+}
+
+/// The image that is here; `None` where policy has it fetched.
+async fn present<E: Engine>(engine: &E, reference: &str, pull: Pull) -> Result<Option<ImageFacts>, AppError> {
     if pull == Pull::Always {
-        return fetch().await;
+        return Ok(None);
     }
     match engine.image(reference).await {
-        Err(EngineError::ImageNotFound { .. }) if pull == Pull::Missing => fetch().await,
-        found => Ok(found?),
+        Err(EngineError::ImageNotFound { .. }) if pull == Pull::Missing => Ok(None),
+        found => Ok(Some(found?)),
     }
 }
 

@@ -19,6 +19,7 @@ pub mod recovery;
 pub mod upstream;
 pub mod worker;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Listener};
+use crate::app::broker::Brokers;
 use crate::app::serve::attached::Attached;
 use crate::app::serve::books::Books;
 use crate::app::serve::engine_watch::EngineWatch;
@@ -61,6 +63,8 @@ pub struct ServeOrder {
     pub slots: Vec<SlotsWanted>,
     /// How long running tasks may go on once the server is told to stop.
     pub drain: Duration,
+    /// The socket of the service's broker; `None` starts one.
+    pub broker: Option<PathBuf>,
 }
 
 /// Which parts of a server a process is.
@@ -142,7 +146,7 @@ pub async fn serve(
         source,
     })?;
     let worker = worker_of(&order, &lock);
-    let ServeOrder { role, workers, slots, drain, .. } = order;
+    let ServeOrder { role, workers, slots, drain, broker, .. } = order;
     let amounts = host::amounts(&directories.state);
     let books = Arc::new(store.clone());
     let host = Arc::new(Host {
@@ -150,7 +154,7 @@ pub async fn serve(
         queue: books.clone(),
         fleet: books,
         worker,
-        engine: Arc::new(EngineWatch::new()),
+        engine: Arc::new(EngineWatch::new(Brokers::new(broker, &directories, &amounts))),
         held: Held::default(),
         attached: Attached::default(),
         pool: Pool::new(slots, &amounts),

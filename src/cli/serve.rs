@@ -92,6 +92,10 @@ pub struct ServeArgs {
     #[arg(long = "slots", value_name = "IMAGE=POLICY:N", value_parser = slots)]
     slots: Vec<SlotsWanted>,
 
+    /// Reach the engine through the broker at this socket; without it a broker is started, under this account
+    #[arg(long, value_name = "unix:PATH", value_parser = broker)]
+    broker: Option<PathBuf>,
+
     /// How long running tasks may go on after the first signal
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = drain)]
     drain: Duration,
@@ -122,6 +126,7 @@ pub fn cmd_serve(args: &ServeArgs) -> CommandResult {
         workers,
         slots: args.slots.clone(),
         drain: args.drain,
+        broker: args.broker.clone(),
     };
     let upstream = upstream(args)?;
     let served = runtime.block_on(attend(order, upstream));
@@ -260,6 +265,11 @@ fn slots(text: &str) -> Result<SlotsWanted, String> {
     }
     shipped(policy).map_err(|it| it.to_string())?;
     Ok(SlotsWanted { image: image.to_owned(), policy: policy.to_owned(), count })
+}
+
+fn broker(text: &str) -> Result<PathBuf, String> {
+    let path = text.strip_prefix("unix:").map(PathBuf::from).filter(|it| it.is_absolute());
+    path.ok_or_else(|| "it is unix:/PATH, as in `unix:/run/aegis/broker.sock`".to_owned())
 }
 
 fn drain(text: &str) -> Result<Duration, String> {

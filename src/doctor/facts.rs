@@ -16,6 +16,8 @@ pub struct Facts {
     pub open_listeners: Vec<String>,
     /// Who runs Aegis.
     pub account: AccountFacts,
+    /// The socket of a broker that works under another account; `None` where there is none.
+    pub broker: Option<PathBuf>,
     /// The state directory.
     pub state: DirectoryFacts,
     /// The runtime directory.

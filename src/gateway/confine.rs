@@ -21,7 +21,7 @@ const NOFILE: u64 = 8192;
 
 /// Calls that a single thread of sockets, timers and memory needs. Everything else, first of all `open`, `execve`,
 /// `clone`, `ptrace` and `io_uring_setup`, is refused.
-const CALLS: [&str; 52] = [
+pub const CALLS: [&str; 52] = [
     "accept4",
     "bind",
     "brk",
@@ -79,9 +79,9 @@ const CALLS: [&str; 52] = [
 const AF_INET: u64 = 2;
 const AF_INET6: u64 = 10;
 /// `PROT_EXEC`: no memory becomes code.
-const PROT_EXEC: u64 = 4;
+pub const PROT_EXEC: u64 = 4;
 /// Sets a descriptor to non-blocking; no other request is needed.
-const FIONBIO: u64 = 0x5421;
+pub const FIONBIO: u64 = 0x5421;
 
 /// Walls that could not be raised.
 #[derive(Debug, thiserror::Error)]
@@ -148,17 +148,19 @@ fn program() -> Result<BpfProgram, ConfineError> {
     Ok(filter.try_into()?)
 }
 
-fn number(name: &str) -> Option<i64> {
+/// A call's number, by its name.
+pub fn number(name: &str) -> Option<i64> {
     numbers::number(name).map(i64::from)
 }
 
-/// The kernel reads these arguments as 32 bits, and so does the filter.
-fn equal(argument: u8, value: u64) -> Result<SeccompRule, seccompiler::BackendError> {
+/// The calls whose argument is this. The kernel reads it as 32 bits, and so does the filter.
+pub fn equal(argument: u8, value: u64) -> Result<SeccompRule, seccompiler::BackendError> {
     let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)?;
     SeccompRule::new(vec![condition])
 }
 
-fn without(argument: u8, bits: u64) -> Result<SeccompRule, seccompiler::BackendError> {
+/// The calls whose argument has none of these bits.
+pub fn without(argument: u8, bits: u64) -> Result<SeccompRule, seccompiler::BackendError> {
     let cleared = SeccompCmpOp::MaskedEq(bits);
     SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Dword, cleared, 0)?])
 }

@@ -24,11 +24,11 @@ pub const LABEL_SLOT: &str = "aegis.slot";
 pub const LABEL_POLICY: &str = "aegis.policy";
 
 /// Memory that init and the kernel's own bookkeeping need beside the task's, bytes.
-const INIT_BYTES: u64 = 16 * 1024 * 1024;
+pub const INIT_BYTES: u64 = 16 * 1024 * 1024;
 /// Size of a volume that an image declares, bytes. Nothing of it outlives the sandbox.
 const VOLUME_BYTES: u64 = 64 * 1024 * 1024;
 /// Volumes of an image at the most.
-const VOLUMES_MAX: usize = 8;
+pub const VOLUMES_MAX: usize = 8;
 /// Inodes of `/tmp` and of a declared volume, and what a workspace may have beside those that came in.
 pub const INODES_LARGE: u64 = 65_536;
 /// Inodes of the home directory and `/dev/shm`.
@@ -183,7 +183,7 @@ fn tmpfs(policy: &Policy, image: &ImageFacts) -> Result<Vec<Tmpfs>, ImageRefusal
 }
 
 /// Whether a declared volume would be the root, no plain path, or in the way of our own places.
-fn is_reserved(point: &str) -> bool {
+pub fn is_reserved(point: &str) -> bool {
     let plain = point.starts_with('/') && point.split('/').skip(1).all(|it| !matches!(it, "" | "." | ".."));
     let safe = point.bytes().all(|it| it.is_ascii_graphic() && !matches!(it, b',' | b':' | b'\\'));
     let below = |place: &str| point == place || point.starts_with(&format!("{place}/"));

@@ -22,7 +22,7 @@ use crate::sandbox::trust::Authorities;
 use crate::sandbox::{init_binary, trust};
 
 /// Slots of one instance at the most.
-const SLOTS_MAX: u32 = 4096;
+pub const SLOTS_MAX: u32 = 4096;
 /// User and group id of slot 0.
 pub const UID_FIRST: u32 = 2_000_000_000;
 /// Bytes of a socket's path, below `sun_path`.

@@ -23,6 +23,7 @@ const FLOORS: [(&str, u32); 21] = [
     ("docker", 40),
     ("store", 40),
     ("api", 40),
+    ("broker", 41),
     ("config", 50),
     ("app", 60),
     ("cli", 70),

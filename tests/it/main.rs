@@ -7,6 +7,7 @@ mod ar;
 mod attach;
 mod backup;
 mod book;
+mod broker;
 mod changes;
 mod clients;
 mod cr;

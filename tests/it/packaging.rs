@@ -76,7 +76,30 @@ fn the_service_is_given_longer_to_stop_than_it_drains() {
     // Five minutes by default, and the time in which what is left is ended.
     check(&unit, "TimeoutStopSec", &["7min"]);
     check(&unit, "Restart", &["on-failure"]);
-    check(&unit, "ExecStart", &["/usr/bin/aegis serve"]);
+    check(&unit, "ExecStart", &["/usr/bin/aegis serve --broker unix:/run/aegis/broker.sock"]);
+}
+
+#[test]
+fn only_the_broker_reaches_the_engine_and_it_has_nothing_else() {
+    let (server, broker) = (unit(&packaged("aegis.service")), unit(&packaged("aegis-broker@.service")));
+    check(&server, "SupplementaryGroups", &[]);
+    check(&broker, "SupplementaryGroups", &["docker"]);
+    check(&broker, "User", &["aegis-broker"]);
+    check(&broker, "ExecStart", &["/usr/bin/aegis broker --runtime-root /run/aegis"]);
+    check(&broker, "StandardInput", &["socket"]);
+    for key in ["CapabilityBoundingSet", "AmbientCapabilities"] {
+        check(&broker, key, &["CAP_DAC_READ_SEARCH"]);
+    }
+    for key in ["NoNewPrivileges", "ProtectHome", "PrivateTmp", "PrivateDevices", "PrivateNetwork"] {
+        check(&broker, key, &["yes"]);
+    }
+    check(&broker, "ProtectSystem", &["strict"]);
+    let nofile = |unit: &Unit| unit.get(&("Service".to_owned(), "LimitNOFILE".to_owned())).cloned();
+    assert_eq!(nofile(&server), nofile(&broker));
+    let socket = packaged("aegis-broker.socket");
+    for line in ["ListenStream=/run/aegis/broker.sock", "SocketUser=aegis", "SocketMode=0600", "Accept=yes"] {
+        assert!(socket.lines().any(|it| it == line), "{line}");
+    }
 }
 
 #[test]
@@ -88,7 +111,12 @@ fn the_account_has_no_shell_and_its_directories_are_its_own() {
         kept
     };
     let accounts = lines("aegis.sysusers");
-    assert_eq!(accounts, ["u aegis - \"Aegis\" /var/lib/aegis /usr/sbin/nologin", "m aegis docker"]);
+    let expected = [
+        "u aegis - \"Aegis\" /var/lib/aegis /usr/sbin/nologin",
+        "u aegis-broker - \"Aegis broker\" / /usr/sbin/nologin",
+        "m aegis-broker docker",
+    ];
+    assert_eq!(accounts, expected);
     for line in lines("aegis.tmpfiles") {
         let fields: Vec<&str> = line.split_whitespace().collect();
         assert_eq!((fields.len(), fields[0]), (6, "d"), "{line}");

@@ -1,6 +1,7 @@
 //! What the tests share: the real engine and a real registry.
 
 pub mod aegis;
+pub mod broker;
 pub mod cluster;
 pub mod engine;
 pub mod hosts;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::provision;
+use crate::app::broker::Brokers;
+use crate::broker::BrokeredEngine;
 use crate::container::{Engine, EngineFacts};
-use crate::docker::DockerEngine;
 use crate::task::causes::told;
 
 /// How often it is asked while nobody doubts it.
@@ -21,8 +21,8 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
 /// An engine that answered.
 #[derive(Debug)]
 pub struct Present {
-    /// It.
-    pub engine: DockerEngine,
+    /// It, behind the broker.
+    pub engine: BrokeredEngine,
     /// What it said it is.
     pub facts: EngineFacts,
 }
@@ -39,15 +39,16 @@ pub enum State {
 /// The watch over one engine.
 #[derive(Debug)]
 pub struct EngineWatch {
+    brokers: Brokers,
     state: watch::Sender<State>,
     doubt: Notify,
 }
 
 impl EngineWatch {
     /// One that has not asked yet.
-    pub fn new() -> Self {
+    pub fn new(brokers: Brokers) -> Self {
         let state = State::Away("it has not been asked yet".to_owned());
-        Self { state: watch::Sender::new(state), doubt: Notify::new() }
+        Self { brokers, state: watch::Sender::new(state), doubt: Notify::new() }
     }
 
     /// The engine, if it answers.
@@ -85,18 +86,21 @@ impl EngineWatch {
     /// Keeps asking, until it is told to stop.
     pub async fn keep(&self, stop: &CancellationToken) {
         loop {
-            let pause = match self.present() {
-                Some(_) => {
-                    self.check().await;
-                    ASK_PAUSE
-                }
-                None => {
-                    self.find().await;
-                    AWAY_PAUSE
+            match self.present() {
+                Some(_) => drop(self.check().await),
+                None => self.find().await,
+            }
+            let present = self.present();
+            let pause = if present.is_some() { ASK_PAUSE } else { AWAY_PAUSE };
+            let broker_ended = async {
+                match &present {
+                    Some(present) => present.engine.ended().await,
+                    None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
+                () = broker_ended => {}
                 () = self.doubt.notified() => {}
                 () = stop.cancelled() => return,
             }
@@ -106,7 +110,7 @@ impl EngineWatch {
     /// Connects anew: what comes back may be another version.
     async fn find(&self) {
         let found = async {
-            let engine = provision::connect().await.map_err(|it| told(&it))?;
+            let engine = self.brokers.engine().await.map_err(|it| told(&it))?;
             let facts = engine.facts().await.map_err(|it| told(&it))?;
             Ok::<_, String>(Present { engine, facts })
         };
@@ -133,11 +137,5 @@ impl EngineWatch {
             self.doubt.notify_one();
         }
         None
-    }
-}
-
-impl Default for EngineWatch {
-    fn default() -> Self {
-        Self::new()
     }
 }

@@ -359,7 +359,7 @@ async fn resolved(wanted: &SlotsWanted, host: &Host, present: &Present) -> Resul
     };
     let understood = understand(&submission, Named::default(), &host.amounts)?;
     let pull = understood.resolved.policy.images.pull;
-    let image = provision::image(&present.engine, &wanted.image, pull, &|_| {}).await?;
+    let image = provision::brokered_image(&present.engine, &wanted.image, pull).await?;
     let admitted = admit(&understood.task, &understood.resolved, &image.id, &understood.runtime);
     let admitted = admitted.map_err(AppError::Denied)?;
     let place = provision::place(&admitted, &host.directories, &host.amounts, &present.facts)?;

@@ -63,7 +63,7 @@ impl Ready {
         let Understood { task, resolved, runtime } = understood;
         provision::refuse_unenforceable(&present.facts, &runtime)?;
         let pull = resolved.policy.images.pull;
-        let image = provision::image(&present.engine, &task.image, pull, &|_| {}).await?;
+        let image = provision::brokered_image(&present.engine, &task.image, pull).await?;
         let admitted = admit(&task, &resolved, &image.id, &runtime).map_err(AppError::Denied)?;
         let mut place = provision::place(&admitted, &host.directories, &host.amounts, &present.facts)?;
         let messages = match &claimed.submission.workspace {

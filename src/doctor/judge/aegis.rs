@@ -15,6 +15,7 @@ const INODES_MIN: u64 = 500;
 pub fn judge(facts: &Facts, findings: &mut Vec<Finding>) {
     findings.push(account(facts));
     findings.push(gateway(facts));
+    findings.push(broker(facts));
     findings.push(directory("aegis.state_directory", &facts.state));
     findings.push(files(&facts.state));
     findings.push(space(&facts.state));
@@ -47,6 +48,20 @@ fn gateway(facts: &Facts) -> Finding {
         format!("the gateway of a run works under the account of Aegis, uid {uid}, behind its filter"),
         "it parses what tasks and hosts send: if it fell, only its filter would stand before what this account may do",
         "run Aegis as root, who gives it another account; or let only policies without egress be used here",
+    )
+}
+
+fn broker(facts: &Facts) -> Finding {
+    let (area, id, uid) = (Area::Aegis, "aegis.broker", facts.account.uid);
+    if let Some(path) = &facts.broker {
+        return Finding::ok(area, id, format!("a server reaches the engine through {}", path.display()));
+    }
+    Finding::weak(
+        area,
+        id,
+        format!("the broker of a server that is started here works under its account, uid {uid}"),
+        "a server that was taken over could open the engine's socket itself, beside the broker that judges what it asks for",
+        "run the server as the service that packages bring: its broker has an account of its own (aegis-broker.socket)",
     )
 }
 

@@ -72,6 +72,7 @@ fn sound() -> Facts {
         }),
         open_listeners: Vec::new(),
         account: AccountFacts { uid: 998, in_socket_group: false },
+        broker: Some(PathBuf::from("/run/aegis/broker.sock")),
         state: directory("/var/lib/aegis"),
         runtime: directory("/run/aegis/0badcafe"),
         engine_space: Some(ROOM),
@@ -301,6 +302,12 @@ fn the_account_and_its_directories_are_judged() {
     check(|it| it.account.uid = 0, "aegis.account", Verdict::Weak, &["as root"]);
     check(|it| it.account.uid = 0, "aegis.gateway", Verdict::Ok, &["1999999999"]);
     check(|it| it.account.uid = 1000, "aegis.gateway", Verdict::Weak, &["uid 1000"]);
+}
+
+#[test]
+fn a_broker_under_the_servers_account_is_weak() {
+    check(|_| {}, "aegis.broker", Verdict::Ok, &["/run/aegis/broker.sock"]);
+    check(|it| it.broker = None, "aegis.broker", Verdict::Weak, &["uid 998"]);
     check(|it| it.account.in_socket_group = true, "aegis.account", Verdict::Weak, &["root by another name"]);
     let open = "`/var/lib/aegis` is open to other users (mode 755): run `chmod 700 /var/lib/aegis`";
     check(
