@@ -5,6 +5,7 @@
 
 mod cold;
 mod gateway;
+mod queue;
 mod redaction;
 mod streaming;
 mod support;
@@ -17,12 +18,13 @@ use crate::support::table::Verdict;
 
 type Subject = fn(&Instance) -> anyhow::Result<Verdict>;
 
-const SUBJECTS: [(&str, Subject); 5] = [
+const SUBJECTS: [(&str, Subject); 6] = [
     ("cold", cold::measure),
     ("redaction", redaction::measure),
     ("streaming", streaming::measure),
     ("workspace", workspace::measure),
     ("gateway", gateway::measure),
+    ("queue", queue::measure),
 ];
 
 fn main() -> anyhow::Result<ExitCode> {

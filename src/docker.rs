@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod describe;
 pub mod engine;
 pub mod failure;
+mod greeting;
 pub mod image_facts;
 pub mod images;
 pub mod recipe;

@@ -27,6 +27,11 @@ impl Beneath {
         Ok(Self { root: open(OsStr::from_bytes(root), flags, Mode::empty())?, open: Vec::new() })
     }
 
+    /// The same root with a way of its own.
+    pub fn again(&self) -> std::io::Result<Self> {
+        Ok(Self { root: self.root.try_clone()?, open: Vec::new() })
+    }
+
     /// The directory at a path that `split` has checked; empty means the root. The descriptor is good for calls
     /// relative to it, not for reading it.
     pub fn directory(&mut self, path: &[u8]) -> nix::Result<BorrowedFd<'_>> {

@@ -1,16 +1,16 @@
 //! Content that comes in: the workspace's files, directories and links, with their exact modes and times.
 //!
-//! The first failure is kept, what follows it is passed over, and the host is told at the end.
+//! A failure is kept, what follows it is passed over, and the host is told at the end.
+
+mod aside;
+mod file;
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Write;
-use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{
-    FchmodatFlags, Mode, UtimensatFlags, fchmod, fchmodat, fstat, fstatat, futimens, mkdirat, utimensat,
+    FchmodatFlags, Mode, UtimensatFlags, fchmod, fchmodat, fstatat, futimens, mkdirat, utimensat,
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
@@ -21,9 +21,10 @@ use aegis_init::wire::{Entry, EntryKind, Gone, Reply};
 use crate::beneath::{Beneath, split};
 use crate::stamps::{Given, Stamps};
 
+use self::aside::{Aside, Failure, Whole, Written};
+use self::file::OpenFile;
+
 const MODE_MAX: u32 = 0o7777;
-/// What a create call gives and a later write takes away again.
-const SET_ID_BITS: u32 = 0o7000;
 /// A directory must be open to init until its content is there.
 const DIRECTORY_MODE_MIN: u32 = 0o700;
 const NANOSECONDS_MAX: u32 = 999_999_999;
@@ -39,10 +40,12 @@ pub struct Content {
     /// Directories that went or came again, and how many were to be finished by then: what was said of one of that name
     /// among them does not hold any more.
     superseded: HashMap<ByteBuf, usize>,
-    open: Option<OpenFile>,
+    /// The file whose content goes on, with its number among the stamps.
+    open: Option<(usize, OpenFile)>,
+    aside: Aside,
     entries: u64,
     bytes: u64,
-    failed: Option<(ByteBuf, i32)>,
+    failed: Option<Failure>,
 }
 
 /// Hard links have two places; each keeps its own way.
@@ -54,16 +57,6 @@ struct Places {
 struct Directory {
     path: ByteBuf,
     mode: Mode,
-    mtime: TimeSpec,
-}
-
-struct OpenFile {
-    path: ByteBuf,
-    /// Its number among the stamps.
-    number: usize,
-    file: File,
-    left: u64,
-    mode: u32,
     mtime: TimeSpec,
 }
 
@@ -79,6 +72,7 @@ impl Content {
             directory_bytes: 0,
             superseded: HashMap::new(),
             open: None,
+            aside: Aside::new(),
             entries: 0,
             bytes: 0,
             failed: None,
@@ -91,20 +85,72 @@ impl Content {
     }
 
     /// Makes entries, parents before children.
-    pub fn put(&mut self, entries: &[Entry]) {
+    pub fn put(&mut self, entries: Vec<Entry>) {
+        while let Some(written) = self.aside.written() {
+            self.take(written);
+        }
+        let mut files = Vec::new();
         for entry in entries {
             if self.failed.is_some() {
                 return;
             }
-            match self.make(entry) {
+            if is_whole(&entry) {
+                let number = self.stamps.add(&entry.path, Given::Unfinished);
+                files.push(Whole { number, entry });
+                continue;
+            }
+            if matches!(entry.kind, EntryKind::Hardlink(_)) {
+                self.write(std::mem::take(&mut files));
+                self.settle();
+            }
+            match self.make(&entry) {
                 Ok(()) => self.entries += 1,
                 Err(errno) => self.fail(&entry.path, errno),
             }
+        }
+        self.write(files);
+    }
+
+    /// Waits until all that was put is there, and has no second thread any more.
+    pub fn rest(&mut self) {
+        self.settle();
+        self.aside.leave();
+    }
+
+    fn settle(&mut self) {
+        while let Some(written) = self.aside.awaited() {
+            self.take(written);
+        }
+    }
+
+    /// Writes whole files, or has them written.
+    fn write(&mut self, files: Vec<Whole>) {
+        let Some(places) = &mut self.places else { return };
+        if let (Some(_), Some(first)) = (&self.open, files.first()) {
+            let path = first.entry.path.clone();
+            return self.fail(&path, Errno::EPROTO);
+        }
+        if let Err(files) = self.aside.give(&places.of_entry, files) {
+            let written = aside::write(&mut places.of_entry, &files);
+            self.take(written);
+        }
+    }
+
+    fn take(&mut self, written: Written) {
+        self.entries += written.files.len() as u64;
+        self.bytes += written.bytes;
+        for (number, given) in written.files {
+            self.stamps.set(number, given);
+        }
+        if let Some((path, errno)) = written.failed {
+            self.open = None;
+            self.failed.get_or_insert((path, errno));
         }
     }
 
     /// Removes entries, children before parents.
     pub fn remove(&mut self, gone: &[Gone]) {
+        self.rest();
         for it in gone {
             if self.failed.is_some() {
                 return;
@@ -140,15 +186,12 @@ impl Content {
         if self.failed.is_some() {
             return;
         }
-        let Some(mut open) = self.open.take() else {
+        let Some((number, mut open)) = self.open.take() else {
             return self.fail(b"", Errno::EPROTO);
         };
         match open.write(data) {
-            Ok(()) if open.left > 0 => self.open = Some(open),
-            Ok(()) => match fstat(&open.file) {
-                Ok(stat) => self.stamps.set(open.number, Given::leaf(&stat)),
-                Err(errno) => self.fail(&open.path, errno),
-            },
+            Ok(Some(given)) => self.stamps.set(number, given),
+            Ok(None) => self.open = Some((number, open)),
             Err(errno) => self.fail(&open.path, errno),
         }
         self.bytes += data.len() as u64;
@@ -157,8 +200,9 @@ impl Content {
     /// Gives directories their modes and times, children first, now that nothing is made in them any more. Gives the
     /// answer, and what there is now.
     pub fn end(mut self) -> (Reply, Stamps) {
+        self.rest();
         if self.failed.is_none()
-            && let Some(open) = self.open.take()
+            && let Some((_, open)) = self.open.take()
         {
             self.fail(&open.path, Errno::EPROTO);
         }
@@ -186,11 +230,8 @@ impl Content {
         if self.open.is_some() {
             return Err(Errno::EPROTO);
         }
-        if entry.mode > MODE_MAX || entry.mtime_ns > NANOSECONDS_MAX {
-            return Err(Errno::EINVAL);
-        }
+        let mtime = check_looks(entry)?;
         let (parent, name) = split(&entry.path)?;
-        let mtime = TimeSpec::new(entry.mtime_s, i64::from(entry.mtime_ns));
         let directory = places.of_entry.directory(parent)?;
         match &entry.kind {
             EntryKind::Dir => {
@@ -215,20 +256,14 @@ impl Content {
                 let mode = Mode::from_bits_truncate(entry.mode);
                 self.directories.push(Directory { path: entry.path.clone(), mode, mtime });
             }
-            EntryKind::File { size, data } => {
-                let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
-                let mode = Mode::from_bits_truncate(entry.mode);
-                let file = openat(directory, name, flags | OFlag::O_CLOEXEC, mode)?;
-                let (file, left) = (File::from(file), *size);
+            EntryKind::File { data, .. } => {
+                let mut open = OpenFile::create(directory, name, entry)?;
                 let number = self.stamps.add(&entry.path, Given::Unfinished);
-                let mut open =
-                    OpenFile { path: entry.path.clone(), number, file, left, mode: entry.mode, mtime };
-                open.write(data)?;
+                let written = open.write(data)?;
                 self.bytes += data.len() as u64;
-                if open.left == 0 {
-                    self.stamps.set(number, Given::leaf(&fstat(&open.file)?));
-                } else {
-                    self.open = Some(open);
+                match written {
+                    Some(given) => self.stamps.set(number, given),
+                    None => self.open = Some((number, open)),
                 }
             }
             EntryKind::Symlink(target) => {
@@ -259,17 +294,14 @@ impl Content {
     }
 }
 
-impl OpenFile {
-    /// Writes the next bytes; after the last the file gets what writing would change.
-    fn write(&mut self, data: &[u8]) -> nix::Result<()> {
-        self.left = self.left.checked_sub(data.len() as u64).ok_or(Errno::EPROTO)?;
-        self.file.write_all(data).map_err(|err| Errno::from_raw(err.raw_os_error().unwrap_or(libc::EIO)))?;
-        if self.left > 0 {
-            return Ok(());
-        }
-        if self.mode & SET_ID_BITS != 0 {
-            fchmod(&self.file, Mode::from_bits_truncate(self.mode))?;
-        }
-        futimens(self.file.as_fd(), &TimeSpec::UTIME_OMIT, &self.mtime)
+/// Whether all of a file is here.
+fn is_whole(entry: &Entry) -> bool {
+    matches!(&entry.kind, EntryKind::File { size, data } if *size == data.len() as u64)
+}
+
+fn check_looks(entry: &Entry) -> nix::Result<TimeSpec> {
+    if entry.mode > MODE_MAX || entry.mtime_ns > NANOSECONDS_MAX {
+        return Err(Errno::EINVAL);
     }
+    Ok(TimeSpec::new(entry.mtime_s, i64::from(entry.mtime_ns)))
 }

@@ -97,7 +97,7 @@ pub fn launch(plan: Plan, oom_score_adj: Option<&mut File>) -> Result<Launched, 
     shell_argv.extend(&argv[1..]);
 
     let restore = oom_score_adj.and_then(|file| offer_to_the_oom_killer(file));
-    // SAFETY: init has one thread; the child makes system calls only, and executes or exits.
+    // SAFETY: init has one thread here, a second one for content was ended; the child makes system calls only, and executes or exits.
     let forked = unsafe { fork() };
     if let Ok(ForkResult::Child) = forked {
         let failure = child::become_command(&plan, &mut filter, &argv, &env, &mut shell_argv);

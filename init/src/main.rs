@@ -1,5 +1,6 @@
 //! PID 1 of a sandbox: it connects to its owner, shows what the kernel shows, starts commands when told to, and
-//! dies with its owner. One thread, one poll loop, no byte of a task's streams.
+//! dies with its owner. One thread, one poll loop, no byte of a task's streams. A second thread is there while content comes
+//! in, before anything of the task runs.
 //!
 //! The order of start-up matters: what a task of the same uid could use against init is closed before anything else
 //! can run. See `session` for the loop and `ending` for the ways in which it ends.

@@ -113,7 +113,7 @@ impl Sandbox {
                 Ok(())
             }
             Request::Put(entries) => {
-                self.content().put(&entries);
+                self.content().put(entries);
                 Ok(())
             }
             Request::Remove(gone) => {
@@ -191,6 +191,10 @@ impl Sandbox {
         let started = if self.errand.is_some() {
             Err(busy)
         } else {
+            // A second thread is gone before anything forks.
+            if let Some(content) = &mut self.content {
+                content.rest();
+            }
             // A change at the same moment as the last thing put would not be seen.
             self.stamps.outlast();
             self.sampler.release(now);

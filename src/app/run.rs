@@ -13,7 +13,7 @@ use crate::config::Directories;
 use crate::config::trust::TrustStore;
 use crate::container::{Engine, EngineFacts};
 use crate::executor::publish::Listening;
-use crate::executor::{Attempt, ChangesOut, Control, Sinks, control, run_attempt};
+use crate::executor::{Attempt, ChangesOut, Control, Feed, Sinks, control, run_attempt};
 use crate::policy::{Admitted, admit};
 use crate::record::{
     Found, Image, Limits, NewRun, Owner, Phase, PolicyRecord, Record, Run, TaskRecord, WorkspaceRecord,
@@ -26,7 +26,7 @@ use crate::sandbox::enforceable;
 use crate::sandbox::init_binary;
 use crate::sandbox::outputs::{Destination, Extractor, OutputLimits, Wanted};
 use crate::sandbox::workspace::Base;
-use crate::sandbox::workspace::snapshot::{self, Ground};
+use crate::sandbox::workspace::snapshot::{self, Ground, Replay};
 use crate::store::{OwnerLock, Store};
 use crate::task::run_id::RunSelector;
 use crate::task::{OutputRequest, RunId, WorkspaceSource};
@@ -126,13 +126,16 @@ pub async fn run(
     let outputs = outputs(order, &prepared.task.outputs, id, &admitted)?;
     let changes = changes_out(order, id, &prepared, &admitted, directories)?;
     let ground = tokio::select! {
-        ground = ground(place.work_directory.as_deref(), &mut prepared, directories, &facts) => ground?,
+        ground = ground(place.work_directory.as_deref(), &mut prepared, &facts) => ground?,
         by = control::cancelled(&mut caller.control) => return Err(AppError::Cancelled(by)),
     };
-    let (base, messages, delta) = match ground {
-        Ground::Empty => (None, None, None),
-        Ground::Snapshot(base, delta) => (Some(base), None, Some(delta)),
-        Ground::Messages(messages, delta) => (None, Some(messages), Some(delta)),
+    let (base, feed) = match (ground, &prepared.task.workspace) {
+        (Ground::Snapshot(base, delta), _) => (Some(base), Feed::Changes(delta)),
+        (Ground::Empty, WorkspaceSource::Directory(root)) if place.work_directory.is_none() => {
+            let (state, root) = (directories.state.clone(), root.clone());
+            (None, Feed::Replay(Replay { state, root, seen_s: prepared.seen_s }))
+        }
+        (Ground::Empty, _) => (None, Feed::Whole),
     };
     let way_out = egress::way_out(admitted.policy(), &directories.state, &held.kept_outside())?;
     let (egress, authorities, variables, credentials) = match way_out {
@@ -168,9 +171,8 @@ pub async fn run(
         task: &prepared.task,
         admitted: &admitted,
         image: &image,
-        workspace: prepared.workspace,
-        delta,
-        messages,
+        workspace: prepared.workspace.map(|it| (it, feed)),
+        messages: None,
         warm: None,
         lease: None,
         sinks,
@@ -197,25 +199,22 @@ pub async fn run(
     }
 }
 
-/// What a workspace begins with. Where the engine maps user ids, a tree of ours cannot be given to the sandbox's.
+/// What a workspace on disk begins with. Where the engine maps user ids, a tree of ours cannot be given to the sandbox's.
 async fn ground(
     work: Option<&Path>,
     prepared: &mut Prepared,
-    directories: &Directories,
     facts: &EngineFacts,
 ) -> Result<Ground, AppError> {
-    let WorkspaceSource::Directory(root) = &prepared.task.workspace else { return Ok(Ground::Empty) };
-    if work.is_some() && enforceable::maps_users(facts) {
+    let (WorkspaceSource::Directory(root), Some(work)) = (&prepared.task.workspace, work) else {
+        return Ok(Ground::Empty);
+    };
+    if enforceable::maps_users(facts) {
         return Ok(Ground::Empty);
     }
     let Some(plan) = prepared.workspace.take() else { return Ok(Ground::Empty) };
-    let (work, root, seen_s) = (work.map(Path::to_owned), root.clone(), prepared.seen_s);
-    let state = directories.state.clone();
+    let (work, root, seen_s) = (work.to_owned(), root.clone(), prepared.seen_s);
     let chosen = tokio::task::spawn_blocking(move || {
-        let ground = match work {
-            Some(work) => snapshot::ground(&work, &root, &plan, seen_s),
-            None => snapshot::replay(&state, &root, &plan, seen_s),
-        };
+        let ground = snapshot::ground(&work, &root, &plan, seen_s);
         (ground, plan)
     });
     let (ground, plan) = chosen.await.map_err(unwalkable)?;

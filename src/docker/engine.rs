@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::container::{
     ContainerSpec, Engine, EngineError, EngineFacts, ImageFacts, InspectedContainer, ListedContainer,
 };
+use crate::docker::greeting::greeting;
 use crate::docker::{create, failure, image_facts};
 
 /// Seconds that one call may take. Creating a container on a cold disk is the slowest of them.
@@ -50,13 +51,18 @@ impl DockerEngine {
         };
         let docker = Docker::connect_with_unix(&address, CALL_SECONDS_MAX, &oldest)
             .map_err(|it| failure::told(it, "connect", &address))?;
-        // Each of the two takes the engine ten milliseconds, since it starts programs to answer: asked at once.
+        // The description takes the engine ten milliseconds, since it starts programs to give it: all is asked at once.
         let looked_up = async {
             let reference = image?;
             let found = image_facts::inspect(&docker, reference, &address).await.ok()?;
             Some((reference.to_owned(), found))
         };
-        let (version, info, image) = tokio::join!(docker.version(), docker.info(), looked_up);
+        let (greeting, info, image) = tokio::join!(greeting(socket), docker.info(), looked_up);
+        let is_spoken = !matches!(&info, Err(error) if failure::status_of(error) == Some(400));
+        let version = match greeting.filter(|_| is_spoken) {
+            Some(version) => Ok(version),
+            None => docker.version().await,
+        };
         let (docker, version) = match version {
             Ok(version) => (docker, version),
             // An engine too new for the oldest API that we speak, or too old for it: agree on another.

@@ -26,7 +26,7 @@ use crate::executor::streams::{self, HostEnds, Kept, Pumps, Sinks};
 use crate::executor::unreleased::{Unreleased, io_failed, unexpected};
 use crate::executor::verdict::{self, Ended};
 use crate::executor::waiting::Waiting;
-use crate::executor::workspace_in::{self, Content, send_workspace};
+use crate::executor::workspace_in::{self, Content, Feed, send_workspace};
 use crate::fault::{self, Point};
 use crate::gateway::link::{Link, LinkError};
 use crate::gateway::wire::Begin;
@@ -37,10 +37,7 @@ use crate::sandbox::container_spec::{INODES_LARGE, WORKSPACE};
 use crate::sandbox::disk_use::Amounts;
 use crate::sandbox::layers::Layers;
 use crate::sandbox::outputs::Extractor;
-use crate::sandbox::workspace::{
-    self,
-    snapshot::{Changes, Messages},
-};
+use crate::sandbox::workspace::{self, snapshot::Messages};
 use crate::task::causes::told;
 use crate::task::outcome::LostReason;
 use crate::task::{Outcome, TaskSpec, TimeLimit};
@@ -64,10 +61,8 @@ pub struct Attempt<'a> {
     /// The image, looked up.
     pub image: &'a ImageFacts,
     /// What is copied in.
-    pub workspace: Option<workspace::Plan>,
-    /// What of it is sent, where a snapshot lies below; else all of it.
-    pub delta: Option<Changes>,
-    /// Messages that are sent before these: of an earlier run, or all there is, where a client made them.
+    pub workspace: Option<(workspace::Plan, Feed)>,
+    /// What is sent in its place, where a client made it.
     pub messages: Option<Messages>,
     /// A sandbox that was made ahead; without one, one is made.
     pub warm: Option<Waiting>,
@@ -113,7 +108,7 @@ pub async fn run_attempt<E: Engine, R: Record>(
     (attempt.progress)(Phase::Start);
     // Reading and the engine's work go on at the same time; nothing is sent before the sandbox is proven.
     let content = match (attempt.workspace.take(), attempt.messages.take()) {
-        (Some(plan), messages) => Some(workspace_in::read(plan, attempt.delta.take(), messages)),
+        (Some((plan, feed)), _) => Some(workspace_in::read(plan, feed)),
         (None, Some(messages)) => Some(workspace_in::uploaded(messages)),
         (None, None) => None,
     };

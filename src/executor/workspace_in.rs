@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aegis_init::wire::{Reply, Request};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::executor::starting::Standing;
@@ -11,7 +11,7 @@ use crate::executor::unreleased::{Unreleased, infrastructure, io_failed, unexpec
 use crate::sandbox::channel::ChannelError;
 use crate::sandbox::workspace::{
     self,
-    snapshot::{Changes, Messages},
+    snapshot::{Changes, Messages, Replay},
 };
 use crate::task::causes::told;
 use crate::task::escape::escape;
@@ -25,21 +25,45 @@ const CONTENT_QUEUE_MAX: usize = 384;
 /// Content that is being read. Dropped, the reading ends.
 #[derive(Debug)]
 pub(super) struct Content {
-    messages: Option<Messages>,
+    /// Goes first, where there is any.
+    messages: oneshot::Receiver<Messages>,
     queue: mpsc::Receiver<Request>,
     reader: Option<JoinHandle<Result<workspace::Sent, workspace::WorkspaceError>>>,
 }
 
 /// Content that lies there whole, its end included.
-pub(super) fn uploaded(messages: Messages) -> Content {
+pub(super) fn uploaded(whole: Messages) -> Content {
     let (_, queue) = mpsc::channel(1);
-    Content { messages: Some(messages), queue, reader: None }
+    let (sender, messages) = oneshot::channel();
+    let _ = sender.send(whole);
+    Content { messages, queue, reader: None }
+}
+
+/// What of a workspace is sent.
+#[derive(Debug)]
+pub enum Feed {
+    /// All of it.
+    Whole,
+    /// What a snapshot below it lacks.
+    Changes(Changes),
+    /// Messages of an earlier run, if there are any, and what they lack.
+    Replay(Replay),
 }
 
 /// Begins to read the workspace, or what changed of it. Nothing is sent yet.
-pub(super) fn read(plan: workspace::Plan, changes: Option<Changes>, messages: Option<Messages>) -> Content {
+pub(super) fn read(plan: workspace::Plan, feed: Feed) -> Content {
     let (content, queue) = mpsc::channel::<Request>(CONTENT_QUEUE_MAX);
+    let (kept, messages) = oneshot::channel();
     let reader = tokio::task::spawn_blocking(move || {
+        let changes = match feed {
+            Feed::Whole => None,
+            Feed::Changes(changes) => Some(changes),
+            Feed::Replay(replay) => replay.messages(&plan)?.map(|(messages, changes)| {
+                // Nobody takes them where the attempt ended meanwhile.
+                let _ = kept.send(messages);
+                changes
+            }),
+        };
         let mut sink = |request| content.blocking_send(request).map_err(|_| workspace::Stopped);
         match &changes {
             Some(changes) => workspace::send_changes(&plan, changes, &mut sink),
@@ -56,8 +80,8 @@ pub(super) async fn send_workspace(
 ) -> Result<workspace::Base, Unreleased> {
     let Content { messages, queue: mut content, reader } = content;
     let mut failed = None;
-    if let Some(Messages { file, bytes }) = &messages {
-        standing.sender.send_file(file, *bytes).await?;
+    if let Ok(Messages { file, bytes }) = messages.await {
+        standing.sender.send_file(&file, bytes).await?;
     }
     while let Some(request) = content.recv().await {
         if let Err(error) = standing.sender.send(&request, &[]).await {

@@ -8,9 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::record::{EventKind, RecordError};
-use crate::store::database::{Database, Durability, Tx, sql};
+use crate::store::database::{Database, Durability, Insert, Statement, Tx, sql};
 use crate::store::wake::Wake;
 use crate::task::RunId;
+
+/// Events of runs.
+pub(crate) static EVENTS: Insert = Insert::new("INSERT INTO events (run_id, at_ms, kind, detail)", 4);
 
 /// The books of one database.
 #[derive(Debug, Clone)]
@@ -81,10 +84,14 @@ impl Books {
         kind: EventKind,
         detail: &str,
     ) -> Result<(), RecordError> {
-        let insert = sql("INSERT INTO events (run_id, at_ms, kind, detail) VALUES ($1, $2, $3, $4)");
-        tx.execute(insert.bind(run).bind(at_ms).bind(kind.name()).bind(detail)).await?;
+        tx.execute(event(run, at_ms, kind, detail)).await?;
         Ok(())
     }
+}
+
+/// A row of [`EVENTS`].
+pub(crate) fn event(run: RunId, at_ms: i64, kind: EventKind, detail: &str) -> Statement {
+    EVENTS.row().bind(run).bind(at_ms).bind(kind.name()).bind(detail)
 }
 
 fn wall_ms() -> i64 {

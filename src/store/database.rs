@@ -1,6 +1,8 @@
 //! One way to speak to both databases: static SQL with `$1`, values bound in order, rows read into plain types. What the
 //! two do not say alike is a pair of texts, picked by the transaction. Every failure already names the records' place.
 
+mod insert;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,8 @@ use sqlx::{FromRow, PgPool, Postgres, SqlSafeStr, Sqlite, SqlitePool, Transactio
 
 use crate::record::RecordError;
 use crate::store::failure;
+
+pub(crate) use insert::Insert;
 
 /// How long an answer of a PostgreSQL server is waited for: longer than the server's own limits for a statement.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);

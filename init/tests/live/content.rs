@@ -156,6 +156,68 @@ fn what_went_in_comes_out_the_same() {
     assert_eq!(collected.done, OutDone::default());
 }
 
+/// Messages of 20 directories with 60 small files each, as a host sends them.
+fn many() -> Vec<Vec<Entry>> {
+    let directory = |number: u32| {
+        let files = (0..60).map(|it| {
+            let path = format!("d{number}/f{it}");
+            file(&path, 0o640, path.as_bytes())
+        });
+        let made = entry(&format!("d{number}"), 0o550, EntryKind::Dir);
+        std::iter::once(made).chain(files).collect()
+    };
+    (0..20).map(directory).collect()
+}
+
+#[test]
+fn what_two_threads_write_is_all_there_with_its_looks_before_its_other_names_are() {
+    let mut sandbox = Sandbox::attested();
+    let mut bytes = 0;
+    for (number, mut message) in many().into_iter().enumerate() {
+        bytes += (0..60).map(|it| format!("d{number}/f{it}").len() as u64).sum::<u64>();
+        // Of the file that was handed over last.
+        let first = ByteBuf::from(format!("d{number}/f59"));
+        message.push(entry(&format!("name{number}"), 0o640, EntryKind::Hardlink(first)));
+        sandbox.request(&Request::Put(message));
+    }
+    sandbox.request(&Request::PutEnd);
+    assert_eq!(sandbox.reply(), Reply::PutDone { entries: 20 * 62, bytes, failed: None });
+    let looks = sandbox.run("find d* -type f ! -name f59 -printf '%m %n %T@\\n' | sort | uniq -c");
+    assert_eq!(looks.output.trim(), format!("{} 640 1 {MTIME_S}.1234567890", 20 * 59));
+    let strange = sandbox.run(
+        "stat -c '%a %h %Y' d* name* | sort | uniq -c; for it in d*/f*; do [ \"$(cat $it)\" = $it ] || echo $it; done",
+    );
+    let lines: Vec<_> = strange.output.lines().map(str::trim).collect();
+    assert_eq!(lines, [format!("20 550 2 {MTIME_S}"), format!("20 640 2 {MTIME_S}")]);
+}
+
+#[test]
+fn what_the_second_thread_cannot_write_is_told() {
+    let mut sandbox = Sandbox::attested();
+    for mut message in many() {
+        // The last of them is there already.
+        let again = message[60].clone();
+        message.push(again);
+        sandbox.request(&Request::Put(message));
+    }
+    sandbox.request(&Request::PutEnd);
+    let Reply::PutDone { failed: Some((path, errno)), .. } = sandbox.reply() else {
+        panic!("nothing failed")
+    };
+    assert!(path.ends_with(b"/f59"), "{path:?}");
+    assert_eq!(errno, libc::EEXIST);
+}
+
+#[test]
+fn a_command_amid_content_finds_init_with_one_thread() {
+    let mut sandbox = Sandbox::attested();
+    for message in many() {
+        sandbox.request(&Request::Put(message));
+    }
+    let threads = sandbox.run("ls /proc/$PPID/task | wc -l; ls -d d*/f* | wc -l");
+    assert_eq!(threads.output, "1\n1200\n");
+}
+
 #[test]
 fn content_cannot_leave_the_workspace() {
     for path in ["../evil", "/tmp/evil", "a/../../evil", "", ".", "a//b", "sub/"] {

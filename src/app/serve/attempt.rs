@@ -115,7 +115,6 @@ async fn attempted(
         admitted: &ready.admitted,
         image: &ready.image,
         workspace: None,
-        delta: None,
         messages: ready.messages,
         warm,
         lease: Some(taken.lease),

@@ -71,8 +71,6 @@ pub enum Ground {
     Empty,
     /// A snapshot, and what changed since.
     Snapshot(Base, Changes),
-    /// The messages of an earlier run, and what changed since.
-    Messages(Messages, Changes),
 }
 
 /// Messages of an earlier run, as they are sent.
@@ -102,22 +100,37 @@ pub fn ground(work: &Path, root: &Path, plan: &Plan, seen_s: i64) -> Result<Grou
     })
 }
 
-/// The same for a workspace in memory: below `state` lie the messages of an earlier run.
-pub fn replay(state: &Path, root: &Path, plan: &Plan, seen_s: i64) -> Result<Ground, WorkspaceError> {
-    let files = plan.summary.files;
-    let small = plan.bytes() <= (files * REPLAYED_BYTES_MEAN_MAX).min(REPLAYED_BYTES_MAX);
-    if files < REPLAYED_FILES_MIN || !small || !has_room(state, plan.bytes()) {
-        return Ok(Ground::Empty);
+/// Where the messages of an earlier run may lie, for a workspace in memory.
+#[derive(Debug)]
+pub struct Replay {
+    /// The state directory.
+    pub state: PathBuf,
+    /// The workspace.
+    pub root: PathBuf,
+    /// When its plan was made, seconds since the epoch.
+    pub seen_s: i64,
+}
+
+impl Replay {
+    /// The messages with what changed since; `None` where everything is sent. Makes them where there are none or too much
+    /// changed.
+    pub fn messages(&self, plan: &Plan) -> Result<Option<(Messages, Changes)>, WorkspaceError> {
+        let Self { state, root, seen_s } = self;
+        let files = plan.summary.files;
+        let small = plan.bytes() <= (files * REPLAYED_BYTES_MEAN_MAX).min(REPLAYED_BYTES_MAX);
+        if files < REPLAYED_FILES_MIN || !small || !has_room(state, plan.bytes()) {
+            return Ok(None);
+        }
+        let Ok(Some(place)) = shelf::take(state, root.as_os_str().as_bytes()) else { return Ok(None) };
+        let write = |place: &Place| frames::write(plan, &place.messages());
+        let Some((_, changes)) = settle(&place, (root, plan, *seen_s), Medium::Messages, write)? else {
+            return Ok(None);
+        };
+        let Ok(file) = File::open(place.messages()) else { return Ok(None) };
+        let Ok(bytes) = file.metadata().map(|it| it.len()) else { return Ok(None) };
+        place.used();
+        Ok(Some((Messages { file, bytes }, changes)))
     }
-    let Ok(Some(place)) = shelf::take(state, root.as_os_str().as_bytes()) else { return Ok(Ground::Empty) };
-    let write = |place: &Place| frames::write(plan, &place.messages());
-    let Some((_, changes)) = settle(&place, (root, plan, seen_s), Medium::Messages, write)? else {
-        return Ok(Ground::Empty);
-    };
-    let Ok(file) = File::open(place.messages()) else { return Ok(Ground::Empty) };
-    let Ok(bytes) = file.metadata().map(|it| it.len()) else { return Ok(Ground::Empty) };
-    place.used();
-    Ok(Ground::Messages(Messages { file, bytes }, changes))
 }
 
 /// Bytes of what a place holds and what changed since, once it holds what it should; `None` if it cannot be made to.

@@ -6,32 +6,39 @@ use crate::queue::Submitted;
 use crate::record::{End, RecordError};
 use crate::store::books::{Books, Moment};
 use crate::store::database::{Tx, sql};
-use crate::store::queue::submit::Entry;
+use crate::store::queue::submit::{Entry, Group};
 use crate::task::RunId;
 
 const DAY_MS: i64 = 86_400_000;
 
 /// A project's limits of `projects`.
-type LimitsRow = (Option<i64>, Option<i64>, Option<i64>);
+pub(super) type LimitsRow = (Option<i64>, Option<i64>, Option<i64>);
 
 impl Books {
     /// The quota that a batch would pass, where there is one.
-    pub(super) async fn over_quota(
+    pub(super) async fn over_quota<'a>(
         &self,
         tx: &mut Tx,
-        batch: &[Entry],
-        ids: &[(RunId, bool)],
+        (batch, ids): (&'a [Entry], &[(RunId, bool)]),
+        group: &mut Group<'a>,
         now: Moment,
     ) -> Result<Option<Submitted>, RecordError> {
-        let mut asked: BTreeMap<&str, i64> = BTreeMap::new();
+        let mut asked: BTreeMap<&'a str, i64> = BTreeMap::new();
         for (entry, _) in batch.iter().zip(ids).filter(|(_, (_, new))| *new) {
             *asked.entry(entry.project()).or_default() += 1;
         }
         for (project, count) in asked {
-            let select = sql(
-                "SELECT queued_max, cpu_seconds_day_max, storage_bytes_max FROM projects WHERE name = $1",
-            );
-            let Some(limits) = tx.first::<LimitsRow>(select.bind(project)).await? else { continue };
+            let limits = match group.limits.get(project) {
+                Some(limits) => *limits,
+                None => {
+                    let limits = limits(tx, project).await?;
+                    group.limits.insert(project, limits);
+                    limits
+                }
+            };
+            let Some(limits) = limits else { continue };
+            // What the batches before this one have brought counts, too.
+            group.rows.write(tx).await?;
             if let Some(what) = self.passed(tx, project, count, limits, now).await? {
                 return Ok(Some(Submitted::QuotaExceeded { what }));
             }
@@ -90,4 +97,10 @@ impl Books {
         tx.execute(upsert.bind(project).bind(now.wall_ms / DAY_MS).bind(cpu_ms)).await?;
         Ok(())
     }
+}
+
+async fn limits(tx: &mut Tx, project: &str) -> Result<Option<LimitsRow>, RecordError> {
+    let select =
+        sql("SELECT queued_max, cpu_seconds_day_max, storage_bytes_max FROM projects WHERE name = $1");
+    tx.first::<LimitsRow>(select.bind(project)).await
 }

@@ -8,16 +8,24 @@ use crate::access::NewAudit;
 use crate::fault::{self, Point};
 use crate::queue::{ATTEMPTS_MAX, Dependency, Idempotency, NewSubmission, Schedule, Submitted, order};
 use crate::record::{EventKind, NewRun, RecordError};
-use crate::store::books::{Books, Moment};
-use crate::store::database::{Both, Durability, Statement, Tx, sql};
+use crate::store::books::{Books, EVENTS, Moment, event};
+use crate::store::database::{Both, Durability, Insert, Statement, Tx, sql};
 use crate::store::json as column;
 use crate::store::queue::announce;
+use crate::store::queue::quota::LimitsRow;
 use crate::store::queue::stage::Touched;
-use crate::store::record::steps::Submitter;
+use crate::store::record::steps::{RUNS, Submitter};
 use crate::task::{Outcome, RunId};
 
 /// Priorities of a project, both ways.
 const PRIORITY_MAX: i16 = 100;
+
+/// Places in the queue.
+static QUEUE: Insert = Insert::new(
+    "INSERT INTO queue (run_id, project, lane, stage, priority, not_before_ms, deadline_ms, concurrency_key, \
+     concurrency_limit, idempotent, attempts_max, losses, failure_retries, failures, submission, epoch)",
+    16,
+);
 
 /// A run of a batch, encoded before the one writer is asked.
 #[derive(Debug)]
@@ -54,6 +62,39 @@ struct Plan {
     ids: Vec<(RunId, bool)>,
     /// By index of the entry: the runs that it waits for.
     waits: Vec<Vec<(RunId, bool, Awaited)>>,
+}
+
+/// What the batches of one transaction have come to so far.
+#[derive(Default)]
+pub(super) struct Group<'a> {
+    /// Accepted and not written yet.
+    pub(super) rows: Rows,
+    /// The projects' limits, as far as they were asked for.
+    pub(super) limits: BTreeMap<&'a str, Option<LimitsRow>>,
+    /// Keys that were used, with the run and the body that they were used for.
+    keys: BTreeMap<(&'a str, &'a str), (RunId, [u8; 32])>,
+    projects: BTreeSet<&'a str>,
+    touched: Touched,
+}
+
+/// Rows that go in together.
+#[derive(Default)]
+pub(super) struct Rows {
+    runs: Vec<Statement>,
+    events: Vec<Statement>,
+    queue: Vec<Statement>,
+}
+
+impl Rows {
+    /// Writes them: from here on the database shows them.
+    pub(super) async fn write(&mut self, tx: &mut Tx) -> Result<(), RecordError> {
+        let Self { runs, events, queue } = std::mem::take(self);
+        let statements = RUNS.rows(runs).into_iter().chain(EVENTS.rows(events)).chain(QUEUE.rows(queue));
+        for statement in statements {
+            tx.execute(statement).await?;
+        }
+        Ok(())
+    }
 }
 
 impl Entry {
@@ -94,14 +135,13 @@ impl Books {
 
     /// Writes several batches in one transaction: on disk when this returns. Each is accepted or refused by itself.
     pub(crate) async fn submit_all(&self, batches: &[Batch<'_>]) -> Result<Vec<Submitted>, RecordError> {
-        let mut touched = Touched::default();
+        let mut group = Group::default();
         let mut tx = self.begin(Durability::PowerCut).await?;
         lock_keys(&mut tx, batches).await?;
         let now = self.now(&mut tx).await?;
         let mut answers = Vec::with_capacity(batches.len());
-        let mut projects = BTreeSet::new();
         for Batch { entries, audit } in batches {
-            let plan = match self.plan(&mut tx, entries, now).await? {
+            let plan = match self.plan(&mut tx, entries, &mut group, now).await? {
                 Ok(plan) => plan,
                 Err(refusal) => {
                     answers.push(refusal);
@@ -110,14 +150,22 @@ impl Books {
             };
             for (entry, ((_, new), waits)) in entries.iter().zip(plan.ids.iter().zip(&plan.waits)) {
                 if *new {
-                    self.write(&mut tx, entry, waits, now, &mut touched).await?;
-                    projects.insert(entry.project.as_str());
+                    self.write(&mut tx, entry, waits, &mut group, now).await?;
                 }
             }
             if plan.ids.iter().any(|it| it.1) {
                 self.write_down(&mut tx, *audit, now).await?;
             }
             answers.push(Submitted::Accepted(plan.ids));
+        }
+        group.rows.write(&mut tx).await?;
+        let Group { keys, projects, touched, .. } = group;
+        for ((project, key), (run, body_sha256)) in keys {
+            // One that is there has expired.
+            let insert = sql("INSERT INTO idempotency (project, key, body_sha256, run_id) \
+                 VALUES ($1, $2, $3, $4) ON CONFLICT (project, key) DO UPDATE SET \
+                 body_sha256 = excluded.body_sha256, run_id = excluded.run_id, expires_ms = NULL");
+            tx.execute(insert.bind(project).bind(key).bind(body_sha256.as_slice()).bind(run)).await?;
         }
         for project in projects {
             let share = sql("INSERT INTO shares (project, served) VALUES ($1, 0) ON CONFLICT DO NOTHING");
@@ -132,18 +180,23 @@ impl Books {
         Ok(answers)
     }
 
-    async fn plan(
+    async fn plan<'a>(
         &self,
         tx: &mut Tx,
-        batch: &[Entry],
+        batch: &'a [Entry],
+        group: &mut Group<'a>,
         now: Moment,
     ) -> Result<Result<Plan, Submitted>, RecordError> {
-        let ids = match self.known(tx, batch, now).await? {
+        let ids = match self.known(tx, batch, group, now).await? {
             Ok(ids) => ids,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        if let Some(refusal) = self.over_quota(tx, batch, &ids, now).await? {
+        if let Some(refusal) = self.over_quota(tx, (batch, &ids), group, now).await? {
             return Ok(Err(refusal));
+        }
+        if batch.iter().any(|it| !it.schedule.after.is_empty()) {
+            // They may wait for runs of the batches before.
+            group.rows.write(tx).await?;
         }
         // What a batch calls its own run may be an earlier one, by its key.
         let own: BTreeMap<RunId, (RunId, bool)> = batch.iter().map(|it| it.run).zip(ids.clone()).collect();
@@ -171,6 +224,7 @@ impl Books {
         &self,
         tx: &mut Tx,
         batch: &[Entry],
+        group: &Group<'_>,
         now: Moment,
     ) -> Result<Result<Vec<(RunId, bool)>, Submitted>, RecordError> {
         let mut ids = Vec::with_capacity(batch.len());
@@ -181,7 +235,7 @@ impl Books {
                 continue;
             };
             let place = (entry.project.as_str(), key.as_str());
-            let used = match seen.get(&place) {
+            let used = match seen.get(&place).or_else(|| group.keys.get(&place)) {
                 Some(used) => Some(*used),
                 None => self.used_key(tx, place, now).await?,
             };
@@ -227,24 +281,21 @@ impl Books {
         Ok(Some(Awaited::Ended { well: outcome == Outcome::Exited(0) }))
     }
 
-    async fn write(
+    async fn write<'a>(
         &self,
         tx: &mut Tx,
-        entry: &Entry,
+        entry: &'a Entry,
         waits: &[(RunId, bool, Awaited)],
+        group: &mut Group<'a>,
         now: Moment,
-        touched: &mut Touched,
     ) -> Result<(), RecordError> {
-        tx.execute(entry.row.clone()).await?;
-        self.append(tx, entry.run, entry.created_ms, EventKind::Queued, &entry.queued).await?;
+        let rows = &mut group.rows;
+        rows.runs.push(entry.row.clone());
+        rows.events.push(event(entry.run, entry.created_ms, EventKind::Queued, &entry.queued));
         if let Some(Idempotency { key, body_sha256 }) = &entry.idempotency {
-            // One that is there has expired.
-            let insert = sql("INSERT INTO idempotency (project, key, body_sha256, run_id) \
-                 VALUES ($1, $2, $3, $4) ON CONFLICT (project, key) DO UPDATE SET \
-                 body_sha256 = excluded.body_sha256, run_id = excluded.run_id, expires_ms = NULL");
-            let insert = insert.bind(&entry.project).bind(key).bind(body_sha256.as_slice());
-            tx.execute(insert.bind(entry.run)).await?;
+            group.keys.insert((entry.project.as_str(), key.as_str()), (entry.run, *body_sha256));
         }
+        group.projects.insert(&entry.project);
         // One that ended as it had to is waited for no more.
         let waits: Vec<_> = waits
             .iter()
@@ -263,7 +314,11 @@ impl Books {
         } else {
             "ready"
         };
-        tx.execute(queue_row(entry, stage)).await?;
+        group.rows.queue.push(queue_row(entry, stage));
+        if !waits.is_empty() {
+            group.rows.write(tx).await?;
+        }
+        let touched = &mut group.touched;
         match (stage, &schedule.concurrency) {
             ("held", Some(limited)) => touched.turn(entry.project.clone(), Some(limited.key.clone())),
             _ => touched.ready |= stage == "ready" || stage == "delayed",
@@ -291,22 +346,24 @@ impl Books {
 fn queue_row(entry: &Entry, stage: &str) -> Statement {
     let schedule = &entry.schedule;
     let concurrency = schedule.concurrency.as_ref();
-    sql("INSERT INTO queue (run_id, project, lane, stage, priority, not_before_ms, deadline_ms, concurrency_key, \
-         concurrency_limit, idempotent, attempts_max, losses, failure_retries, failures, submission, epoch) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, $12, 0, $13, 0)")
-    .bind(entry.run)
-    .bind(&entry.project)
-    .bind(&entry.lane)
-    .bind(stage)
-    .bind(i64::from(schedule.priority.clamp(-PRIORITY_MAX, PRIORITY_MAX)))
-    .bind(schedule.not_before_ms)
-    .bind(schedule.deadline_ms)
-    .bind(concurrency.map(|it| it.key.as_str()))
-    .bind(concurrency.map(|it| i64::from(it.limit.max(1))))
-    .bind(schedule.idempotent)
-    .bind(schedule.attempts_max.clamp(1, ATTEMPTS_MAX))
-    .bind(schedule.failure_retries.min(ATTEMPTS_MAX))
-    .bind(&entry.submission)
+    QUEUE
+        .row()
+        .bind(entry.run)
+        .bind(&entry.project)
+        .bind(&entry.lane)
+        .bind(stage)
+        .bind(i64::from(schedule.priority.clamp(-PRIORITY_MAX, PRIORITY_MAX)))
+        .bind(schedule.not_before_ms)
+        .bind(schedule.deadline_ms)
+        .bind(concurrency.map(|it| it.key.as_str()))
+        .bind(concurrency.map(|it| i64::from(it.limit.max(1))))
+        .bind(schedule.idempotent)
+        .bind(schedule.attempts_max.clamp(1, ATTEMPTS_MAX))
+        .bind(0_i64)
+        .bind(schedule.failure_retries.min(ATTEMPTS_MAX))
+        .bind(0_i64)
+        .bind(&entry.submission)
+        .bind(0_i64)
 }
 
 /// Two servers that are given the same key at once take turns; in order, so that neither waits for the other.

@@ -56,6 +56,7 @@ on_both! {
     the_worker_that_lost_a_run_does_not_get_it_while_another_lives,
     a_worker_gets_only_what_it_has_the_labels_for,
     quotas_of_a_project_are_kept,
+    batches_that_share_a_commit_see_each_other,
     who_waits_is_woken_by_what_is_queued,
     a_sweep_of_local_runs_leaves_the_queue_alone,
     pages_show_what_is_asked_for_newest_first,
@@ -577,6 +578,53 @@ async fn quotas_of_a_project_are_kept(on: On) {
     assert!(matches!(&refused, Submitted::QuotaExceeded { what } if what.contains("CPU seconds")));
     desk.place.pass(24 * HOUR_MS);
     desk.submit(&[fixture::new("a")]).await;
+}
+
+async fn batches_that_share_a_commit_see_each_other(on: On) {
+    let desk = Desk::new(&on).await;
+    let project = Project {
+        name: "b".to_owned(),
+        quotas: Quotas { queued_max: Some(2), ..Quotas::NONE },
+        ceiling: None,
+        images: None,
+        secrets: None,
+    };
+    desk.place.store.put_project(&project).await.expect("kept");
+    let parent = fixture::new("a");
+    let mut child = fixture::new("a");
+    child.schedule.after = vec![Dependency { run: parent.run.id, success: true }];
+    let (keyed, other) = (with_key("k", 1), with_key("k", 2));
+    let first = keyed.run.id;
+    let (parent_id, child_id) = (parent.run.id, child.run.id);
+    let limited = || vec![fixture::new("b")];
+    let batches = [
+        vec![parent],
+        vec![child],
+        vec![keyed],
+        vec![with_key("k", 1)],
+        vec![other],
+        limited(),
+        limited(),
+        limited(),
+    ];
+    let books = &desk.place.store.books;
+    let entries: Vec<_> = batches.iter().map(|it| books.encode(it).expect("encoded")).collect();
+    let group: Vec<_> = entries.iter().map(Vec::as_slice).collect();
+    let answers = books.submit_all(&group).await.expect("asked");
+    assert_eq!(answers[0], Submitted::Accepted(vec![(parent_id, true)]));
+    assert_eq!(answers[1], Submitted::Accepted(vec![(child_id, true)]));
+    assert_eq!(answers[2], Submitted::Accepted(vec![(first, true)]));
+    assert_eq!(answers[3], Submitted::Accepted(vec![(first, false)]));
+    assert_eq!(answers[4], Submitted::KeyConflict { index: 0, run: first });
+    assert!(matches!(
+        answers[5..],
+        [Submitted::Accepted(_), Submitted::Accepted(_), Submitted::QuotaExceeded { .. }]
+    ));
+    assert_eq!(desk.runs().await, 5);
+    // The child waits for its parent.
+    let claimed = desk.claimed().await;
+    assert_eq!(claimed.len(), 4);
+    assert!(!claimed.contains(&child_id));
 }
 
 async fn who_waits_is_woken_by_what_is_queued(on: On) {

@@ -6,9 +6,17 @@ use serde_json::json;
 
 use crate::record::{End, EventKind, Fence, Image, NewRun, Owner, RecordError, Slot, Transition};
 use crate::store::books::Books;
-use crate::store::database::{Durability, Statement, Tx, sql};
+use crate::store::database::{Durability, Insert, Statement, Tx, sql};
 use crate::store::{json as column, row};
 use crate::task::{Outcome, RunId};
+
+/// New runs.
+pub(crate) static RUNS: Insert = Insert::new(
+    "INSERT INTO runs (id, name, labels, command, image, workspace, workdir, environment_names, outputs, policy_name, \
+     policy_digest, policy_asked, policy_resolved, policy_effective, limits, owner_pid, owner_lock, created_ms, \
+     workspace_facts, secrets, state, attempt, epoch, project, submitter)",
+    25,
+);
 
 /// Whose a run is, where it came through the queue.
 #[derive(Debug, Clone, Copy)]
@@ -232,42 +240,40 @@ impl Books {
         Ok(Transition::Applied)
     }
 
-    /// The statement that makes a run's row.
+    /// A row of [`RUNS`].
     pub(crate) fn run_row(&self, run: &NewRun, by: Option<Submitter<'_>>) -> Result<Statement, RecordError> {
         let encoded = |text: Result<String, serde_json::Error>| text.map_err(|err| self.unencodable(err));
         let workspace = run.workspace.as_ref().map(column::workspace_text).transpose();
         let owner = run.owner.as_ref();
         let first = i64::from(owner.is_some());
-        Ok(sql("INSERT INTO runs (id, name, labels, command, image, workspace, workdir, environment_names, outputs, \
-             policy_name, policy_digest, policy_asked, policy_resolved, policy_effective, limits, owner_pid, \
-             owner_lock, created_ms, workspace_facts, secrets, state, attempt, epoch, project, submitter) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, \
-             $22, $23, $24, $25)")
-        .bind(run.id)
-        .bind(&run.name)
-        .bind(encoded(column::text(&run.labels))?)
-        .bind(row::command_bytes(&run.task.command)?)
-        .bind(&run.task.image)
-        .bind(run.task.workspace.as_ref().map(|it| it.as_os_str().as_bytes().to_vec()))
-        .bind(&run.task.workdir)
-        .bind(encoded(column::text(&run.task.environment_names))?)
-        .bind(encoded(column::text(&run.task.outputs))?)
-        .bind(&run.policy.name)
-        .bind(&run.policy.digest)
-        .bind(&run.policy.asked)
-        .bind(&run.policy.resolved)
-        .bind(&run.policy.effective)
-        .bind(encoded(column::limits_text(&run.limits))?)
-        .bind(owner.map(|it| i64::from(it.pid)))
-        .bind(owner.map(|it| it.lock.as_str()))
-        .bind(run.created_ms)
-        .bind(workspace.map_err(|err| self.unencodable(err))?)
-        .bind(encoded(column::text(&run.task.secrets))?)
-        .bind(if owner.is_some() { "leased" } else { "queued" })
-        .bind(first)
-        .bind(first)
-        .bind(by.map(|it| it.project))
-        .bind(by.map(|it| it.name)))
+        let row = RUNS
+            .row()
+            .bind(run.id)
+            .bind(&run.name)
+            .bind(encoded(column::text(&run.labels))?)
+            .bind(row::command_bytes(&run.task.command)?)
+            .bind(&run.task.image)
+            .bind(run.task.workspace.as_ref().map(|it| it.as_os_str().as_bytes().to_vec()))
+            .bind(&run.task.workdir)
+            .bind(encoded(column::text(&run.task.environment_names))?)
+            .bind(encoded(column::text(&run.task.outputs))?)
+            .bind(&run.policy.name)
+            .bind(&run.policy.digest)
+            .bind(&run.policy.asked)
+            .bind(&run.policy.resolved)
+            .bind(&run.policy.effective)
+            .bind(encoded(column::limits_text(&run.limits))?)
+            .bind(owner.map(|it| i64::from(it.pid)))
+            .bind(owner.map(|it| it.lock.as_str()))
+            .bind(run.created_ms)
+            .bind(workspace.map_err(|err| self.unencodable(err))?)
+            .bind(encoded(column::text(&run.task.secrets))?)
+            .bind(if owner.is_some() { "leased" } else { "queued" })
+            .bind(first)
+            .bind(first)
+            .bind(by.map(|it| it.project))
+            .bind(by.map(|it| it.name));
+        Ok(row)
     }
 }
 
