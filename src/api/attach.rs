@@ -37,7 +37,9 @@ const WAIT_MS_MAX: i64 = 24 * 60 * 60 * 1000;
 
 /// What a connection does once it carries no more HTTP. It is run where the connection was, and joined with it.
 #[derive(Clone, Default)]
-pub struct Afterwards(Arc<Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>>);
+pub struct Afterwards(Arc<Mutex<Option<After>>>);
+
+type After = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Afterwards {
     fn put(&self, after: impl Future<Output = ()> + Send + 'static) {

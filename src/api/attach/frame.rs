@@ -286,8 +286,8 @@ mod tests {
         fn no_bytes_make_a_reader_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..64)) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
             runtime.block_on(async {
-                while let Ok(Some(_)) = read::<FromClient>(&mut bytes.as_slice()).await { break }
-                while let Ok(Some(_)) = read::<FromServer>(&mut bytes.as_slice()).await { break }
+                let _ = read::<FromClient>(&mut bytes.as_slice()).await;
+                let _ = read::<FromServer>(&mut bytes.as_slice()).await;
             });
         }
     }
