@@ -17,6 +17,7 @@ pub mod gateway;
 pub mod gc;
 pub mod generate;
 pub mod habits;
+pub mod handed;
 pub mod image;
 pub mod init;
 pub mod known;

@@ -24,6 +24,9 @@ pub const RENEWAL: Duration = Duration::from_secs(5);
 pub const BATCH_MAX: usize = 1_000;
 /// Runs that one run may wait for at the most.
 pub const AFTER_MAX: usize = 64;
+/// The label that each worker has beside its own: the lock of its process. A run that asks for it stays with that process,
+/// and is anybody's when the process is gone.
+pub const PROCESS_LABEL: &str = "process";
 /// Attempts of one run at the most.
 pub const ATTEMPTS_MAX: u32 = 100;
 
@@ -194,7 +197,7 @@ pub struct Worker {
     pub name: String,
     /// The process.
     pub owner: Owner,
-    /// What it offers.
+    /// What it offers, beside [`PROCESS_LABEL`].
     pub labels: Vec<(String, String)>,
 }
 

@@ -10,5 +10,6 @@ pub mod result;
 pub mod suggest;
 pub mod summary;
 mod table;
+pub mod told;
 pub mod why;
 pub mod workspace;

@@ -33,7 +33,7 @@ impl Need {
 }
 
 /// Method, path and need. HEAD is GET's.
-pub const RIGHTS: [(&str, &str, Need); 20] = [
+pub const RIGHTS: [(&str, &str, Need); 21] = [
     ("GET", "/livez", Need::Open),
     ("GET", "/readyz", Need::Open),
     ("GET", "/metrics", Need::Read),
@@ -43,6 +43,7 @@ pub const RIGHTS: [(&str, &str, Need); 20] = [
     ("GET", "/api/v1/policies", Need::Read),
     ("POST", "/api/v1/runs", Need::Submit),
     ("POST", "/api/v1/runs/batch", Need::Submit),
+    ("POST", "/api/v1/runs/attach", Need::Submit),
     ("GET", "/api/v1/runs", Need::Read),
     ("GET", "/api/v1/runs/{id}", Need::Read),
     ("GET", "/api/v1/runs/{id}/events", Need::Read),

@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 
 use crate::api::gate::gate;
 use crate::api::problem::Problem;
-use crate::api::{Shared, document, health, runs, sse, submit, tokens, workspaces};
+use crate::api::{Shared, attach, document, health, runs, sse, submit, tokens, workspaces};
 
 fn all() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
@@ -24,6 +24,7 @@ fn all() -> OpenApiRouter<Shared> {
         .routes(routes!(tokens::revoke))
         .routes(routes!(submit::submit, runs::list))
         .routes(routes!(submit::submit_batch))
+        .routes(routes!(attach::attach))
         .routes(routes!(runs::get))
         .routes(routes!(runs::ledger))
         .routes(routes!(runs::cancel))

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+use crate::api::attach::Afterwards;
 use crate::api::caller::Peer;
 use crate::api::listener::Listener;
 use crate::api::meter::Meter;
@@ -136,17 +137,20 @@ async fn greet(accepted: Accepted, house: House) {
     }
 }
 
-/// One connection, to its end.
+/// One connection, to its end, and to that of what it became.
 async fn converse<S>(stream: S, peer: Peer, house: House)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let router = house.router;
+    let afterwards = Afterwards::default();
+    let become_of = afterwards.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let (mut router, peer) = (router.clone(), peer.clone());
+        let (mut router, peer, afterwards) = (router.clone(), peer.clone(), become_of.clone());
         async move {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(afterwards);
             router.call(request).await
         }
     });
@@ -159,7 +163,7 @@ where
         .max_buf_size(2 * HEAD_BYTES_MAX)
         .pipeline_flush(false);
     let stream = TokioIo::new(Stalling::new(stream, house.limits.stall_time));
-    let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
+    let mut connection = std::pin::pin!(builder.serve_connection(stream, service).with_upgrades());
     let is_over = tokio::select! {
         // How it ended is told to the client or to nobody.
         _ = connection.as_mut() => true,
@@ -169,4 +173,5 @@ where
         connection.as_mut().graceful_shutdown();
         let _ = connection.await;
     }
+    afterwards.attend().await;
 }

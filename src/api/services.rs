@@ -1,9 +1,13 @@
 //! What the server needs of the rest of Aegis: ports that `app` joins with their adapters, and its limits. Nothing here
 //! can reach the engine.
 
+use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio_util::sync::DropGuard;
 
 use crate::access::Access;
 use crate::policy::Denial;
@@ -27,6 +31,8 @@ pub struct Services {
     pub admission: Arc<dyn Admission>,
     /// What runs wrote.
     pub logs: Arc<dyn Logs>,
+    /// Runs with a client attached; `None` where this server runs nothing itself.
+    pub attachments: Option<Arc<dyn Attachments>>,
     /// Where uploaded workspaces lie.
     pub uploads: PathBuf,
     /// Why the server cannot do its work; empty when it can.
@@ -189,4 +195,29 @@ pub trait LogSource: Send {
 
     /// Bytes that a killed writer kept and did not list any more: call it until it gives nothing.
     fn rest(&mut self) -> std::io::Result<Option<LogChunk>>;
+}
+
+/// A client's ends of a run's streams.
+pub struct Streams {
+    /// Takes standard output. May block while the client does not take it; never called on a runtime's thread.
+    pub stdout: Box<dyn Write + Send>,
+    /// Takes standard error, likewise.
+    pub stderr: Box<dyn Write + Send>,
+    /// Gives standard input; `None` is empty.
+    pub stdin: Option<OwnedFd>,
+}
+
+/// Runs with a client attached: who runs them in this process is given the client's ends.
+pub trait Attachments: Send + Sync {
+    /// The label that keeps a run with the workers of this process.
+    fn pin(&self) -> (String, String);
+
+    /// Leaves a client's ends for the worker that claims the run. That worker drops `over` when the outcome is on record.
+    fn leave(&self, run: RunId, streams: Streams, over: DropGuard);
+
+    /// Takes them back, where no worker has them.
+    fn withdraw(&self, run: RunId);
+
+    /// Gives the run's terminal another size.
+    fn resize(&self, run: RunId, rows: u16, columns: u16);
 }

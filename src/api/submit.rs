@@ -13,7 +13,7 @@ use crate::api::caller::Caller;
 use crate::api::gate::About;
 use crate::api::problem::Problem;
 use crate::api::services::Asked;
-use crate::api::submit::asked::read;
+pub(super) use crate::api::submit::asked::read;
 use crate::api::wire::problem::{FieldProblemJson, ProblemJson};
 use crate::api::wire::submit::{BatchJson, BatchSubmittedJson, SubmitJson, SubmittedJson};
 use crate::api::workspaces;
@@ -83,7 +83,7 @@ fn told(run: RunId, created: bool) -> SubmittedJson {
 
 /// Where in a request a run stands.
 #[derive(Debug, Clone, Copy)]
-enum Member {
+pub(super) enum Member {
     Only,
     Many,
     At(usize),
@@ -116,7 +116,11 @@ impl Member {
 }
 
 /// Judges and queues. As many as were asked for come back, in their order.
-async fn take(api: &Shared, asked: Vec<Asked>, member: Member) -> Result<Vec<(RunId, bool)>, Problem> {
+pub(super) async fn take(
+    api: &Shared,
+    asked: Vec<Asked>,
+    member: Member,
+) -> Result<Vec<(RunId, bool)>, Problem> {
     let count = asked.len();
     let mut batch: Vec<NewSubmission> = Vec::with_capacity(count);
     for (index, one) in asked.into_iter().enumerate() {

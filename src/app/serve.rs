@@ -1,6 +1,7 @@
 //! `aegis serve`: runs that wait in a queue are claimed, run in sandboxes of this host, and settled. This joins books,
 //! engine, workers, warm sandboxes and recovery; each of them goes on while another cannot.
 
+pub mod attached;
 pub mod attempt;
 pub mod books;
 pub mod demand;
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Listener};
+use crate::app::serve::attached::Attached;
 use crate::app::serve::books::Books;
 use crate::app::serve::engine_watch::EngineWatch;
 use crate::app::serve::held::Held;
@@ -75,6 +77,8 @@ pub struct Host {
     pub engine: Arc<EngineWatch>,
     /// What is under lease here.
     pub held: Held,
+    /// Clients that wait for their runs.
+    pub attached: Attached,
     /// Sandboxes that wait.
     pub pool: Pool,
     /// Whether the books answer.
@@ -118,6 +122,7 @@ pub async fn serve(
         worker: Worker { name: lock.owner().lock.clone(), owner: lock.owner().clone(), labels: Vec::new() },
         engine: Arc::new(EngineWatch::new()),
         held: Held::default(),
+        attached: Attached::default(),
         pool: Pool::new(slots, &amounts),
         books: Books::default(),
         amounts,

@@ -12,6 +12,7 @@ use crate::app::{AppError, RunOrder, host};
 use crate::config::Directories;
 use crate::config::trust::TrustStore;
 use crate::policy::Origin;
+use crate::record::WorkspaceRecord;
 use crate::sandbox::workspace::{Plan, Stopped, send};
 use crate::task::TaskSpec;
 
@@ -25,6 +26,10 @@ pub struct Package {
     pub task: TaskSpec,
     /// Its workspace.
     pub workspace: Option<Packed>,
+    /// What a person should know of the workspace, and how it is filled.
+    pub summary: Option<(Vec<String>, WorkspaceRecord)>,
+    /// Why the image is the one that it is, where nobody named one.
+    pub remark: Option<String>,
     /// Whether the project's file has a say in its policy.
     pub project_policy: ProjectPolicy,
 }
@@ -63,7 +68,9 @@ pub fn package(order: &RunOrder) -> Result<Package, AppError> {
         if said && order.policy.is_none() { ProjectPolicy::Asked } else { ProjectPolicy::Silent };
     let (plan, _) = Unwalked::of(&prepared).walk()?;
     let workspace = plan.as_ref().map(pack).transpose()?;
-    Ok(Package { task: prepared.task, workspace, project_policy })
+    let summary = plan.as_ref().map(|it| (it.summary.notes.clone(), it.record(&prepared.task)));
+    let remark = prepared.remark.clone();
+    Ok(Package { task: prepared.task, workspace, summary, remark, project_policy })
 }
 
 fn pack(plan: &Plan) -> Result<Packed, AppError> {

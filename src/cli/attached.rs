@@ -117,7 +117,7 @@ fn unreachable_signals() -> Result<Finished, AppError> {
 }
 
 /// Turns this process's signals into wishes, until it is dropped.
-async fn forward_signals(wishes: mpsc::Sender<Control>, stdio: Stdio) {
+pub(super) async fn forward_signals(wishes: mpsc::Sender<Control>, stdio: Stdio) {
     let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup), Ok(mut resize)) = (
         signal(SignalKind::interrupt()),
         signal(SignalKind::terminate()),
@@ -171,7 +171,7 @@ fn duplicate(stream: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd, AppError> {
 }
 
 /// Says so when there is input that the command does not get.
-fn tell_if_input_waits() -> bool {
+pub(super) fn tell_if_input_waits() -> bool {
     let waits = input_waits();
     if waits {
         talk::hint("standard input is not passed on: give `-i` to pass it");

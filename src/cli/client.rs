@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::wire::problem::ProblemJson;
-use crate::cli::client::connection::{Answer, Connection, Question};
+use crate::cli::client::connection::{Answer, Connection, Question, Upgraded};
 use crate::cli::failure::Failure;
 use crate::intake::shown;
 use crate::task::ExitCode;
@@ -22,6 +22,9 @@ use crate::task::ExitCode;
 /// Where the system's server listens, and below a session's runtime directory that of a person.
 const SYSTEM_SOCKET: &str = "/run/aegis/aegis.sock";
 const PERSONAL_SOCKET: &str = "aegis/aegis.sock";
+/// Names a server, like the flag; this word in it names none.
+const VARIABLE: &str = "AEGIS_SERVER";
+const NO_SERVER: &str = "local";
 /// Bytes of an answer that is held whole.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of a token's file.
@@ -61,18 +64,54 @@ pub struct Client {
     token: Option<String>,
 }
 
-impl ServerArgs {
-    /// Whether the flag was given.
-    pub fn is_given(&self) -> bool {
-        self.server.is_some()
-    }
+/// A server that a run could be handed over to.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// It.
+    pub client: Client,
+    /// How it was found.
+    pub by: By,
+}
 
+/// How a server was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// By `--server`: it is meant, and no other.
+    Flag,
+    /// By `AEGIS_SERVER`.
+    Variable,
+    /// It listens where servers do.
+    Socket,
+}
+
+impl ServerArgs {
     /// The server that was named; `None` where nobody named one.
     pub fn named(&self) -> Result<Option<Client>, Failure> {
-        let variable = std::env::var("AEGIS_SERVER").ok().filter(|it| !it.is_empty());
+        let variable = std::env::var(VARIABLE).ok().filter(|it| !it.is_empty() && it != NO_SERVER);
         match self.server.clone().or(variable) {
             None => Ok(None),
             Some(text) => Client::at(place(&text)?).map(Some),
+        }
+    }
+
+    /// The server that a run is handed over to, where there is one; `None` runs it here.
+    pub fn for_run(&self) -> Result<Option<Offer>, Failure> {
+        let variable = std::env::var(VARIABLE).ok().filter(|it| !it.is_empty());
+        if let Some(text) = &self.server {
+            return Ok(Some(Offer { client: Client::at(place(text)?)?, by: By::Flag }));
+        }
+        match variable.as_deref() {
+            Some(NO_SERVER) => return Ok(None),
+            Some(text) => return Ok(Some(Offer { client: Client::at(place(text)?)?, by: By::Variable })),
+            None => {}
+        }
+        // Who names an engine or a place for records means those, and not a server's.
+        if ["DOCKER_HOST", "AEGIS_STATE_DIR"].iter().any(|it| std::env::var_os(it).is_some()) {
+            return Ok(None);
+        }
+        match listening() {
+            Some(path) => Ok(Some(Offer { client: Client::at(Place::Unix(path))?, by: By::Socket })),
+            None => Ok(None),
         }
     }
 
@@ -81,16 +120,19 @@ impl ServerArgs {
         if let Some(client) = self.named()? {
             return Ok(client);
         }
-        let personal = std::env::var_os("XDG_RUNTIME_DIR").map(|it| PathBuf::from(it).join(PERSONAL_SOCKET));
-        for path in [Some(PathBuf::from(SYSTEM_SOCKET)), personal].into_iter().flatten() {
-            if path.exists() {
-                return Client::at(Place::Unix(path));
-            }
+        if let Some(path) = listening() {
+            return Client::at(Place::Unix(path));
         }
         Err(Failure::new("no server listens on this host")
             .hint("start one: `aegis serve`")
             .hint("or name one: --server, or AEGIS_SERVER"))
     }
+}
+
+/// A socket at which a server of this host may listen.
+fn listening() -> Option<PathBuf> {
+    let personal = std::env::var_os("XDG_RUNTIME_DIR").map(|it| PathBuf::from(it).join(PERSONAL_SOCKET));
+    [Some(PathBuf::from(SYSTEM_SOCKET)), personal].into_iter().flatten().find(|it| it.exists())
 }
 
 /// Reads `unix:PATH` or a URL without a path.
@@ -166,10 +208,33 @@ impl Client {
         Err(refused(status, serde_json::from_slice(&body).ok()))
     }
 
+    /// Asks for the connection itself, as a stream.
+    pub async fn upgrade(
+        &self,
+        question: Question,
+        protocol: &'static str,
+    ) -> Result<hyper::upgrade::Upgraded, Failure> {
+        let connection = self.connect().await?;
+        let upgraded = connection.upgrade(question, self.token.as_deref(), protocol);
+        let late = |_| Failure::new("the server does not answer in time");
+        let upgraded = tokio::time::timeout(ANSWER_TIME_MAX, upgraded).await.map_err(late)?;
+        match upgraded.map_err(|it| Failure::of(&it))? {
+            Upgraded::Stream(stream) => Ok(stream),
+            Upgraded::Answer(mut answer) => {
+                let body = answer.whole(ANSWER_BYTES_MAX).await.unwrap_or_default();
+                Err(refused(answer.status(), serde_json::from_slice(&body).ok()))
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, Failure> {
+        let connection = Connection::open(&self.place).await;
+        connection.map_err(|it| Failure::of(&it).hint("is the server running there?"))
+    }
+
     /// The same with a refusal as an answer.
     pub async fn send(&self, question: Question) -> Result<Answer, Failure> {
-        let connection = Connection::open(&self.place).await;
-        let connection = connection.map_err(|it| Failure::of(&it).hint("is the server running there?"))?;
+        let connection = self.connect().await?;
         connection.ask(question, self.token.as_deref()).await.map_err(|it| Failure::of(&it))
     }
 }
@@ -200,7 +265,7 @@ fn refused(status: StatusCode, problem: Option<ProblemJson>) -> Failure {
 }
 
 /// Text of a server, free of what would change how a terminal shows it.
-fn shown_long(text: &str) -> String {
+pub(super) fn shown_long(text: &str) -> String {
     const CHARS_MAX: usize = 2_000;
     let cut: String = text.chars().take(CHARS_MAX).collect();
     crate::task::escape::escape(cut.as_bytes())

@@ -4,22 +4,19 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::api::wire::attach::{EndJson, SaidJson};
 use crate::app::run::Finished;
 use crate::app::{AppError, RunOrder, plan};
+use crate::cli::client::shown_long;
 use crate::cli::failure::Failure;
 use crate::cli::flags::ResultTarget;
 use crate::cli::run::SandboxArgs;
 use crate::cli::{CommandResult, attached, known, print, talk};
-use crate::record::{ChangeCounts, Exposure, Kept};
-use crate::report::why::{Ended, remarks};
-use crate::report::{result, summary};
-use crate::task::escape::escape;
+use crate::report::json::OutcomeJson;
+use crate::report::result;
+use crate::report::told::{self, Said};
+use crate::report::why::Ended;
 use crate::task::{ExitCode, Outcome};
-
-/// Files with secrets that are named on the terminal.
-const EXPOSURES_SHOWN_MAX: usize = 5;
-/// Dropped outputs that are named on the terminal.
-const DROPS_SHOWN_MAX: usize = 5;
 
 /// Where the result object goes, opened before anything runs: what cannot be written is known then.
 #[derive(Debug)]
@@ -104,62 +101,38 @@ pub fn report(args: &SandboxArgs, finished: Result<Finished, AppError>, target: 
     let outcome = &ended.end.outcome;
     // What went wrong is told also to those who want no talk: an exit status alone explains nothing.
     if !args.quiet || !matches!(outcome, Outcome::Exited(_) | Outcome::Signaled(_)) {
-        say(&finished, &ended);
+        told::lines(&finished.run).iter().for_each(say);
     }
     target.write(&object)?;
     Ok(ExitCode::of(outcome))
 }
 
-fn say(finished: &Finished, ended: &Ended<'_>) {
-    let end = ended.end;
-    talk::note(&summary::line(finished.run.id, end));
-    let remarks = remarks(ended);
-    for line in &remarks.lines {
-        talk::note(line);
+/// The same for a run of a server's. Its words are somebody else's: escaped before they are shown.
+pub fn report_handed(args: &SandboxArgs, end: Result<EndJson, Failure>, target: Target) -> CommandResult {
+    let EndJson { run, told } = match end {
+        Ok(end) => end,
+        Err(failure) => {
+            target.write(&failure.as_json())?;
+            return Err(failure);
+        }
+    };
+    let (Some(status), Some(outcome)) = (run.exit_status, &run.outcome) else {
+        return Err(Failure::new("the server told no outcome: is it of another version?"));
+    };
+    if !args.quiet || !matches!(outcome, OutcomeJson::Exited { .. } | OutcomeJson::Signaled { .. }) {
+        for SaidJson { is_hint, text } in told {
+            let text = shown_long(&text);
+            say(&if is_hint { Said::Hint(text) } else { Said::Note(text) });
+        }
     }
-    if let Some(hint) = remarks.hint() {
-        talk::hint(&hint);
-    }
-    for pattern in &end.unmatched {
-        talk::note(&format!("the output `{}` is not there", escape(pattern.as_bytes())));
-    }
-    for drop in end.dropped.iter().take(DROPS_SHOWN_MAX) {
-        talk::note(&format!("the output `{}` was left out: {}", escape(&drop.path), drop.reason));
-    }
-    let rest = end.dropped_count.saturating_sub(DROPS_SHOWN_MAX as u64);
-    if rest > 0 {
-        talk::note(&format!("{rest} more were left out: `aegis show {}`", finished.run.id.short()));
-    }
-    say_exposures(&end.exposures, &finished.run.id.short());
-    if let Some(changes) = &end.changes {
-        say_changes(changes, &finished.run.id.short());
-    }
-    if let Some(directory) = &end.output_dir {
-        talk::note(&format!("outputs are in {}", directory.display()));
-    }
+    target.write(&serde_json::to_string(&run).map_err(|it| Failure::of(&it))?)?;
+    Ok(ExitCode::of_status(status))
 }
 
-fn say_exposures(exposures: &[Exposure], run: &str) {
-    for Exposure { path, secret, kept } in exposures.iter().take(EXPOSURES_SHOWN_MAX) {
-        let became = match kept {
-            Kept::Out => "came out",
-            Kept::In => "stayed in",
-        };
-        talk::note(&format!("the file `{}` holds the secret `{secret}`, and {became}", escape(path)));
-    }
-    if exposures.len() > EXPOSURES_SHOWN_MAX {
-        talk::note(&format!("{} more: `aegis show --json {run}`", exposures.len() - EXPOSURES_SHOWN_MAX));
-    }
-}
-
-fn say_changes(changes: &ChangeCounts, run: &str) {
-    if let Some(failure) = &changes.failure {
-        return talk::note(&format!("what changed in the workspace could not be kept: {failure}"));
-    }
-    if changes.total() > 0 {
-        talk::note(&format!("`aegis diff {run}` shows the changes, `aegis apply {run}` brings them in"));
-    }
-    if !changes.complete {
-        talk::note(&format!("these are not all changes: `aegis diff {run}` says why"));
+/// Says a line, or a hint.
+fn say(said: &Said) {
+    match said {
+        Said::Note(text) => talk::note(text),
+        Said::Hint(text) => talk::hint(text),
     }
 }

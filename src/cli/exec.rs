@@ -149,7 +149,8 @@ fn not_run(failure: Failure) -> Failure {
     if failure.exit_code == ExitCode::FAILURE { failure.with_exit_code(ExitCode::AEGIS) } else { failure }
 }
 
-struct Unrecorded;
+/// Keeps nothing: what goes through is the caller's own, and its owner keeps the record.
+pub(super) struct Unrecorded;
 
 impl OutputTap for Unrecorded {
     fn saw(&self, _stream: Stream, _bytes: &[u8]) {}

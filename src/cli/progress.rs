@@ -66,6 +66,11 @@ impl Progress {
         }
     }
 
+    /// A server has no worker free yet.
+    pub fn waiting(&self) {
+        self.spin("waiting: the server has no worker free yet");
+    }
+
     /// Takes the spinner away.
     pub fn clear(&self) {
         self.spinner.disable_steady_tick();

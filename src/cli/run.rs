@@ -12,7 +12,7 @@ use crate::app::{self, Changes, RunOrder, WorkspaceChoice};
 use crate::cli::client::ServerArgs;
 use crate::cli::failure::Failure;
 use crate::cli::flags::{self, ResultTarget};
-use crate::cli::{CommandResult, attached, ending, print};
+use crate::cli::{CommandResult, attached, ending, handed, print};
 use crate::intake::variable;
 use crate::policy::network::Rule;
 use crate::policy::{Overrides, Pull};
@@ -53,6 +53,10 @@ pub struct RunArgs {
 
     #[command(flatten)]
     server: ServerArgs,
+
+    /// Run here, also where a server listens or AEGIS_SERVER names one
+    #[arg(long, conflicts_with_all = ["detach", "server"])]
+    local: bool,
 
     /// The command and its arguments; without it that of the project's aegis.toml
     #[arg(last = true, value_name = "COMMAND")]
@@ -207,9 +211,6 @@ pub struct SandboxArgs {
 pub fn cmd_run(args: &RunArgs) -> CommandResult {
     let stdio =
         if args.detach { attached::Stdio::Output } else { attached::Stdio::of(args.interactive, args.tty) };
-    if args.server.is_given() && !args.detach {
-        return Err(Failure::usage("`--server` goes with `--detach`: without it the task runs here"));
-    }
     let given = (!args.command.is_empty()).then(|| command_bytes(&args.command));
     let order = order(&args.sandbox, given, stdio)?;
     if args.dry_run {
@@ -217,6 +218,11 @@ pub fn cmd_run(args: &RunArgs) -> CommandResult {
     }
     if args.detach {
         return detach(args, &order);
+    }
+    if let Some(offer) = if args.local { None } else { args.server.for_run()? }
+        && let Some(code) = handed::run(&offer, &args.sandbox, &order, stdio)?
+    {
+        return Ok(code);
     }
     attached::run(&args.sandbox, order, stdio)
 }

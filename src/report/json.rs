@@ -31,6 +31,9 @@ pub struct RunJson {
     pub state: String,
     /// Which try, from 1.
     pub attempt: u32,
+    /// Who ran it: `local`, the command that asked for it, or `server`.
+    #[serde(default, rename = "where")]
+    pub place: String,
     /// When it was accepted, RFC 3339.
     pub created_at: String,
     /// When its sandbox was begun.

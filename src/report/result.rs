@@ -28,6 +28,7 @@ pub fn of(run: &Run) -> RunJson {
         labels: run.labels.iter().cloned().collect(),
         state: run.state.name().to_owned(),
         attempt: run.fence.attempt,
+        place: if run.project.is_some() { "server" } else { "local" }.to_owned(),
         created_at: amount::date(run.created_ms),
         started_at: run.started_ms.map(amount::date),
         released_at: run.released_ms.map(amount::date),

@@ -4,6 +4,7 @@
 
 mod ap;
 mod ar;
+mod attach;
 mod backup;
 mod book;
 mod changes;

@@ -12,7 +12,8 @@ use crate::policy::network::Rule;
 use crate::policy::reference::Reference;
 use crate::policy::{Overrides, Pull};
 use crate::queue::{
-    AFTER_MAX, ATTEMPTS_MAX, Concurrency, Dependency, Idempotency, PolicySource, Schedule, Submission,
+    AFTER_MAX, ATTEMPTS_MAX, Concurrency, Dependency, Idempotency, PROCESS_LABEL, PolicySource, Schedule,
+    Submission,
 };
 use crate::task::{OutputRequest, RunId};
 
@@ -203,6 +204,9 @@ fn schedule(json: &ScheduleJson, ids: &[RunId]) -> Result<Schedule, Problem> {
         attempts_max,
         failure_retries: json.failure_retries,
         worker_labels: pairs("schedule.worker_labels", &json.worker_labels, |key, value| {
+            if key == PROCESS_LABEL {
+                return Err(format!("`{PROCESS_LABEL}` is the server's own: leave it out"));
+            }
             label::check(key, value).map_err(|it| it.to_string())
         })?,
     })

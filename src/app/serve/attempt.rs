@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use aegis_init::wire::Stdio;
 
+use crate::api::services::Streams;
 use crate::app::AppError;
 use crate::app::owner::service::Door;
 use crate::app::serve::Host;
@@ -12,11 +13,11 @@ use crate::app::serve::leased::Leased;
 use crate::app::serve::ready::Ready;
 use crate::container::EngineError;
 use crate::executor::publish::Listening;
-use crate::executor::{Attempt, control, run_attempt, told};
+use crate::executor::{Attempt, Sinks, control, run_attempt, told};
 use crate::queue::{Attached, Claimed};
 use crate::record::{End, Image, RecordError};
-use crate::task::Outcome;
 use crate::task::outcome::{LostReason, StartFailure};
+use crate::task::{Cancellation, Outcome};
 
 /// Runs what was claimed, and settles it. Returns when nothing of it is left here.
 pub async fn attempt(host: &Host, claimed: Claimed, taken: Taken) {
@@ -25,7 +26,9 @@ pub async fn attempt(host: &Host, claimed: Claimed, taken: Taken) {
     tracing::info!(run.id = %run, attempt = number, "began attempt {number} of run `{run}`");
     let (record, queue) = (host.record.clone(), host.queue.clone());
     let books = Leased::new(record, queue, host.engine.clone(), taken.lease.clone());
-    let ended = match attempted(host, &claimed, taken, &books, begun).await {
+    let attempted = attempted(host, &claimed, taken, &books, begun).await;
+    let comes_back = matches!(attempted, Err(Unstarted::GiveBack));
+    let ended = match attempted {
         Ok(()) => Ok(()),
         Err(Unstarted::Outcome(outcome)) => books.settle(fence, &End::bare(outcome), None).await.map(|_| ()),
         Err(Unstarted::GiveBack) => {
@@ -37,6 +40,9 @@ pub async fn attempt(host: &Host, claimed: Claimed, taken: Taken) {
         Err(Unstarted::Books(error)) => Err(error),
     };
     host.held.drop_run(fence);
+    if !comes_back {
+        host.attached.finish(run);
+    }
     metrics::histogram!("aegis_attempt_seconds").record(begun.elapsed());
     let elapsed_ms = begun.elapsed().as_millis();
     match ended {
@@ -95,6 +101,7 @@ async fn attempted(
         () = taken.lease.over() => return Err(Unstarted::Outcome(over)),
     };
     let fence = claimed.fence;
+    let sinks = sinks(host, claimed, ready.sinks)?;
     // Whoever has this host's account can ask the run what a local one can be asked; it goes on without.
     let door = Door::open(&host.directories.runtime, fence.run, taken.wishes).ok();
     let image = Image { id: ready.image.id.clone(), repo_digest: ready.image.repo_digests.first().cloned() };
@@ -111,7 +118,7 @@ async fn attempted(
         messages: ready.messages,
         warm,
         lease: Some(taken.lease),
-        sinks: ready.sinks,
+        sinks,
         secrets: ready.secrets,
         stdio: stdio(claimed.submission.attached),
         grace_ms: claimed.submission.grace_ms,
@@ -134,6 +141,18 @@ async fn attempted(
         host.engine.check().await;
     }
     Ok(())
+}
+
+/// The streams of the client that is attached, where there is to be one.
+fn sinks(host: &Host, claimed: &Claimed, unattached: Sinks) -> Result<Sinks, Unstarted> {
+    if claimed.submission.attached.is_none() {
+        return Ok(unattached);
+    }
+    match host.attached.take(claimed.fence.run) {
+        Some(Streams { stdout, stderr, stdin }) => Ok(Sinks { stdout, stderr, stdin, ..unattached }),
+        // Who was attached is gone, or with the server that it was attached to.
+        None => Err(Unstarted::Outcome(Outcome::Cancelled(Cancellation::Client))),
+    }
 }
 
 fn stdio(attached: Option<Attached>) -> Stdio {

@@ -93,6 +93,14 @@ impl Held {
         }
     }
 
+    /// Passes a wish on to a run that is held here.
+    pub fn wish(&self, run: RunId, wish: Control) {
+        if let Some(entry) = self.lock().get(&run) {
+            // A full queue holds wishes of the same kind; a closed one means that the run is over.
+            let _ = entry.wishes.try_send(wish);
+        }
+    }
+
     /// Lets go of everything: sandboxes end at once.
     pub fn end_all(&self) {
         for entry in self.lock().values() {

@@ -75,6 +75,7 @@ pub fn services(host: &Arc<Host>, store: &Store, metrics: Arc<dyn Fn() -> String
         pages: books,
         admission: Arc::new(judge),
         logs: Arc::new(StoredLogs(Logs::new(state))),
+        attachments: Some(host.clone()),
         uploads: state.join(upload::DIRECTORY),
         unready: Arc::new(move || unready.unready()),
         metrics,

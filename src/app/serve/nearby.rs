@@ -22,11 +22,12 @@ impl Front for Nearby {
 
     fn cancel(&self, run: RunId, by: Cancellation) -> Pending<'_, CancelAnswer> {
         Box::pin(async move {
-            let answer = self.host.queue.cancel(run, by).await?;
-            if answer == CancelAnswer::Asked {
+            let answer = self.host.queue.cancel(run, by).await;
+            // What runs here is ended also while the books do not answer.
+            if matches!(answer, Ok(CancelAnswer::Asked) | Err(_)) {
                 self.host.held.cancel(run, by);
             }
-            Ok(answer)
+            answer
         })
     }
 }

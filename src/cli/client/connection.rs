@@ -130,6 +130,51 @@ impl Connection {
     }
 }
 
+/// What became of the wish for a stream.
+pub enum Upgraded {
+    /// It is one.
+    Stream(hyper::upgrade::Upgraded),
+    /// It was refused.
+    Answer(Answer),
+}
+
+impl Connection {
+    /// Asks for the connection itself, as a stream of this protocol.
+    pub async fn upgrade(
+        mut self,
+        question: Question,
+        token: Option<&str>,
+        protocol: &'static str,
+    ) -> Result<Upgraded, ConnectionError> {
+        let mut request = request(question, &self.host, token)?;
+        request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        request.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(protocol));
+        let sender = &mut self.sender;
+        let upgrading = async {
+            let response = sender.send_request(request).await.map_err(ConnectionError::Broken)?;
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(Err(response));
+            }
+            hyper::upgrade::on(response).await.map(Ok).map_err(ConnectionError::Broken)
+        };
+        let mut upgrading = std::pin::pin!(upgrading);
+        let mut done = false;
+        let upgraded = loop {
+            tokio::select! {
+                upgraded = &mut upgrading => break upgraded?,
+                _ = &mut self.driver, if !done => done = true,
+            }
+        };
+        Ok(match upgraded {
+            Ok(stream) => Upgraded::Stream(stream),
+            Err(response) => {
+                let (head, body) = response.into_parts();
+                Upgraded::Answer(Answer { status: head.status, body, driver: (!done).then_some(self.driver) })
+            }
+        })
+    }
+}
+
 async fn connect(place: &Place, shown: &str) -> Result<Connection, ConnectionError> {
     let unreached = |source| ConnectionError::Unreached { place: shown.to_owned(), source };
     match place {
@@ -178,7 +223,7 @@ where
 {
     let shaken = http1::handshake(TokioIo::new(stream)).await;
     let (sender, driver) = shaken.map_err(ConnectionError::Broken)?;
-    Ok(Connection { sender, driver: Box::pin(driver), host })
+    Ok(Connection { sender, driver: Box::pin(driver.with_upgrades()), host })
 }
 
 fn request(question: Question, host: &str, token: Option<&str>) -> Result<Request<Body>, ConnectionError> {

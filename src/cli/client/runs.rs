@@ -2,6 +2,7 @@
 
 use hyper::Method;
 
+use crate::api::wire::WhoamiJson;
 use crate::api::wire::run::{CancelledJson, EmptyJson, LogChunkJson, LogEndJson, RunsJson};
 use crate::cli::client::connection::{Answer, Question};
 use crate::cli::client::{Client, shown_long};
@@ -50,6 +51,12 @@ impl Client {
         let text = if lines.is_empty() { "no runs".to_owned() } else { lines.join("\n") };
         print::data(&text)?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Whether this server is there, and takes runs of this user.
+    pub async fn takes_runs(&self) -> bool {
+        let who: Result<WhoamiJson, _> = self.ask(Method::GET, "/api/v1/whoami", None::<&EmptyJson>).await;
+        who.is_ok_and(|it| ["submit", "admin"].contains(&it.role.as_str()))
     }
 
     /// One run.

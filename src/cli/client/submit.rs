@@ -1,12 +1,15 @@
-//! `aegis run --detach`: a task is given to a server, which runs it when it is its turn.
+//! A task is given to a server, which runs it when it is its turn: left there (`--detach`), or with this process attached.
 
 use hyper::{Method, StatusCode};
 
+use crate::api::attach;
+use crate::api::wire::attach::{AttachJson, TerminalJson};
 use crate::api::wire::submit::{
     LimitsAskedJson, PolicyDocumentJson, ScheduleJson, SubmitJson, SubmittedJson,
 };
 use crate::app::upload::{Package, Packed, ProjectPolicy, package};
 use crate::app::{Changes, RunOrder};
+use crate::cli::attached::Stdio;
 use crate::cli::client::connection::Question;
 use crate::cli::client::{Client, refused};
 use crate::cli::failure::Failure;
@@ -20,26 +23,38 @@ const POLICY_BYTES_MAX: u64 = 256 * 1024;
 impl Client {
     /// Uploads the workspace where the server lacks it, and submits; the id is on the server's disk then.
     pub async fn submit(&self, order: &RunOrder) -> Result<SubmittedJson, Failure> {
-        if !order.publish.is_empty() {
-            return Err(Failure::usage(
-                "`--publish` leads to this process, and a server's run has none here",
-            ));
-        }
         let package = package(order).map_err(Failure::from)?;
-        if package.project_policy == ProjectPolicy::Asked {
-            return Err(Failure::usage(
-                "the project's aegis.toml changes the policy, and a server does not read it",
-            )
-            .hint("name a policy or a policy file: `--sandbox`")
-            .hint("or leave the file aside: `--no-project-file`"));
+        if let Some(obstacle) = obstacle(order, &package) {
+            return Err(obstacle.refusal());
         }
         let json = json(order, &package)?;
         // Whatever the server has against it, the task was not run.
-        let not_run = |it: Failure| it.with_exit_code(ExitCode::AEGIS);
-        if let Some(packed) = package.workspace {
-            self.upload(packed).await.map_err(not_run)?;
-        }
+        self.send_workspace(package).await.map_err(not_run)?;
         self.ask(Method::POST, "/api/v1/runs", Some(&json)).await.map_err(not_run)
+    }
+
+    /// The same with this process attached: the connection, as a stream of frames.
+    pub async fn attach(
+        &self,
+        order: &RunOrder,
+        package: Package,
+        stdio: Stdio,
+    ) -> Result<hyper::upgrade::Upgraded, Failure> {
+        let run = json(order, &package)?;
+        self.send_workspace(package).await.map_err(not_run)?;
+        let terminal = stdio.terminal().map(|(rows, columns)| TerminalJson { rows, columns });
+        let body = AttachJson { run, input: stdio != Stdio::Output, terminal };
+        let body = Some(serde_json::to_vec(&body).map_err(|it| Failure::of(&it))?);
+        let accept = "application/json";
+        let question = Question { body, accept, ..Question::new(Method::POST, "/api/v1/runs/attach") };
+        self.upgrade(question, attach::PROTOCOL).await.map_err(not_run)
+    }
+
+    async fn send_workspace(&self, package: Package) -> Result<(), Failure> {
+        match package.workspace {
+            Some(packed) => self.upload(packed).await,
+            None => Ok(()),
+        }
     }
 
     async fn upload(&self, packed: Packed) -> Result<(), Failure> {
@@ -62,15 +77,54 @@ impl Client {
     }
 }
 
+/// What was refused was not run.
+fn not_run(failure: Failure) -> Failure {
+    failure.with_exit_code(ExitCode::AEGIS)
+}
+
+/// Why a server cannot be given a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Obstacle {
+    /// What is in the way.
+    pub why: &'static str,
+    hints: &'static [&'static str],
+}
+
+impl Obstacle {
+    /// As the failure of who insists on a server.
+    pub fn refusal(self) -> Failure {
+        self.hints.iter().fold(Failure::usage(self.why), |failure, hint| failure.hint(*hint))
+    }
+}
+
+/// What no server can do for an order.
+pub fn obstacle(order: &RunOrder, package: &Package) -> Option<Obstacle> {
+    if !order.publish.is_empty() {
+        let why = "`--publish` leads to this process, and a server's run has none here";
+        return Some(Obstacle { why, hints: &[] });
+    }
+    if package.project_policy == ProjectPolicy::Asked {
+        return Some(Obstacle {
+            why: "the project's aegis.toml changes the policy, and a server does not read it",
+            hints: &[
+                "name a policy or a policy file: `--sandbox`",
+                "or leave the file aside: `--no-project-file`",
+            ],
+        });
+    }
+    if package.task.command.iter().any(|it| std::str::from_utf8(it).is_err()) {
+        return Some(Obstacle {
+            why: "an argument is not UTF-8 text, which a server does not take",
+            hints: &[],
+        });
+    }
+    None
+}
+
 fn json(order: &RunOrder, package: &Package) -> Result<SubmitJson, Failure> {
     let task = &package.task;
-    let mut command = Vec::with_capacity(task.command.len());
-    for argument in &task.command {
-        let text = String::from_utf8(argument.clone());
-        command.push(
-            text.map_err(|_| Failure::usage("an argument is not UTF-8 text, which a server does not take"))?,
-        );
-    }
+    // Whoever submits looked for what no text is (`obstacle`).
+    let command = task.command.iter().map(|it| String::from_utf8_lossy(it).into_owned()).collect();
     let (policy, policy_document) = policy(order.policy.as_deref())?;
     let Overrides { pull, runtime, allow_net, egress_audit, .. } = &order.overrides;
     Ok(SubmitJson {

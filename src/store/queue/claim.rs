@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::queue::share::{self, Lane, Share};
-use crate::queue::{Claimed, LEASE, Worker};
+use crate::queue::{Claimed, LEASE, PROCESS_LABEL, Worker};
 use crate::record::{End, Fence, RecordError};
 use crate::store::books::{Books, Moment};
 use crate::store::database::{Both, Durability, Statement, Tx, sql};
@@ -33,6 +33,9 @@ pub(super) const FIRST: Both = Both {
 
 /// A worker that was not heard of for so long is gone.
 const SEEN: Duration = Duration::from_secs(30);
+
+/// What waits for one process is anybody's when its worker was not heard of for so long, where no lock tells.
+const GONE: Duration = Duration::from_secs(120);
 
 /// A row of `workers`.
 type WorkerRow = (String, String, String, i64);
@@ -120,7 +123,7 @@ impl Books {
         count_max: u32,
         touched: &mut Touched,
     ) -> Result<Vec<Claimed>, RecordError> {
-        let mut lanes = self.lanes(tx, &turn.worker.labels).await?;
+        let mut lanes = self.lanes(tx, turn).await?;
         let mut shares = self.shares(tx).await?;
         let mut served = shares.values().map(|it| it.served).max().unwrap_or(0);
         let mut turns: BTreeMap<String, i64> = BTreeMap::new();
@@ -145,16 +148,31 @@ impl Books {
         Ok(claimed)
     }
 
-    async fn lanes(&self, tx: &mut Tx, offered: &[(String, String)]) -> Result<Vec<Lane>, RecordError> {
+    async fn lanes(&self, tx: &mut Tx, turn: &Turn<'_>) -> Result<Vec<Lane>, RecordError> {
+        let mut offered = turn.worker.labels.clone();
+        offered.push((PROCESS_LABEL.to_owned(), turn.worker.owner.lock.clone()));
         let mut lanes = Vec::new();
         for (text,) in tx.all::<(String,)>(sql(LANES)).await? {
             let (project, labels) = column::value(&text).ok_or_else(|| self.undecodable(&text, "lane"))?;
             let lane = Lane { text, project, labels };
-            if share::fits(&lane, offered) {
+            if share::fits(&lane, &offered) || self.is_orphan(tx, &lane, turn.now).await? {
                 lanes.push(lane);
             }
         }
         Ok(lanes)
+    }
+
+    /// Whether a lane waits for one process that is gone: whoever takes its runs ends them, so that none waits for ever.
+    async fn is_orphan(&self, tx: &mut Tx, lane: &Lane, now: Moment) -> Result<bool, RecordError> {
+        let Some((_, lock)) = lane.labels.iter().find(|it| it.0 == PROCESS_LABEL) else { return Ok(false) };
+        if let Some(owners) = &self.owners {
+            return Ok(!owner::is_alive(owners, lock));
+        }
+        let select = sql("SELECT max(seen_ms) FROM workers WHERE owner_lock = $1").bind(lock);
+        let seen: Option<(Option<i64>,)> = tx.first(select).await?;
+        let gone_ms = i64::try_from(GONE.as_millis()).unwrap_or(i64::MAX);
+        // One that was never heard of may be about to begin.
+        Ok(seen.and_then(|it| it.0).is_some_and(|it| it.saturating_add(gone_ms) < now.lease_ms))
     }
 
     async fn shares(&self, tx: &mut Tx) -> Result<BTreeMap<String, Share>, RecordError> {

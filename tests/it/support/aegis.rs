@@ -4,7 +4,10 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+use crate::support::serving::Server;
 
 /// Time that one command may take before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(150);
@@ -18,6 +21,15 @@ pub struct Aegis {
     variables: Vec<(String, String)>,
     namespace: Option<String>,
     etc: Option<PathBuf>,
+    through: Through,
+}
+
+/// Who runs what `aegis run` is given.
+enum Through {
+    /// It does.
+    Nobody,
+    /// A server of this instance, started for the first run.
+    Server(OnceLock<Server>),
 }
 
 /// What a command gave.
@@ -38,7 +50,26 @@ impl Aegis {
         for name in ["home", "here"] {
             std::fs::create_dir(home.path().join(name)).expect("a directory");
         }
-        Self { home, variables: Vec::new(), namespace: None, etc: None }
+        let through = match std::env::var("AEGIS_TEST_THROUGH").as_deref() {
+            Ok("server") => Through::Server(OnceLock::new()),
+            Ok(other) => panic!("AEGIS_TEST_THROUGH is `server` or nothing, not `{other}`"),
+            Err(_) => Through::Nobody,
+        };
+        Self { home, variables: Vec::new(), namespace: None, etc: None, through }
+    }
+
+    /// The same with every `aegis run` handed over to a server of this instance.
+    pub fn through_a_server(mut self) -> Self {
+        self.through = Through::Server(OnceLock::new());
+        self
+    }
+
+    /// The server that runs are handed over to.
+    pub fn server(&self) -> &Server {
+        match &self.through {
+            Through::Server(server) => server.get_or_init(|| Server::start(self, &["--workers", "4"])),
+            Through::Nobody => panic!("this instance has no server"),
+        }
     }
 
     /// The same with a variable in the environment of every command.
@@ -92,6 +123,10 @@ impl Aegis {
             }
         }
         command.env("HOME", self.home.path().join("home")).env("AEGIS_STATE_DIR", self.state());
+        if let (Through::Server(_), Some(&"run")) = (&self.through, arguments.first()) {
+            self.server();
+            command.env("AEGIS_SERVER", format!("unix:{}/aegis.sock", self.state().display()));
+        }
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -145,6 +180,8 @@ impl Aegis {
 
 impl Drop for Aegis {
     fn drop(&mut self) {
+        // First of all: it would make more of what is removed here.
+        self.through = Through::Nobody;
         let mut states = vec![self.state()];
         // A command may have been given another state directory, below the one that it stood in.
         states.extend(std::fs::read_dir(self.here()).into_iter().flatten().flatten().map(|it| it.path()));

@@ -239,6 +239,7 @@ fn services(store: &Store, clerk: &Arc<Clerk>, state: &std::path::Path, limits: 
         pages: Arc::new(store.clone()),
         admission: clerk.clone(),
         logs: Arc::new(StoredLogs(Logs::new(state))),
+        attachments: None,
         uploads: state.join("uploads"),
         unready: Arc::new(Vec::new),
         metrics: Arc::new(|| "aegis_up 1\n".to_owned()),

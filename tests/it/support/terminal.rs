@@ -42,7 +42,8 @@ impl Terminal {
         grantpt(&master).expect("granted");
         unlockpt(&master).expect("unlocked");
         let path = ptsname(&master, Vec::new()).expect("a name");
-        let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
+        // A server that is started for it must not hold it open.
+        let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
         let slave = rustix::fs::open(path.as_c_str(), flags, rustix::fs::Mode::empty()).expect("opened");
         tcsetwinsize(&slave, winsize(33, 101)).expect("a size");
         let before = mode(&slave);

@@ -1,0 +1,320 @@
+//! `aegis run` through a server: the same to the eye, and over with its client.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::aegis::{Aegis, Ended, eventually, finish, long_form};
+use crate::support::live::{newest, record};
+use crate::support::processes::{Tag, processes_with};
+use crate::support::serving::Server;
+use crate::support::terminal::Terminal;
+
+/// Time in which a run ends once its client is gone.
+const GONE_TIME_MAX: Duration = Duration::from_secs(15);
+/// Time in which something begins on a loaded machine.
+const UP_TIME_MAX: Duration = Duration::from_secs(90);
+
+/// The same flags and script here and through a server.
+fn both(flags: &[&str], script: &str, input: &[u8], (here, through): (&Aegis, &Aegis)) -> [Ended; 2] {
+    [here, through].map(|aegis| {
+        let arguments = [&["run", "--no-workspace", "-q"], flags, &["--", "bash", "-c", script]].concat();
+        aegis.call_with_input(&arguments, input)
+    })
+}
+
+#[test]
+fn streams_and_status_are_the_same_as_here() {
+    let (here, through) = (Aegis::new(), Aegis::new().through_a_server());
+    let numbers: Vec<u8> = (0..200_000u32).flat_map(u32::to_le_bytes).collect();
+    let cases: [(&[&str], &str, &[u8]); 11] = [
+        (&[], "echo out; echo err >&2; exit 42", b""),
+        (&[], "cat; echo over", b"not passed on"),
+        (&["-i"], "cat; echo over", b"passed on\n"),
+        (&["-i"], "sha256sum", &numbers),
+        (&["-i"], "exec <&-; echo closed", &numbers),
+        (&[], "kill -KILL $$", b""),
+        (&[], "kill -TERM $$", b""),
+        (&["--timeout", "1s"], "echo before; sleep 60", b""),
+        (&["-e", "WORD=a b"], "echo \"$WORD\"; id -u | wc -l; pwd", b""),
+        (&["--output-limit", "1KiB"], "seq 1 100000", b""),
+        (&["--workdir", "/tmp"], "pwd; head -c 3000000 /dev/zero | tee /dev/stderr | sha256sum", b""),
+    ];
+    for (flags, script, input) in cases {
+        let [a, b] = both(flags, script, input, (&here, &through));
+        assert_eq!((a.code, &a.stdout), (b.code, &b.stdout), "{script}: {}", through.server().said());
+        // What Aegis itself says of a limit names the server; what the task wrote is the same.
+        let own = |it: &Ended| it.stderr.lines().filter(|it| !it.starts_with("aegis:")).collect::<String>();
+        assert_eq!(own(&a), own(&b), "{script}");
+    }
+    let [a, b] = both(&["--image", "aegis/nothing-such", "--pull", "never"], "true", b"", (&here, &through));
+    assert_eq!((a.code, b.code), (Some(125), Some(125)), "{a:#?} {b:#?}");
+    for aegis in [&here, &through] {
+        aegis.call(&["run", "--no-workspace", "--", "/nothing/such"]).code(127);
+    }
+}
+
+#[test]
+fn summary_and_result_say_where_it_ran() {
+    let aegis = Aegis::new().through_a_server();
+    let result = |flags: &[&str]| {
+        let ended = aegis.script(&[flags, &["--result", "result.json"]].concat(), "echo out");
+        let result = std::fs::read(aegis.here().join("result.json")).expect("a result");
+        let result: serde_json::Value = serde_json::from_slice(&result).expect("JSON");
+        assert_eq!(ended.code(0).stdout, "out\n");
+        assert_eq!(result["attestation"]["proven"], true, "{result:#}");
+        (ended, result["where"].clone())
+    };
+    let (ended, place) = result(&[]);
+    ended.says(", on the server");
+    assert_eq!(place, "server");
+    let (ended, place) = result(&["--local"]);
+    assert!(!ended.stderr.contains("on the server"), "{ended:#?}");
+    assert_eq!(place, "local");
+    // What the server cannot do is done here, in one line.
+    let ended = aegis.script(&["-o", "made"], "echo made >made");
+    ended.code(0).says("this runs here, not on the server").says("1 file collected");
+    let flag = format!("unix:{}/aegis.sock", aegis.state().display());
+    aegis.script(&["--server", &flag, "-o", "made"], "echo ran").code(2);
+}
+
+#[test]
+fn a_workspace_goes_along() {
+    let aegis = Aegis::new().through_a_server();
+    std::fs::write(aegis.here().join("input.txt"), "from here\n").expect("written");
+    std::fs::write(aegis.here().join(".env"), "KEY=canary\n").expect("written");
+    let ended =
+        aegis.call(&["run", "-w", ".", "--", "sh", "-c", "cat input.txt; test ! -e .env && echo withheld"]);
+    assert_eq!(ended.code(0).stdout, "from here\nwithheld\n");
+    ended.says(".env").says(", on the server");
+}
+
+#[test]
+fn a_terminal_is_the_clients() {
+    let aegis = Aegis::new().through_a_server();
+    let script =
+        "trap 'stty size; exit 5' WINCH; test -t 0 && stty size; echo rea''dy; while :; do sleep 0.05; done";
+    let terminal = Terminal::start(&aegis, &["run", "--no-workspace", "--", "bash", "-c", script]);
+    terminal.until("33 101").until("ready").resize(40, 120).until("40 120");
+    terminal.finish().code(5);
+    let script = "echo rea''dy; read name; echo hello $name; wc -c; exit 4";
+    let terminal = Terminal::start(&aegis, &["run", "--no-workspace", "--", "bash", "-c", script]);
+    terminal.until("ready").types("you\r").until("hello you").types("four\r\x04");
+    terminal.finish().code(4).shows("\r\n5\r\n");
+}
+
+/// A task that goes on until it is ended, with its client.
+fn endless(aegis: &Aegis, tag: &Tag) -> Child {
+    let script = format!("trap 'echo told; exit 7' TERM; echo up; sleep {tag} & wait");
+    let arguments = ["run", "--no-workspace", "--", "bash", "-c", &script];
+    let client = aegis.command(&arguments).spawn().expect("aegis starts");
+    eventually("the task runs", UP_TIME_MAX, || !processes_with(tag).is_empty());
+    client
+}
+
+fn signal(client: &Child, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(client.id()).expect("a pid")).expect("a pid");
+    kill_process(pid, signal).expect("it is there");
+}
+
+fn outcome(aegis: &Aegis) -> serde_json::Value {
+    let run = newest(aegis);
+    eventually("the outcome is on record", GONE_TIME_MAX, || !record(aegis, &run)["outcome"].is_null());
+    record(aegis, &run)["outcome"].clone()
+}
+
+#[test]
+fn a_run_ends_with_its_client() {
+    let (aegis, tag) = (Aegis::new().through_a_server(), Tag::new());
+    let mut client = endless(&aegis, &tag);
+    client.kill().expect("killed");
+    client.wait().expect("waited for");
+    eventually("the task is gone", GONE_TIME_MAX, || processes_with(&tag).is_empty());
+    assert_eq!(outcome(&aegis), serde_json::json!({"kind": "cancelled", "by": "client"}));
+}
+
+#[test]
+fn signals_are_the_same_as_here() {
+    let (here, through) = (Aegis::new(), Aegis::new().through_a_server());
+    for (sent, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        for aegis in [&here, &through] {
+            let tag = Tag::new();
+            let client = endless(aegis, &tag);
+            signal(&client, sent);
+            let ended = finish(client, b"");
+            assert_eq!(ended.code(code).stdout, "up\ntold\n");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_goes_takes_its_attached_runs_along() {
+    let (aegis, tag, later) = (Aegis::new(), Tag::new(), Tag::new());
+    let socket = format!("unix:{}/aegis.sock", aegis.state().display());
+    let aegis = aegis.with("AEGIS_SERVER", &socket);
+    let server = Server::start(&aegis, &["--workers", "1"]);
+    let running = endless(&aegis, &tag);
+    // One that waits for the only worker.
+    let script = format!("sleep {later}");
+    let mut waiting = aegis.command(&["run", "--no-workspace", "--", "bash", "-c", &script]);
+    let waiting = waiting.spawn().expect("aegis starts");
+    let listed = || aegis.call(&["ps", "--all"]).stdout;
+    eventually("it waits", UP_TIME_MAX, || listed().contains("queued"));
+    server.kill();
+    for client in [running, waiting] {
+        finish(client, b"").code(125).says("the connection to the server broke");
+    }
+    eventually("the task is gone", GONE_TIME_MAX, || processes_with(&tag).is_empty());
+    // Whoever comes next ends what nobody waits for any more.
+    let _server = Server::start(&aegis, &[]);
+    eventually("both have ended", UP_TIME_MAX, || aegis.call(&["ps"]).stdout == "no runs\n");
+    let ended = aegis.call(&["ps", "--all", "--json"]).code(0).stdout.clone();
+    assert!(ended.contains(r#"{"kind":"cancelled","by":"client"}"#), "{ended}");
+    assert!(processes_with(&later).is_empty());
+}
+
+/// Resident memory of a process, in KiB.
+fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+    let line = status.lines().find(|it| it.starts_with("VmRSS:")).expect("its memory");
+    line.split_whitespace().nth(1).and_then(|it| it.parse().ok()).expect("a number")
+}
+
+#[test]
+fn rb_04_a_client_that_is_stopped_holds_up_its_own_task_only() {
+    let (aegis, tag) = (Aegis::new().through_a_server(), Tag::new());
+    aegis.script(&[], "true").code(0);
+    let before = resident_kib(aegis.server().pid());
+    let script = format!(": {tag}; exec yes {tag}");
+    let arguments = ["run", "--no-workspace", "--output-limit", "60MiB", "--", "bash", "-c", &script];
+    let client = aegis.command(&arguments).spawn().expect("aegis starts");
+    eventually("the task runs", UP_TIME_MAX, || !processes_with(&tag).is_empty());
+    signal(&client, Signal::STOP);
+    // Others go on, and the flood waits.
+    for _ in 0..3 {
+        aegis.script(&[], "seq 1 1000 | wc -l").code(0).prints("1000");
+    }
+    assert!(!processes_with(&tag).is_empty(), "its task waits");
+    let grown = resident_kib(aegis.server().pid()).saturating_sub(before);
+    assert!(grown < 64 * 1024, "the server grew by {grown} KiB");
+    if long_form() {
+        // A client that shows no sign of life is one that is gone.
+        eventually("it is given up", Duration::from_secs(90), || processes_with(&tag).is_empty());
+    }
+    signal(&client, Signal::CONT);
+    signal(&client, Signal::KILL);
+    let mut client = client;
+    client.wait().expect("waited for");
+    eventually("the task is gone", GONE_TIME_MAX, || processes_with(&tag).is_empty());
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_writing() {
+    let aegis = Aegis::new().through_a_server();
+    let arguments = ["run", "--no-workspace", "--", "bash", "-c", "yes; echo $? >&2"];
+    let mut client = aegis.command(&arguments).spawn().expect("aegis starts");
+    let mut stdout = client.stdout.take().expect("a pipe");
+    stdout.read_exact(&mut [0; 1000]).expect("it writes");
+    drop(stdout);
+    // SIGPIPE ends `yes`, as it would here; the shell goes on.
+    assert!(finish(client, b"").code(0).stderr.starts_with("141\n"));
+}
+
+/// Asks to be attached over the socket, with these bytes after the head of the answer.
+fn attached(aegis: &Aegis, script: &str, then: &[u8]) -> UnixStream {
+    let run = serde_json::json!({"command": ["bash", "-c", script]});
+    let body = serde_json::json!({"run": run, "input": true, "terminal": null}).to_string();
+    let mut stream = UnixStream::connect(aegis.state().join("aegis.sock")).expect("connects");
+    stream.set_read_timeout(Some(UP_TIME_MAX)).expect("a timeout");
+    let head = format!(
+        "POST /api/v1/runs/attach HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: aegis-attach-1\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).expect("sent");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("an answer");
+        answer.push(byte[0]);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
+    stream.write_all(then).expect("sent");
+    stream
+}
+
+#[test]
+fn frames_that_break_the_rules_end_the_connection_and_the_run() {
+    let aegis = Aegis::new().through_a_server();
+    aegis.script(&[], "true").code(0);
+    let frame = |kind: u8, length: u32| [&[kind], &length.to_le_bytes()[..]].concat();
+    let flood = [frame(0x01, 65_536), vec![0; 65_536]].concat().repeat(9);
+    let rules: [(&str, Vec<u8>); 5] = [
+        ("longer than its bound", frame(0x01, 65_537)),
+        ("a kind of the server's", frame(0x85, 2)),
+        ("a kind of nobody's", frame(0x40, 0)),
+        ("more room than there was", [frame(0x05, 5), vec![0, 1, 0, 0, 0]].concat()),
+        ("more input than it was let", flood),
+    ];
+    for (what, bytes) in rules {
+        let tag = Tag::new();
+        let mut stream = attached(&aegis, &format!("exec sleep {tag}"), &bytes);
+        let mut rest = Vec::new();
+        // A connection that is reset has ended, too.
+        let _ = stream.read_to_end(&mut rest);
+        assert_eq!(outcome(&aegis), serde_json::json!({"kind": "cancelled", "by": "client"}), "{what}");
+        eventually(what, GONE_TIME_MAX, || processes_with(&tag).is_empty());
+    }
+}
+
+#[test]
+fn a_run_is_joined_by_nobody_else() {
+    let (aegis, tag) = (Aegis::new(), Tag::new());
+    let unix = format!("unix:{}/aegis.sock", aegis.state().display());
+    let server = Server::start(&aegis, &["--listen", &unix, "--listen", "127.0.0.1:0"]);
+    let said = server.said();
+    let at = said.find("http://").expect("it listens on TCP") + "http://".len();
+    let tcp: String = said[at..].chars().take_while(|it| !it.is_whitespace() && *it != ',').collect();
+    let token = |name: &str, role: &str, project: &str| {
+        let flags =
+            ["token", "create", "--server", &unix, "--name", name, "--role", role, "--project", project];
+        aegis.call(&flags).code(0).stdout.trim().to_owned()
+    };
+    let (own, other, reader) =
+        (token("own", "submit", "a"), token("other", "submit", "b"), token("eyes", "read", "a"));
+    let run = |token: &str, script: &str| {
+        let url = format!("http://{tcp}");
+        let mut command =
+            aegis.command(&["run", "--server", &url, "--no-workspace", "--", "bash", "-c", script]);
+        command.env("AEGIS_TOKEN", token).stdin(Stdio::null());
+        command.spawn().expect("aegis starts")
+    };
+    assert_eq!(finish(run(&own, "echo over tcp; exit 3"), b"").code(3).stdout, "over tcp\n");
+    finish(run(&reader, "echo ran"), b"").code(125).says("may not do this");
+    finish(run("aegis_wrong", "echo ran"), b"").code(125);
+    // There is no way to a run that is there: neither of one's own nor of another's.
+    let mut client = run(&own, &format!("exec sleep {tag}"));
+    eventually("the task runs", UP_TIME_MAX, || !processes_with(&tag).is_empty());
+    let id = newest(&aegis);
+    for token in [&own, &other] {
+        for path in [format!("/api/v1/runs/{id}/attach"), format!("/api/v1/runs/attach?id={id}")] {
+            let mut stream = std::net::TcpStream::connect(&tcp).expect("connects");
+            stream.set_read_timeout(Some(UP_TIME_MAX)).expect("a timeout");
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nhost: {tcp}\r\nauthorization: Bearer {token}\r\nconnection: upgrade\r\n\
+                 upgrade: aegis-attach-1\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}"
+            );
+            stream.write_all(head.as_bytes()).expect("sent");
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).expect("an answer");
+            assert!(answer.starts_with(b"HTTP/1.1 4"), "{path}: {}", String::from_utf8_lossy(&answer));
+        }
+    }
+    assert!(!processes_with(&tag).is_empty(), "it goes on");
+    client.kill().expect("killed");
+    client.wait().expect("waited for");
+    eventually("the task is gone", GONE_TIME_MAX, || processes_with(&tag).is_empty());
+}
