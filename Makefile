@@ -22,6 +22,11 @@ PROFILE := --release --locked --workspace
 TEST_IMAGES := base minimal
 export AEGIS_TEST_REQUIRE ?= docker,registry,postgres
 
+# What of the tests of `aegis run` runs a second time through a server. Others look at the one container or gateway of an
+# instance (a server keeps warm ones), at the owner's process, at secrets that a project has to be allowed, at hints that a
+# server does not give, or at outputs, changes and published ports, which stay here anyway.
+THROUGH := test(/^(ps|run|sc|terminal)::/) - test(/sc_05/)
+
 FUZZ_TARGETS := $(notdir $(basename $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 FUZZ_SECONDS ?= 300
 
@@ -55,6 +60,7 @@ test-long: ## Every test with its full counts
 	packaging/image.sh $(AEGIS) $(TEST_IMAGES) go node rust
 	tests/images/build.sh clients
 	AEGIS_TEST_FORM=long $(MEMBER) $(CARGO) nextest run $(PROFILE) --profile long
+	AEGIS_TEST_THROUGH=server AEGIS_TEST_FORM=long $(MEMBER) $(CARGO) nextest run $(PROFILE) --profile long -E '$(THROUGH)'
 
 # Without a sanitizer, so that the compiler that builds everything else does: what is looked for are panics and broken
 # promises, and no code of ours but init's is unsafe.
