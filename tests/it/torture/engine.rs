@@ -18,7 +18,8 @@ fn heavy_of_10_a_full_disk_of_the_engine_ends_runs_after_bounded_tries() {
     let ballast = engine.state().join("ballast");
     let mut file = std::fs::File::create(&ballast).expect("made");
     let _ = std::io::copy(&mut std::io::repeat(0), &mut file).expect_err("it is full");
-    let run = books.submit(&Task::minimal("true"));
+    // Of another shape than what waits already.
+    let run = books.submit(&Task::minimal("true").policy("[resources]\nmemory = \"64MiB\"\n"));
     let outcome = ended_once(&books, run, &server);
     let events = books.events(run);
     assert!(outcome.starts_with("start_failed(") || outcome.starts_with("lost("), "{outcome}");

@@ -14,12 +14,15 @@ use crate::torture::{end, ended_once};
 
 /// Kinds of runs.
 const KINDS: usize = 7;
+/// Takes memory until the kernel ends it.
+const EATER: &str =
+    "exec python3 -c 'import itertools; l = [bytearray(b\"x\") * (16 << 20) for _ in itertools.count()]'";
 /// Runs that are submitted together.
 const WAVE: usize = 20;
 /// Descriptors that a machine's mood may take: connections to the engine that wait for their next use.
-const DESCRIPTORS_SLACK: usize = 12;
+const DESCRIPTORS_SLACK: usize = 6;
 /// Memory that an allocator keeps or gives back as it likes, KiB.
-const RESIDENT_SLACK_KIB: u64 = 6 * 1024;
+const RESIDENT_SLACK_KIB: u64 = 3 * 1024;
 
 /// What the kernel counts for a server.
 #[derive(Debug, Clone, Copy)]
@@ -44,8 +47,7 @@ fn task(kind: usize) -> (Task, &'static str) {
         1 => (Task::script("exit 3"), "exited(3)"),
         2 => (Task::script("sleep 30").timeout_ms(400), "timed_out(wall)"),
         3 => {
-            let task = Task::script("exec python3 -c 'b = bytearray(b\"x\") * (300 << 20)'")
-                .policy("[resources]\nmemory = \"64MiB\"\n");
+            let task = Task::script(EATER).policy("[resources]\nmemory = \"64MiB\"\n");
             (task, "out_of_memory")
         }
         4 => (Task::script("sleep 30"), "cancelled(command)"),
