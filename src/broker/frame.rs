@@ -108,7 +108,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_length_out_of_bounds_is_refused_before_anything_is_read() {
-        check(b"\x09\0\0\0123456789", "a message of 9 bytes").await;
+        check(&[9, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9], "a message of 9 bytes").await;
         check(b"\xff\xff\xff\xff", "a message of 4294967295 bytes").await;
         check(b"\0\0\0\0", "a message of 0 bytes").await;
     }
