@@ -4,6 +4,7 @@
 //! Every request passes one gate (`gate.rs`): where it came from, who asks, what the route needs (`rights.rs`), how
 //! much they asked for already. Errors have one form (`problem.rs`). Lengths, times, counts and rates are bounded.
 
+mod artifacts;
 mod body;
 mod caller;
 mod document;
@@ -29,7 +30,7 @@ mod workspaces;
 
 pub use document::openapi;
 pub use listener::{ListenError, Listener};
-pub use rights::RIGHTS;
+pub use rights::{RIGHTS, documented};
 pub use serve::serve;
 pub use services::Services;
 pub use workspaces::upload_path;

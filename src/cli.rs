@@ -1,6 +1,7 @@
 //! Floor 7: the commands, one a file. Only this module talks to a person: data to stdout, talk to stderr.
 
 pub mod apply;
+pub mod artifact;
 pub mod attached;
 pub mod backup;
 pub mod cancel;
@@ -73,6 +74,7 @@ enum Command {
     Egress(egress::EgressArgs),
     Diff(diff::DiffArgs),
     Apply(apply::ApplyArgs),
+    Artifact(artifact::ArtifactArgs),
     Cancel(cancel::CancelArgs),
     Wait(wait::WaitArgs),
     Gc(gc::GcArgs),
@@ -107,6 +109,7 @@ impl Command {
             | Self::Why(_)
             | Self::Diff(_)
             | Self::Apply(_)
+            | Self::Artifact(_)
             | Self::Cancel(_)
             | Self::Wait(_)
             | Self::Gc(_)
@@ -162,6 +165,7 @@ pub fn main() -> ExitCode {
         Command::Egress(args) => egress::cmd_egress(&args),
         Command::Diff(args) => diff::cmd_diff(&args),
         Command::Apply(args) => apply::cmd_apply(&args),
+        Command::Artifact(args) => artifact::cmd_artifact(&args),
         Command::Cancel(args) => cancel::cmd_cancel(&args),
         Command::Wait(args) => wait::cmd_wait(&args),
         Command::Gc(args) => gc::cmd_gc(&args),

@@ -17,6 +17,8 @@ use crate::intake::shown;
 const NOBODY: &str = "unknown";
 /// The one route whose body takes longer than a request may: it has a clock of its own.
 const UPLOAD: &str = "/api/v1/workspaces/{digest}";
+/// The route whose path a task chose: who tries names there is written down.
+const ARTIFACT: &str = "/api/v1/runs/{id}/artifacts/{*path}";
 /// An answer is data, to be neither run nor framed nor kept.
 const HEADERS: [(header::HeaderName, &str); 3] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -44,7 +46,8 @@ pub async fn gate(State(api): State<Shared>, mut request: Request, next: Next) -
     };
     let refused = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::MISDIRECTED_REQUEST];
     // Who asks too often does not get to fill the disk with it.
-    let counts = changes && response.status() != StatusCode::TOO_MANY_REQUESTS;
+    let tried = route.as_deref() == Some(ARTIFACT) && response.status().is_client_error();
+    let counts = (changes || tried) && response.status() != StatusCode::TOO_MANY_REQUESTS;
     if counts || refused.contains(&response.status()) {
         let object = Some(object(&response, &path));
         let (decision, detail) = decided(&response);

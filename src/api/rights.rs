@@ -33,7 +33,7 @@ impl Need {
 }
 
 /// Method, path and need. HEAD is GET's.
-pub const RIGHTS: [(&str, &str, Need); 20] = [
+pub const RIGHTS: [(&str, &str, Need); 22] = [
     ("GET", "/livez", Need::Open),
     ("GET", "/readyz", Need::Open),
     ("GET", "/metrics", Need::Read),
@@ -48,6 +48,8 @@ pub const RIGHTS: [(&str, &str, Need); 20] = [
     ("GET", "/api/v1/runs/{id}/events", Need::Read),
     ("GET", "/api/v1/runs/{id}/logs", Need::Read),
     ("GET", "/api/v1/runs/{id}/egress", Need::Read),
+    ("GET", "/api/v1/runs/{id}/artifacts", Need::Read),
+    ("GET", "/api/v1/runs/{id}/artifacts/{*path}", Need::Read),
     ("POST", "/api/v1/runs/{id}/cancel", Need::Submit),
     ("PUT", "/api/v1/workspaces/{digest}", Need::Submit),
     ("HEAD", "/api/v1/workspaces/{digest}", Need::Submit),
@@ -55,6 +57,11 @@ pub const RIGHTS: [(&str, &str, Need); 20] = [
     ("POST", "/api/v1/tokens", Need::Admin),
     ("DELETE", "/api/v1/tokens/{name}", Need::Admin),
 ];
+
+/// A route's path as the document has it: there a parameter may be of several parts without being marked.
+pub fn documented(path: &str) -> String {
+    path.replace("{*", "{")
+}
 
 /// What a matched route asks for; `None` is refused.
 pub fn need(method: &Method, path: &str) -> Option<Need> {

@@ -10,6 +10,7 @@ use crate::policy::Denial;
 use crate::queue::{Idempotency, NewSubmission, Queue, Schedule, Submission};
 use crate::record::page::Runs;
 use crate::record::{Record, RecordError, Stream};
+use crate::sandbox::artifacts::Artifacts;
 use crate::task::RunId;
 
 /// Everything that the routes speak to.
@@ -27,6 +28,8 @@ pub struct Services {
     pub admission: Arc<dyn Admission>,
     /// What runs wrote.
     pub logs: Arc<dyn Logs>,
+    /// What came out of runs.
+    pub artifacts: Artifacts,
     /// Where uploaded workspaces lie.
     pub uploads: PathBuf,
     /// Why the server cannot do its work; empty when it can.

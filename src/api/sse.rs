@@ -26,7 +26,7 @@ const STILL_EVERY: Duration = Duration::from_secs(2);
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
 
 /// Who reads a stream.
-struct Reader {
+pub(super) struct Reader {
     api: Shared,
     caller: Caller,
     asked: Instant,
@@ -35,7 +35,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(api: Shared, caller: Caller) -> Result<Self, Problem> {
+    pub(super) fn new(api: Shared, caller: Caller) -> Result<Self, Problem> {
         let place = api.meter.stream(&caller.name);
         let message = "too many streams are open: close one";
         let place = place.ok_or_else(|| Problem::too_many(message, Duration::from_secs(5)))?;
@@ -55,7 +55,7 @@ impl Reader {
     }
 
     /// Whether the reader may go on. A store that cannot be asked is no reason to cut it off.
-    async fn still(&mut self) -> bool {
+    pub(super) async fn still(&mut self) -> bool {
         let (Some(token), true) = (self.caller.token, self.asked.elapsed() >= STILL_EVERY) else {
             return !self.api.closing.is_cancelled();
         };

@@ -1,5 +1,6 @@
 //! What is read and written over HTTP. Every type that is read refuses fields that it does not know.
 
+pub mod artifact;
 pub mod problem;
 pub mod run;
 pub mod submit;

@@ -28,6 +28,7 @@ use crate::app::serve::interface::ListenOrder;
 use crate::app::serve::pool::{Pool, SlotsWanted};
 use crate::app::{AppError, host};
 use crate::config::Directories;
+use crate::config::operator::Operator;
 use crate::policy::HostAmounts;
 use crate::queue::{Queue, Worker};
 use crate::record::Record;
@@ -109,6 +110,7 @@ pub async fn serve(
         path: directories.state.clone(),
         source,
     })?;
+    let retention = Operator::of_this_user()?.retention;
     let ServeOrder { listen, database: _, workers, slots, drain } = order;
     let amounts = host::amounts(&directories.state);
     let books = Arc::new(store.clone());
@@ -134,6 +136,7 @@ pub async fn serve(
             worker::renew(&host, &stop),
             recovery::expire(&host, &stop),
             recovery::sweep(&host, &stop),
+            recovery::retain(&store, &host, retention, &stop),
             Pool::keep(&host, &stop),
             api::serve(listeners, services, stop.clone())
         )

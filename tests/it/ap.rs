@@ -18,6 +18,7 @@ fn routes() -> Vec<(String, String)> {
         let path = path
             .replace("{id}", "0192f5a0-0000-7000-8000-000000000000")
             .replace("{digest}", &digest)
+            .replace("{path}", "none")
             .replace("{name}", "nobody");
         for method in item.as_object().expect("operations").keys() {
             routes.push((method.to_uppercase(), path.clone()));
@@ -83,7 +84,7 @@ fn ap_02_runs_of_another_project_are_not_there() {
     let short = &run[run.len() - 12..];
     for id in [run.as_str(), short] {
         for (method, rest) in
-            [("GET", ""), ("GET", "/logs"), ("GET", "/events"), ("GET", "/egress"), ("POST", "/cancel")]
+            [("GET", ""), ("GET", "/logs"), ("GET", "/events"), ("GET", "/egress"), ("GET", "/artifacts"), ("GET", "/artifacts/out"), ("POST", "/cancel")]
         {
             let path = format!("/api/v1/runs/{id}{rest}");
             server.ask(&bob, method, &path, "{}").refused(404);

@@ -4,6 +4,7 @@
 
 mod ap;
 mod ar;
+mod artifacts;
 mod backup;
 mod book;
 mod changes;

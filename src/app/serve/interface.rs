@@ -17,6 +17,7 @@ use crate::app::{AppError, secrets};
 use crate::config::Directories;
 use crate::policy::HostAmounts;
 use crate::queue::NewSubmission;
+use crate::sandbox::artifacts::Artifacts;
 use crate::sandbox::workspace::upload;
 use crate::store::{Logs, Store};
 
@@ -75,6 +76,7 @@ pub fn services(host: &Arc<Host>, store: &Store, metrics: Arc<dyn Fn() -> String
         pages: books,
         admission: Arc::new(judge),
         logs: Arc::new(StoredLogs(Logs::new(state))),
+        artifacts: Artifacts::new(state),
         uploads: state.join(upload::DIRECTORY),
         unready: Arc::new(move || unready.unready()),
         metrics,

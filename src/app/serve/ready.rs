@@ -1,8 +1,6 @@
 //! What an attempt needs before its sandbox: policy judged anew, image, workspace, secrets, way out, places for what comes
 //! out. Everything here is read; nothing has started when it fails.
 
-use std::os::unix::fs::DirBuilderExt;
-
 use crate::app::serve::Host;
 use crate::app::serve::attempt::Unstarted;
 use crate::app::serve::engine_watch::Present;
@@ -15,6 +13,7 @@ use crate::gateway::wire::Begin;
 use crate::policy::{Admitted, admit};
 use crate::queue::Claimed;
 use crate::record::Fence;
+use crate::sandbox::artifacts::Artifacts;
 use crate::sandbox::container_spec::WORKSPACE;
 use crate::sandbox::outputs::{Destination, Extractor, OutputLimits, Wanted};
 use crate::sandbox::workspace::Limits;
@@ -22,9 +21,6 @@ use crate::sandbox::workspace::snapshot::Messages;
 use crate::sandbox::workspace::upload;
 use crate::store::Logs;
 use crate::task::{OutputRequest, TaskSpec};
-
-/// Where outputs of submitted runs lie, below the state directory: `artifacts/<run>/<attempt>`.
-const ARTIFACTS: &str = "artifacts";
 
 /// Everything that an attempt is made of.
 pub struct Ready {
@@ -120,10 +116,13 @@ fn outputs(
     if wanted.is_empty() {
         return Ok(None);
     }
-    let of_run = host.directories.state.join(ARTIFACTS).join(fence.run.to_string());
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&of_run);
-    made.map_err(|source| AppError::Use { what: "the artifacts below", path: of_run.clone(), source })?;
-    let destination = Destination::Named(of_run.join(fence.attempt.to_string()));
+    let artifacts = Artifacts::new(&host.directories.state);
+    let path = artifacts.begin(fence.run, fence.attempt).map_err(|source| AppError::Use {
+        what: "the artifacts below",
+        path: artifacts.by_run().place().to_owned(),
+        source,
+    })?;
+    let destination = Destination::Named(path);
     let patterns: Vec<String> = wanted.iter().map(|it| it.pattern.clone()).collect();
     let limits = OutputLimits::from(&admitted.policy().outputs);
     Ok(Some(Extractor::new(&destination, Wanted::parse(&patterns, WORKSPACE)?, limits)?))
