@@ -7,6 +7,7 @@
 mod artifacts;
 mod body;
 mod caller;
+mod changes;
 mod document;
 mod gate;
 mod health;

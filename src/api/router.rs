@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 
 use crate::api::gate::gate;
 use crate::api::problem::Problem;
-use crate::api::{Shared, artifacts, document, health, runs, sse, submit, tokens, workspaces};
+use crate::api::{Shared, artifacts, changes, document, health, runs, sse, submit, tokens, workspaces};
 
 fn all() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
@@ -28,6 +28,7 @@ fn all() -> OpenApiRouter<Shared> {
         .routes(routes!(runs::ledger))
         .routes(routes!(artifacts::list))
         .routes(routes!(artifacts::get))
+        .routes(routes!(changes::get))
         .routes(routes!(runs::cancel))
         .routes(routes!(sse::events))
         .routes(routes!(sse::logs))

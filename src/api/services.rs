@@ -11,6 +11,7 @@ use crate::queue::{Idempotency, NewSubmission, Queue, Schedule, Submission};
 use crate::record::page::Runs;
 use crate::record::{Record, RecordError, Stream};
 use crate::sandbox::artifacts::Artifacts;
+use crate::sandbox::changes::kept::Kept;
 use crate::task::RunId;
 
 /// Everything that the routes speak to.
@@ -30,6 +31,8 @@ pub struct Services {
     pub logs: Arc<dyn Logs>,
     /// What came out of runs.
     pub artifacts: Artifacts,
+    /// What runs changed.
+    pub changes: Kept,
     /// Where uploaded workspaces lie.
     pub uploads: PathBuf,
     /// Why the server cannot do its work; empty when it can.

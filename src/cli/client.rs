@@ -2,6 +2,7 @@
 //! connection a question. What it answers is somebody else's text: bounded, and escaped where it is shown.
 
 pub mod artifacts;
+pub mod changes;
 pub mod connection;
 pub mod runs;
 pub mod submit;

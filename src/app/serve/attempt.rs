@@ -116,7 +116,7 @@ async fn attempted(
         stdio: stdio(claimed.submission.attached),
         grace_ms: claimed.submission.grace_ms,
         outputs: ready.outputs,
-        changes: None,
+        changes: ready.changes,
         control: taken.control,
         begun,
         progress: &|_| {},

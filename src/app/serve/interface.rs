@@ -18,6 +18,7 @@ use crate::config::Directories;
 use crate::policy::HostAmounts;
 use crate::queue::NewSubmission;
 use crate::sandbox::artifacts::Artifacts;
+use crate::sandbox::changes::kept::Kept;
 use crate::sandbox::workspace::upload;
 use crate::store::{Logs, Store};
 
@@ -77,6 +78,7 @@ pub fn services(host: &Arc<Host>, store: &Store, metrics: Arc<dyn Fn() -> String
         admission: Arc::new(judge),
         logs: Arc::new(StoredLogs(Logs::new(state))),
         artifacts: Artifacts::new(state),
+        changes: Kept::new(state),
         uploads: state.join(upload::DIRECTORY),
         unready: Arc::new(move || unready.unready()),
         metrics,

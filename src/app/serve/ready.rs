@@ -1,6 +1,8 @@
 //! What an attempt needs before its sandbox: policy judged anew, image, workspace, secrets, way out, places for what comes
 //! out. Everything here is read; nothing has started when it fails.
 
+use std::path::PathBuf;
+
 use crate::app::serve::Host;
 use crate::app::serve::attempt::Unstarted;
 use crate::app::serve::engine_watch::Present;
@@ -8,17 +10,20 @@ use crate::app::submission::{Named, Understood, understand};
 use crate::app::{AppError, egress, logs, provision, secrets};
 use crate::container::ImageFacts;
 use crate::executor::starting::Place;
-use crate::executor::{Secrets, Sinks};
+use crate::executor::{ChangesOut, Secrets, Sinks};
 use crate::gateway::wire::Begin;
 use crate::policy::{Admitted, admit};
 use crate::queue::Claimed;
 use crate::record::Fence;
 use crate::sandbox::artifacts::Artifacts;
+use crate::sandbox::changes::Root;
+use crate::sandbox::changes::gather::{Originals, Start};
+use crate::sandbox::changes::kept::Kept;
 use crate::sandbox::container_spec::WORKSPACE;
 use crate::sandbox::outputs::{Destination, Extractor, OutputLimits, Wanted};
-use crate::sandbox::workspace::Limits;
 use crate::sandbox::workspace::snapshot::Messages;
-use crate::sandbox::workspace::upload;
+use crate::sandbox::workspace::upload::listing::Listing;
+use crate::sandbox::workspace::{LeftOut, Limits, upload};
 use crate::store::Logs;
 use crate::task::{OutputRequest, TaskSpec};
 
@@ -40,6 +45,8 @@ pub struct Ready {
     pub egress: Option<Begin>,
     /// What takes its outputs.
     pub outputs: Option<Extractor>,
+    /// What keeps what it changes.
+    pub changes: Option<ChangesOut>,
     /// Its log.
     pub sinks: Sinks,
 }
@@ -59,9 +66,15 @@ impl Ready {
         let image = provision::image(&present.engine, &task.image, pull, &|_| {}).await?;
         let admitted = admit(&task, &resolved, &image.id, &runtime).map_err(AppError::Denied)?;
         let mut place = provision::place(&admitted, &host.directories, &host.amounts, &present.facts)?;
-        let messages = match &claimed.submission.workspace {
-            Some(digest) => Some(uploaded(host, digest, &admitted).await?),
-            None => None,
+        let (messages, changes) = match &claimed.submission.workspace {
+            Some(digest) => {
+                let (messages, listing) =
+                    uploaded(host, digest, claimed.submission.keep_changes, &admitted).await?;
+                let changes =
+                    listing.map(|it| changes_out(host, fence, it, &messages, &admitted)).transpose()?;
+                (Some(messages), changes)
+            }
+            None => (None, None),
         };
         let held = secrets::of_run(state, &task.secrets)?;
         let way_out = egress::way_out(admitted.policy(), state, &held.kept_outside())?;
@@ -86,24 +99,62 @@ impl Ready {
             secrets: held.and(credentials),
             egress,
             outputs,
+            changes,
             sinks,
         })
     }
 }
 
-/// Checks what a client sent before any of it is sent on.
-async fn uploaded(host: &Host, digest: &str, admitted: &Admitted) -> Result<Messages, AppError> {
+/// Checks what a client sent before any of it is sent on; lists it where its changes are to be kept.
+async fn uploaded(
+    host: &Host,
+    digest: &str,
+    keep_changes: bool,
+    admitted: &Admitted,
+) -> Result<(Messages, Option<Listing>), AppError> {
     let (state, digest) = (host.directories.state.clone(), digest.to_owned());
     let limits = Limits::from(&admitted.policy().filesystem);
-    let checked = tokio::task::spawn_blocking(move || upload::open(&state, &digest, limits));
+    let checked = tokio::task::spawn_blocking(move || {
+        let mut listing = keep_changes.then(Listing::default);
+        let messages = upload::open(&state, &digest, limits, listing.as_mut())?;
+        Ok::<_, upload::UploadError>((messages, listing))
+    });
     match checked.await {
-        Ok(messages) => Ok(messages?),
+        Ok(opened) => Ok(opened?),
         Err(error) => Err(AppError::Read {
             what: "the uploaded workspace below",
             path: host.directories.state.clone(),
             source: std::io::Error::other(error),
         }),
     }
+}
+
+/// What keeps the changes of a workspace that a client sent. Where its directory is, only the client knows.
+fn changes_out(
+    host: &Host,
+    fence: Fence,
+    mut listing: Listing,
+    messages: &Messages,
+    admitted: &Admitted,
+) -> Result<ChangesOut, AppError> {
+    let kept = Kept::new(&host.directories.state);
+    // What an earlier attempt changed went with it.
+    let _ = kept.by_run().remove(fence.run);
+    let file = messages.file.try_clone().map_err(|source| AppError::Use {
+        what: "the uploaded workspaces below",
+        path: host.directories.state.clone(),
+        source,
+    })?;
+    let base = std::mem::take(&mut listing.base);
+    let start = Start {
+        root: Root { path: PathBuf::new(), device: 0, inode: 0 },
+        originals: Originals::Sent(listing, file),
+        left_out: LeftOut::default(),
+        limits: OutputLimits::from(&admitted.policy().outputs),
+        kept,
+        run: fence.run,
+    };
+    Ok(ChangesOut { start, base, laid: None })
 }
 
 /// Opens where outputs go. Each attempt has a directory of its own: a later one finds nothing of an earlier one's.

@@ -20,6 +20,7 @@ use aegis::policy::{default_policy, shipped};
 use aegis::queue::{NewSubmission, PolicySource};
 use aegis::record::{NewRun, Pending, PolicyRecord, RecordError, TaskRecord};
 use aegis::sandbox::artifacts::Artifacts;
+use aegis::sandbox::changes::kept::Kept;
 use aegis::store::{Logs, Store};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -241,6 +242,7 @@ fn services(store: &Store, clerk: &Arc<Clerk>, state: &std::path::Path, limits: 
         admission: clerk.clone(),
         logs: Arc::new(StoredLogs(Logs::new(state))),
         artifacts: Artifacts::new(state),
+        changes: Kept::new(state),
         uploads: state.join("uploads"),
         unready: Arc::new(Vec::new),
         metrics: Arc::new(|| "aegis_up 1\n".to_owned()),
