@@ -27,6 +27,7 @@ pub mod print;
 pub mod progress;
 pub mod ps;
 pub mod restore;
+pub mod retry;
 pub mod run;
 pub mod screen;
 pub mod secret;
@@ -77,6 +78,7 @@ enum Command {
     Artifact(artifact::ArtifactArgs),
     Cancel(cancel::CancelArgs),
     Wait(wait::WaitArgs),
+    Retry(retry::RetryArgs),
     Gc(gc::GcArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
@@ -112,6 +114,7 @@ impl Command {
             | Self::Artifact(_)
             | Self::Cancel(_)
             | Self::Wait(_)
+            | Self::Retry(_)
             | Self::Gc(_)
             | Self::Egress(_)
             | Self::Image(_) => true,
@@ -168,6 +171,7 @@ pub fn main() -> ExitCode {
         Command::Artifact(args) => artifact::cmd_artifact(&args),
         Command::Cancel(args) => cancel::cmd_cancel(&args),
         Command::Wait(args) => wait::cmd_wait(&args),
+        Command::Retry(args) => retry::cmd_retry(&args),
         Command::Gc(args) => gc::cmd_gc(&args),
         Command::Backup(args) => backup::cmd_backup(&args),
         Command::Restore(args) => restore::cmd_restore(&args),

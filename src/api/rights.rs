@@ -33,7 +33,7 @@ impl Need {
 }
 
 /// Method, path and need. HEAD is GET's.
-pub const RIGHTS: [(&str, &str, Need); 23] = [
+pub const RIGHTS: [(&str, &str, Need); 24] = [
     ("GET", "/livez", Need::Open),
     ("GET", "/readyz", Need::Open),
     ("GET", "/metrics", Need::Read),
@@ -52,6 +52,7 @@ pub const RIGHTS: [(&str, &str, Need); 23] = [
     ("GET", "/api/v1/runs/{id}/artifacts/{*path}", Need::Read),
     ("GET", "/api/v1/runs/{id}/changes", Need::Read),
     ("POST", "/api/v1/runs/{id}/cancel", Need::Submit),
+    ("POST", "/api/v1/runs/{id}/retry", Need::Submit),
     ("PUT", "/api/v1/workspaces/{digest}", Need::Submit),
     ("HEAD", "/api/v1/workspaces/{digest}", Need::Submit),
     ("GET", "/api/v1/tokens", Need::Admin),

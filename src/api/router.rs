@@ -30,6 +30,7 @@ fn all() -> OpenApiRouter<Shared> {
         .routes(routes!(artifacts::get))
         .routes(routes!(changes::get))
         .routes(routes!(runs::cancel))
+        .routes(routes!(submit::retry))
         .routes(routes!(sse::events))
         .routes(routes!(sse::logs))
         .routes(routes!(workspaces::put, workspaces::look))

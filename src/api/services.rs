@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::access::Access;
 use crate::policy::Denial;
-use crate::queue::{Idempotency, NewSubmission, Queue, Schedule, Submission};
+use crate::queue::{History, Idempotency, NewSubmission, Queue, Schedule, Submission};
 use crate::record::page::Runs;
 use crate::record::{Record, RecordError, Stream};
 use crate::sandbox::artifacts::Artifacts;
@@ -21,6 +21,8 @@ pub struct Services {
     pub record: Arc<dyn Record>,
     /// The queue.
     pub queue: Arc<dyn Queue>,
+    /// What was submitted once.
+    pub history: Arc<dyn History>,
     /// Tokens and the audit.
     pub access: Arc<dyn Access>,
     /// Runs, page by page.

@@ -5,6 +5,7 @@
 mod claim;
 mod expire;
 mod lease;
+mod past;
 mod quota;
 mod settle;
 mod stage;

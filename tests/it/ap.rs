@@ -84,7 +84,7 @@ fn ap_02_runs_of_another_project_are_not_there() {
     let short = &run[run.len() - 12..];
     for id in [run.as_str(), short] {
         for (method, rest) in
-            [("GET", ""), ("GET", "/logs"), ("GET", "/events"), ("GET", "/egress"), ("GET", "/artifacts"), ("GET", "/artifacts/out"), ("GET", "/changes"), ("POST", "/cancel")]
+            [("GET", ""), ("GET", "/logs"), ("GET", "/events"), ("GET", "/egress"), ("GET", "/artifacts"), ("GET", "/artifacts/out"), ("GET", "/changes"), ("POST", "/retry"), ("POST", "/cancel")]
         {
             let path = format!("/api/v1/runs/{id}{rest}");
             server.ask(&bob, method, &path, "{}").refused(404);

@@ -73,6 +73,7 @@ pub fn services(host: &Arc<Host>, store: &Store, metrics: Arc<dyn Fn() -> String
     Services {
         record: books.clone(),
         queue: Arc::new(Nearby { host: host.clone() }),
+        history: books.clone(),
         access: books.clone(),
         pages: books,
         admission: Arc::new(judge),

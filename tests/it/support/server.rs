@@ -237,6 +237,7 @@ fn services(store: &Store, clerk: &Arc<Clerk>, state: &std::path::Path, limits: 
     Services {
         record: Arc::new(store.clone()),
         queue: Arc::new(store.clone()),
+        history: Arc::new(store.clone()),
         access: clerk.clone(),
         pages: Arc::new(store.clone()),
         admission: clerk.clone(),
