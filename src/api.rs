@@ -15,6 +15,7 @@ pub mod listener;
 mod meter;
 mod peer;
 mod problem;
+mod projects;
 mod rights;
 mod router;
 mod runs;

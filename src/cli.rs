@@ -25,6 +25,7 @@ pub mod logs;
 pub mod policy;
 pub mod print;
 pub mod progress;
+pub mod project;
 pub mod ps;
 pub mod restore;
 pub mod retry;
@@ -35,6 +36,7 @@ pub mod selected;
 pub mod serve;
 pub mod shell;
 pub mod show;
+pub mod slot;
 pub mod talk;
 pub mod token;
 pub mod trust;
@@ -90,6 +92,8 @@ enum Command {
     Trust(trust::TrustArgs),
     Secret(secret::SecretArgs),
     Token(token::TokenArgs),
+    Project(project::ProjectArgs),
+    Slot(slot::SlotArgs),
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     Completions(generate::CompletionsArgs),
@@ -127,6 +131,8 @@ impl Command {
             | Self::Backup(_)
             | Self::Restore(_)
             | Self::Token(_)
+            | Self::Project(_)
+            | Self::Slot(_)
             | Self::Policy(_)
             | Self::Gateway(_)
             | Self::Completions(_)
@@ -183,6 +189,8 @@ pub fn main() -> ExitCode {
         Command::Trust(args) => trust::cmd_trust(&args),
         Command::Secret(args) => secret::cmd_secret(&args),
         Command::Token(args) => token::cmd_token(&args),
+        Command::Project(args) => project::cmd_project(&args),
+        Command::Slot(args) => slot::cmd_slot(&args),
         Command::Policy(command) => policy::cmd_policy(&command),
         Command::Completions(args) => generate::cmd_completions(&args),
         Command::Man(args) => generate::cmd_man(&args),

@@ -33,7 +33,7 @@ impl Need {
 }
 
 /// Method, path and need. HEAD is GET's.
-pub const RIGHTS: [(&str, &str, Need); 24] = [
+pub const RIGHTS: [(&str, &str, Need); 28] = [
     ("GET", "/livez", Need::Open),
     ("GET", "/readyz", Need::Open),
     ("GET", "/metrics", Need::Read),
@@ -41,6 +41,10 @@ pub const RIGHTS: [(&str, &str, Need); 24] = [
     ("GET", "/api/v1/docs", Need::Known),
     ("GET", "/api/v1/whoami", Need::Known),
     ("GET", "/api/v1/policies", Need::Read),
+    ("GET", "/api/v1/slots", Need::Admin),
+    ("GET", "/api/v1/projects", Need::Read),
+    ("GET", "/api/v1/projects/{name}", Need::Read),
+    ("PUT", "/api/v1/projects/{name}", Need::Admin),
     ("POST", "/api/v1/runs", Need::Submit),
     ("POST", "/api/v1/runs/batch", Need::Submit),
     ("GET", "/api/v1/runs", Need::Read),

@@ -9,7 +9,9 @@ use utoipa_axum::routes;
 
 use crate::api::gate::gate;
 use crate::api::problem::Problem;
-use crate::api::{Shared, artifacts, changes, document, health, runs, sse, submit, tokens, workspaces};
+use crate::api::{
+    Shared, artifacts, changes, document, health, projects, runs, sse, submit, tokens, workspaces,
+};
 
 fn all() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
@@ -17,6 +19,9 @@ fn all() -> OpenApiRouter<Shared> {
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
         .routes(routes!(health::policies))
+        .routes(routes!(health::slots))
+        .routes(routes!(projects::list))
+        .routes(routes!(projects::get, projects::put))
         .routes(routes!(document::json))
         .routes(routes!(document::page))
         .routes(routes!(tokens::whoami))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Access;
+use crate::api::wire::project::SlotJson;
 use crate::policy::Denial;
 use crate::queue::{History, Idempotency, NewSubmission, Queue, Schedule, Submission};
 use crate::record::page::Runs;
@@ -39,6 +40,8 @@ pub struct Services {
     pub uploads: PathBuf,
     /// Why the server cannot do its work; empty when it can.
     pub unready: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// The sandboxes that wait.
+    pub slots: Arc<dyn Fn() -> Vec<SlotJson> + Send + Sync>,
     /// The metrics, as Prometheus reads them.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Bounds.

@@ -2,6 +2,7 @@
 
 pub mod artifact;
 pub mod problem;
+pub mod project;
 pub mod run;
 pub mod submit;
 pub mod token;

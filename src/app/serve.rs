@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Access;
 use crate::api::{self, Listener};
 use crate::app::serve::books::Books;
 use crate::app::serve::engine_watch::EngineWatch;
@@ -68,6 +69,8 @@ pub struct Host {
     pub record: Arc<dyn Record>,
     /// The queue.
     pub queue: Arc<dyn Queue>,
+    /// What projects may use.
+    pub access: Arc<dyn Access>,
     /// This process as the queue knows it.
     pub worker: Worker,
     /// What this host has.
@@ -116,7 +119,8 @@ pub async fn serve(
     let books = Arc::new(store.clone());
     let host = Arc::new(Host {
         record: books.clone(),
-        queue: books,
+        queue: books.clone(),
+        access: books,
         worker: Worker { name: lock.owner().lock.clone(), owner: lock.owner().clone(), labels: Vec::new() },
         engine: Arc::new(EngineWatch::new()),
         held: Held::default(),

@@ -1,6 +1,6 @@
 //! One claimed run, from its lease to its end: judged again, its image looked up, its sandbox taken from the pool or made.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aegis_init::wire::Stdio;
 
@@ -100,6 +100,7 @@ async fn attempted(
     let image = Image { id: ready.image.id.clone(), repo_digest: ready.image.repo_digests.first().cloned() };
     let accepted = async { Ok((fence, host.record.start(fence, &image, now_ms()).await?)) };
     let warm = host.pool.take(&ready.place, &ready.admitted, &ready.image);
+    let warmth = if warm.is_some() { "warm" } else { "cold" };
     let tell = |text: &str| tracing::info!(run.id = %fence.run, "{text}");
     let attempt = Attempt {
         place: &ready.place,
@@ -129,11 +130,30 @@ async fn attempted(
         door.close().await;
     }
     let end = end.map_err(Unstarted::Books)?;
+    count(&end, warmth);
     if let Outcome::Lost { .. } | Outcome::StartFailed { .. } = end.outcome {
         // It may be the engine that went away.
         host.engine.check().await;
     }
     Ok(())
+}
+
+/// What the metrics tell of an attempt: how long each part of its start took, and what its gateway let pass.
+fn count(end: &End, warmth: &'static str) {
+    for (phase, us) in &end.timings {
+        let seconds = Duration::from_micros(*us).as_secs_f64();
+        metrics::histogram!("aegis_phase_seconds", "phase" => phase.name(), "sandbox" => warmth)
+            .record(seconds);
+    }
+    let Some(counts) = end.network else { return };
+    for (verdict, count) in
+        [("allowed", counts.allowed), ("denied", counts.denied), ("failed", counts.failed)]
+    {
+        metrics::counter!("aegis_egress_total", "verdict" => verdict).increment(count);
+    }
+    for (way, bytes) in [("up", counts.bytes_up), ("down", counts.bytes_down)] {
+        metrics::counter!("aegis_egress_bytes_total", "way" => way).increment(bytes);
+    }
 }
 
 fn stdio(attached: Option<Attached>) -> Stdio {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::app::serve::Host;
 use crate::app::serve::attempt::Unstarted;
 use crate::app::serve::engine_watch::Present;
-use crate::app::submission::{Named, Understood, understand};
+use crate::app::submission::{Named, Narrower, Understood, understand_within};
 use crate::app::{AppError, egress, logs, provision, secrets};
 use crate::container::ImageFacts;
 use crate::executor::starting::Place;
@@ -55,7 +55,10 @@ impl Ready {
     /// Reads everything. May be dropped at any time.
     pub async fn of(host: &Host, claimed: &Claimed, present: &Present) -> Result<Self, Unstarted> {
         let (fence, state) = (claimed.fence, &host.directories.state);
-        let understood = understand(&claimed.submission, Named::default(), &host.amounts)?;
+        let project = host.access.project(&claimed.project).await.map_err(Unstarted::Books)?;
+        let narrower = project.as_ref().and_then(Narrower::of);
+        let understood =
+            understand_within(&claimed.submission, Named::default(), &host.amounts, narrower.as_ref())?;
         let denials = understood.denials();
         if !denials.is_empty() {
             return Err(AppError::Denied(denials).into());
@@ -148,7 +151,7 @@ fn changes_out(
     let base = std::mem::take(&mut listing.base);
     let start = Start {
         root: Root { path: PathBuf::new(), device: 0, inode: 0 },
-        originals: Originals::Sent(listing, file),
+        originals: Originals::Sent(Box::new(listing), file),
         left_out: LeftOut::default(),
         limits: OutputLimits::from(&admitted.policy().outputs),
         kept,

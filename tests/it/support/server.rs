@@ -246,6 +246,7 @@ fn services(store: &Store, clerk: &Arc<Clerk>, state: &std::path::Path, limits: 
         changes: Kept::new(state),
         uploads: state.join("uploads"),
         unready: Arc::new(Vec::new),
+        slots: Arc::new(Vec::new),
         metrics: Arc::new(|| "aegis_up 1\n".to_owned()),
         limits,
     }
