@@ -5,8 +5,10 @@
 //! much they asked for already. Errors have one form (`problem.rs`). Lengths, times, counts and rates are bounded.
 
 pub mod attach;
+mod artifacts;
 mod body;
 mod caller;
+mod changes;
 mod document;
 mod gate;
 mod health;
@@ -14,6 +16,7 @@ pub mod listener;
 mod meter;
 mod peer;
 mod problem;
+mod projects;
 mod rights;
 mod router;
 mod runs;
@@ -32,7 +35,7 @@ mod workspaces;
 
 pub use document::openapi;
 pub use listener::{ListenError, Listener};
-pub use rights::RIGHTS;
+pub use rights::{RIGHTS, documented};
 pub use serve::serve;
 pub use services::Services;
 pub use workspaces::upload_path;

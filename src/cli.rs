@@ -1,6 +1,7 @@
 //! Floor 7: the commands, one a file. Only this module talks to a person: data to stdout, talk to stderr.
 
 pub mod apply;
+pub mod artifact;
 pub mod attached;
 pub mod backup;
 pub mod broker;
@@ -26,8 +27,10 @@ pub mod logs;
 pub mod policy;
 pub mod print;
 pub mod progress;
+pub mod project;
 pub mod ps;
 pub mod restore;
+pub mod retry;
 pub mod run;
 pub mod screen;
 pub mod secret;
@@ -35,6 +38,7 @@ pub mod selected;
 pub mod serve;
 pub mod shell;
 pub mod show;
+pub mod slot;
 pub mod talk;
 pub mod token;
 pub mod trust;
@@ -76,8 +80,10 @@ enum Command {
     Egress(egress::EgressArgs),
     Diff(diff::DiffArgs),
     Apply(apply::ApplyArgs),
+    Artifact(artifact::ArtifactArgs),
     Cancel(cancel::CancelArgs),
     Wait(wait::WaitArgs),
+    Retry(retry::RetryArgs),
     Gc(gc::GcArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
@@ -90,6 +96,8 @@ enum Command {
     Secret(secret::SecretArgs),
     Token(token::TokenArgs),
     Worker(worker::WorkerArgs),
+    Project(project::ProjectArgs),
+    Slot(slot::SlotArgs),
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     Completions(generate::CompletionsArgs),
@@ -113,8 +121,10 @@ impl Command {
             | Self::Why(_)
             | Self::Diff(_)
             | Self::Apply(_)
+            | Self::Artifact(_)
             | Self::Cancel(_)
             | Self::Wait(_)
+            | Self::Retry(_)
             | Self::Gc(_)
             | Self::Egress(_)
             | Self::Image(_) => true,
@@ -128,6 +138,8 @@ impl Command {
             | Self::Restore(_)
             | Self::Token(_)
             | Self::Worker(_)
+            | Self::Project(_)
+            | Self::Slot(_)
             | Self::Policy(_)
             | Self::Gateway(_)
             | Self::Broker(_)
@@ -170,8 +182,10 @@ pub fn main() -> ExitCode {
         Command::Egress(args) => egress::cmd_egress(&args),
         Command::Diff(args) => diff::cmd_diff(&args),
         Command::Apply(args) => apply::cmd_apply(&args),
+        Command::Artifact(args) => artifact::cmd_artifact(&args),
         Command::Cancel(args) => cancel::cmd_cancel(&args),
         Command::Wait(args) => wait::cmd_wait(&args),
+        Command::Retry(args) => retry::cmd_retry(&args),
         Command::Gc(args) => gc::cmd_gc(&args),
         Command::Backup(args) => backup::cmd_backup(&args),
         Command::Restore(args) => restore::cmd_restore(&args),
@@ -184,6 +198,8 @@ pub fn main() -> ExitCode {
         Command::Secret(args) => secret::cmd_secret(&args),
         Command::Token(args) => token::cmd_token(&args),
         Command::Worker(args) => worker::cmd_worker(&args),
+        Command::Project(args) => project::cmd_project(&args),
+        Command::Slot(args) => slot::cmd_slot(&args),
         Command::Policy(command) => policy::cmd_policy(&command),
         Command::Completions(args) => generate::cmd_completions(&args),
         Command::Man(args) => generate::cmd_man(&args),

@@ -152,6 +152,15 @@ pub struct NewSubmission {
     pub idempotency: Option<Idempotency>,
 }
 
+/// What is kept of a submission once its run has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastSubmission {
+    /// What was submitted, without the variables of its environment.
+    pub submission: Submission,
+    /// How often and where it might be started; times and other runs that it waited for are not kept.
+    pub schedule: Schedule,
+}
+
 /// An idempotency key of a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idempotency {
@@ -184,6 +193,13 @@ pub enum Submitted {
     Cycle {
         /// Index of one of them.
         index: usize,
+    },
+    /// The batch, or what one of its runs waits for, is more than the queue takes.
+    TooMany {
+        /// Index in the batch of the first that is too much.
+        index: usize,
+        /// What there is too much of, with its bound.
+        what: String,
     },
     /// A quota of the project is used up.
     QuotaExceeded {
@@ -275,6 +291,12 @@ pub enum Reached {
     Unreleased,
     /// It was released.
     Released,
+}
+
+/// What was submitted once. Both databases behave alike.
+pub trait History: Send + Sync {
+    /// What is kept of a run's submission; `None` while it waits or runs, and where nothing of it may be kept.
+    fn past(&self, run: RunId) -> Pending<'_, Option<PastSubmission>>;
 }
 
 /// Runs that wait. Both databases behave alike; a model holds them to it.

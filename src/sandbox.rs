@@ -1,6 +1,7 @@
 //! Floor 3: one sandbox. The container's shape, its slot directory, the connection to its init, what the kernel must
 //! show, what goes in and what comes out.
 
+pub mod artifacts;
 pub mod attestation;
 pub mod beneath;
 pub mod by_run;

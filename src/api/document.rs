@@ -7,7 +7,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use crate::api::{Shared, router};
+use crate::api::{Shared, rights, router};
 use crate::report::json::RunJson;
 
 /// The document.
@@ -22,6 +22,10 @@ pub fn openapi() -> Value {
     document["security"] = json!([{"token": []}]);
     document["components"]["securitySchemes"] = json!({"token": {"type": "http", "scheme": "bearer"}});
     published(&mut document);
+    if let Some(paths) = document["paths"].as_object_mut() {
+        *paths =
+            std::mem::take(paths).into_iter().map(|(path, item)| (rights::documented(&path), item)).collect();
+    }
     each_operation(&mut document, |path, operation| {
         let problem = json!({"$ref": "#/components/schemas/ProblemJson"});
         let content = json!({"application/problem+json": {"schema": problem}});
@@ -114,7 +118,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::RIGHTS;
+    use crate::api::{RIGHTS, documented};
 
     /// Every route of the document has its need, and the other way round: none is forgotten, none is left over.
     #[test]
@@ -126,7 +130,7 @@ mod tests {
                 found.push((method.to_uppercase(), path.clone()));
             }
         }
-        let mut needs: Vec<_> = RIGHTS.iter().map(|it| (it.0.to_owned(), it.1.to_owned())).collect();
+        let mut needs: Vec<_> = RIGHTS.iter().map(|it| (it.0.to_owned(), documented(it.1))).collect();
         found.sort();
         needs.sort();
         assert_eq!(found, needs);
@@ -147,7 +151,7 @@ mod tests {
     fn the_page_shows_every_path() {
         let page = html(&openapi());
         for (_, path, _) in RIGHTS {
-            assert!(page.contains(path), "{path}");
+            assert!(page.contains(&documented(path)), "{path}");
         }
     }
 }

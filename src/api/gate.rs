@@ -19,6 +19,8 @@ const NOBODY: &str = "unknown";
 const UPLOADS: [&str; 2] = ["/api/v1/workspaces/{digest}", "/api/v1/work/{id}/outputs/{index}"];
 /// What workers hand in, second by second, fills no audit: the run's own events tell of it.
 const WORK: &str = "/api/v1/work/";
+/// The route whose path a task chose: who tries names there is written down.
+const ARTIFACT: &str = "/api/v1/runs/{id}/artifacts/{*path}";
 /// An answer is data, to be neither run nor framed nor kept.
 const HEADERS: [(header::HeaderName, &str); 3] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -79,7 +81,9 @@ pub async fn gate(State(api): State<Shared>, mut request: Request, next: Next) -
     // Who asks too often does not get to fill the disk with it.
     let is_work = route.as_deref().is_some_and(|it| it.starts_with(WORK));
     let is_written = response.extensions().get::<WrittenDown>().is_some();
-    let counts = changes && !is_work && !is_written && response.status() != StatusCode::TOO_MANY_REQUESTS;
+    let tried = route.as_deref() == Some(ARTIFACT) && response.status().is_client_error();
+    let counts = (changes || tried) && !is_work && !is_written;
+    let counts = counts && response.status() != StatusCode::TOO_MANY_REQUESTS;
     if counts || refused.contains(&response.status()) {
         let object = Some(object(&response, &path));
         let (decision, detail) = decided(&response);

@@ -6,6 +6,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::api::Shared;
+use crate::api::wire::project::SlotsJson;
 use crate::api::wire::{PoliciesJson, PolicyNameJson, ReadyJson};
 use crate::policy::shipped;
 
@@ -34,6 +35,12 @@ pub(super) async fn readyz(State(api): State<Shared>) -> Response {
 pub(super) async fn metrics(State(api): State<Shared>) -> Response {
     let text = (api.services.metrics)();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+/// The sandboxes that wait for tasks on this host.
+#[utoipa::path(get, path = "/api/v1/slots", tag = "server", responses((status = 200, body = SlotsJson)))]
+pub(super) async fn slots(State(api): State<Shared>) -> Json<SlotsJson> {
+    Json(SlotsJson { slots: (api.services.slots)() })
 }
 
 /// The policies that runs may name.

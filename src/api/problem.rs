@@ -1,6 +1,7 @@
 //! The one form of an error: `application/problem+json` with a code, a message, the request's id and the fields that are
 //! wrong. What happened inside goes to the log under that id, never to the caller.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
@@ -30,6 +31,8 @@ pub struct Problem {
     pub fields: Vec<FieldProblemJson>,
     /// Seconds after which to ask again.
     pub retry_after_s: Option<u64>,
+    /// Bytes of the content that a range lies outside of; `None` for an empty one, too.
+    pub content_bytes: Option<NonZeroU64>,
     /// For the log.
     pub detail: Option<String>,
 }
@@ -38,7 +41,8 @@ impl Problem {
     /// A problem without fields.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { status, code, message, fields: Vec::new(), retry_after_s: None, detail: None }
+        let fields = Vec::new();
+        Self { status, code, message, fields, retry_after_s: None, content_bytes: None, detail: None }
     }
 
     /// A field of the request that is wrong.
@@ -114,6 +118,11 @@ impl Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(bytes) = self.content_bytes
+            && let Ok(value) = HeaderValue::from_str(&format!("bytes */{bytes}"))
+        {
+            headers.insert(header::CONTENT_RANGE, value);
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

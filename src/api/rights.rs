@@ -39,7 +39,7 @@ impl Need {
 }
 
 /// Method, path and need. HEAD is GET's.
-pub const RIGHTS: [(&str, &str, Need); 28] = [
+pub const RIGHTS: [(&str, &str, Need); 36] = [
     ("GET", "/livez", Need::Open),
     ("GET", "/readyz", Need::Open),
     ("GET", "/metrics", Need::Read),
@@ -47,6 +47,10 @@ pub const RIGHTS: [(&str, &str, Need); 28] = [
     ("GET", "/api/v1/docs", Need::Known),
     ("GET", "/api/v1/whoami", Need::Known),
     ("GET", "/api/v1/policies", Need::Read),
+    ("GET", "/api/v1/slots", Need::Admin),
+    ("GET", "/api/v1/projects", Need::Read),
+    ("GET", "/api/v1/projects/{name}", Need::Read),
+    ("PUT", "/api/v1/projects/{name}", Need::Admin),
     ("POST", "/api/v1/runs", Need::Submit),
     ("POST", "/api/v1/runs/batch", Need::Submit),
     ("POST", "/api/v1/runs/attach", Need::Submit),
@@ -55,7 +59,11 @@ pub const RIGHTS: [(&str, &str, Need); 28] = [
     ("GET", "/api/v1/runs/{id}/events", Need::Read),
     ("GET", "/api/v1/runs/{id}/logs", Need::Read),
     ("GET", "/api/v1/runs/{id}/egress", Need::Read),
+    ("GET", "/api/v1/runs/{id}/artifacts", Need::Read),
+    ("GET", "/api/v1/runs/{id}/artifacts/{*path}", Need::Read),
+    ("GET", "/api/v1/runs/{id}/changes", Need::Read),
     ("POST", "/api/v1/runs/{id}/cancel", Need::Submit),
+    ("POST", "/api/v1/runs/{id}/retry", Need::Submit),
     ("PUT", "/api/v1/workspaces/{digest}", Need::Submit),
     ("HEAD", "/api/v1/workspaces/{digest}", Need::Submit),
     ("GET", "/api/v1/tokens", Need::Admin),
@@ -69,6 +77,11 @@ pub const RIGHTS: [(&str, &str, Need); 28] = [
     ("PUT", "/api/v1/work/{id}/outputs/{index}", Need::Work),
     ("GET", "/api/v1/work/{id}/workspace", Need::Work),
 ];
+
+/// A route's path as the document has it: there a parameter may be of several parts without being marked.
+pub fn documented(path: &str) -> String {
+    path.replace("{*", "{")
+}
 
 /// What a matched route asks for; `None` is refused.
 pub fn need(method: &Method, path: &str) -> Option<Need> {

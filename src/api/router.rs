@@ -9,7 +9,10 @@ use utoipa_axum::routes;
 
 use crate::api::gate::gate;
 use crate::api::problem::Problem;
-use crate::api::{Shared, attach, document, health, runs, sse, submit, tokens, work, workers, workspaces};
+use crate::api::{
+    Shared, artifacts, attach, changes, document, health, projects, runs, sse, submit, tokens, work, workers,
+    workspaces,
+};
 
 fn all() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
@@ -17,6 +20,9 @@ fn all() -> OpenApiRouter<Shared> {
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
         .routes(routes!(health::policies))
+        .routes(routes!(health::slots))
+        .routes(routes!(projects::list))
+        .routes(routes!(projects::get, projects::put))
         .routes(routes!(document::json))
         .routes(routes!(document::page))
         .routes(routes!(tokens::whoami))
@@ -27,7 +33,11 @@ fn all() -> OpenApiRouter<Shared> {
         .routes(routes!(attach::attach))
         .routes(routes!(runs::get))
         .routes(routes!(runs::ledger))
+        .routes(routes!(artifacts::list))
+        .routes(routes!(artifacts::get))
+        .routes(routes!(changes::get))
         .routes(routes!(runs::cancel))
+        .routes(routes!(submit::retry))
         .routes(routes!(sse::events))
         .routes(routes!(sse::logs))
         .routes(routes!(workspaces::put, workspaces::look))

@@ -1,7 +1,7 @@
 //! The run that a path names, within what its caller sees. Every route that names a run gets it from here: one that is
 //! not the caller's is as if it were not there.
 
-use axum::extract::{FromRequestParts, Path};
+use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 
@@ -34,8 +34,10 @@ impl FromRequestParts<Shared> for Scoped {
 
     async fn from_request_parts(parts: &mut Parts, api: &Shared) -> Result<Self, Problem> {
         let caller = Caller::from_request_parts(parts, api).await?;
-        let path = Path::<String>::from_request_parts(parts, api).await;
-        let Path(text) = path.map_err(|_| Problem::field("id", "the id is not plain text"))?;
+        let path = RawPathParams::from_request_parts(parts, api).await;
+        let path = path.map_err(|_| Problem::field("id", "the path is not plain text"))?;
+        let id = path.iter().find(|(name, _)| *name == "id");
+        let (_, text) = id.ok_or_else(|| Problem::internal("a route of runs names none"))?;
         let selector: RunSelector = text
             .parse()
             .map_err(|error: crate::task::run_id::RunIdError| Problem::field("id", error.to_string()))?;

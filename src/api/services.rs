@@ -10,11 +10,14 @@ use std::time::Duration;
 use tokio_util::sync::DropGuard;
 
 use crate::access::{Access, NewAudit};
+use crate::api::wire::project::SlotJson;
 use crate::policy::Denial;
 use crate::queue::fleet::Fleet;
-use crate::queue::{CancelAnswer, Idempotency, NewSubmission, Queue, Schedule, Submission, Submitted};
+use crate::queue::{CancelAnswer, History, Idempotency, NewSubmission, Queue, Schedule, Submission, Submitted};
 use crate::record::page::Runs;
 use crate::record::{Fence, Pending, Record, RecordError, Stream};
+use crate::sandbox::artifacts::Artifacts;
+use crate::sandbox::changes::kept::Kept;
 use crate::task::{Cancellation, RunId};
 
 /// Everything that the routes speak to.
@@ -26,6 +29,8 @@ pub struct Services {
     pub queue: Arc<dyn Front>,
     /// The workers.
     pub fleet: Arc<dyn Fleet>,
+    /// What was submitted once.
+    pub history: Arc<dyn History>,
     /// Tokens and the audit.
     pub access: Arc<dyn Access>,
     /// Runs, page by page.
@@ -38,12 +43,16 @@ pub struct Services {
     pub attachments: Option<Arc<dyn Attachments>>,
     /// What workers hand in of logs.
     pub copies: Arc<dyn LogCopies>,
-    /// Where outputs lie: `<run>/<attempt>/<path>`.
-    pub artifacts: PathBuf,
+    /// What came out of runs.
+    pub artifacts: Artifacts,
+    /// What runs changed.
+    pub changes: Kept,
     /// Where uploaded workspaces lie.
     pub uploads: PathBuf,
     /// Why the server cannot do its work; empty when it can.
     pub unready: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// The sandboxes that wait.
+    pub slots: Arc<dyn Fn() -> Vec<SlotJson> + Send + Sync>,
     /// The metrics, as Prometheus reads them.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Bounds.

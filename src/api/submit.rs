@@ -1,6 +1,7 @@
 //! Taking runs: read (`asked.rs`), judged, queued; one, or many together.
 
 mod asked;
+mod retry;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -21,6 +22,8 @@ use crate::api::workspaces;
 use crate::queue::{BATCH_MAX, Idempotency, NewSubmission, Submitted};
 use crate::task::RunId;
 
+pub(super) use retry::{__path_retry, retry};
+
 /// Bytes of an idempotency key: the member of a batch is written behind it.
 const KEY_BYTES_MAX: usize = 200;
 const KEY_HEADER: &str = "idempotency-key";
@@ -39,9 +42,13 @@ pub(super) async fn submit(
 ) -> Result<Response, Problem> {
     let key = key(&headers)?;
     let idempotency = key.map(|key| Idempotency { key, body_sha256: body.sha256 });
-    let id = RunId::generate();
-    let asked = vec![read(body.value, id, &caller, idempotency, &[])?];
-    let (run, created) = take(&api, asked, Member::Only, &asking.entry(id.to_string())).await?[0];
+    answered(&api, read(body.value, RunId::generate(), &caller, idempotency, &[])?, &asking).await
+}
+
+/// Takes one run, and says where it is.
+async fn answered(api: &Shared, asked: Asked, asking: &Asking) -> Result<Response, Problem> {
+    let audit = asking.entry(asked.id.to_string());
+    let (run, created) = take(api, vec![asked], Member::Only, &audit).await?[0];
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let location = HeaderValue::from_str(&format!("/api/v1/runs/{run}"));
     let mut response = (status, Extension(About(run.to_string())), Json(told(run, created))).into_response();
@@ -164,6 +171,9 @@ pub(super) async fn take(
         Submitted::Cycle { index } => {
             let problem = Problem::field("schedule.after", "these runs wait for each other in a circle");
             Err(member.at(index).placed(problem))
+        }
+        Submitted::TooMany { index, what } => {
+            Err(member.at(index).placed(Problem::new(StatusCode::BAD_REQUEST, "too_many", what)))
         }
         Submitted::QuotaExceeded { what } => {
             let message = format!("a quota of the project is used up: {what}");

@@ -1,7 +1,9 @@
 //! What is read and written over HTTP. Every type that is read refuses fields that it does not know.
 
+pub mod artifact;
 pub mod attach;
 pub mod problem;
+pub mod project;
 pub mod run;
 pub mod submit;
 pub mod token;

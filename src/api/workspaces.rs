@@ -48,10 +48,14 @@ pub(super) fn hex_of(digest: &str) -> Result<&str, Problem> {
     }
 }
 
-/// Whether a project has it.
+/// Whether a project has it. That it was asked for is noted: what is used stays.
 pub(super) async fn is_there(uploads: &Path, project: &str, digest: &str) -> bool {
     let Ok(hex) = hex_of(digest) else { return false };
-    tokio::fs::try_exists(of_project(uploads, project).join(format!("sha256-{hex}"))).await.unwrap_or(false)
+    let path = of_project(uploads, project).join(format!("sha256-{hex}"));
+    let noted = tokio::task::spawn_blocking(move || {
+        std::fs::File::open(path).and_then(|it| it.set_modified(std::time::SystemTime::now()))
+    });
+    noted.await.is_ok_and(|it| it.is_ok())
 }
 
 fn of_project(uploads: &Path, project: &str) -> PathBuf {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use crate::config::Directories;
 use crate::record::Run;
@@ -12,6 +13,7 @@ use crate::sandbox::beneath;
 use crate::sandbox::changes::apply::{self, Applied, ApplyError, Plan, lies_in};
 use crate::sandbox::changes::gather::{RootError, open_root};
 use crate::sandbox::changes::kept::{Kept, KeptError};
+use crate::sandbox::changes::parcel::{self, ParcelError};
 use crate::sandbox::changes::{After, AfterKind, Before, BeforeKind, Change, ChangeSet, Digest};
 use crate::sandbox::outputs::path::SafePath;
 use crate::sandbox::workspace::base::Identity;
@@ -38,6 +40,9 @@ pub enum ChangesError {
     /// The tree cannot be opened.
     #[error(transparent)]
     Root(#[from] RootError),
+    /// What a server sent is none.
+    #[error(transparent)]
+    Parcel(#[from] ParcelError),
     /// They cannot be brought in.
     #[error(transparent)]
     Apply(#[from] ApplyError),
@@ -51,6 +56,8 @@ pub struct RunChanges {
     /// What changed.
     pub set: ChangeSet,
     kept: Kept,
+    /// Where changes lie that a server sent.
+    _received: Option<tempfile::TempDir>,
     /// The caller's tree, where it can be opened.
     root: Option<OwnedFd>,
 }
@@ -60,13 +67,25 @@ pub fn load(run: &Run, directories: &Directories) -> Result<RunChanges, ChangesE
     if run.end.is_none() {
         return Err(ChangesError::GoingOn(run.id));
     }
-    if run.task.workspace.is_none() {
+    // What was uploaded for a run has no directory on record.
+    if run.task.workspace.is_none() && run.project.is_none() {
         return Err(ChangesError::NoWorkspace(run.id));
     }
     let kept = Kept::new(&directories.state);
     let Some(set) = kept.load(run.id)? else { return Err(ChangesError::NotKept(run.id)) };
     let root = open_root(&set.root.path).ok().map(|(root, _)| root);
-    Ok(RunChanges { run: run.id, set, kept, root })
+    Ok(RunChanges { run: run.id, set, kept, root, _received: None })
+}
+
+/// Takes over the changes of a server's run as they came, for the tree at `directory`. Nothing of them lies anywhere when
+/// this is dropped.
+pub fn receive(run: RunId, parcel: impl Read, directory: &Path) -> Result<RunChanges, ChangesError> {
+    let received = tempfile::tempdir().map_err(|it| ChangesError::Parcel(it.into()))?;
+    let kept = Kept::new(received.path());
+    let mut set = parcel::unpack(parcel, &kept, run)?;
+    let (root, named) = open_root(directory)?;
+    set.root = named;
+    Ok(RunChanges { run, set, kept, root: Some(root), _received: Some(received) })
 }
 
 impl RunChanges {

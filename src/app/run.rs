@@ -19,7 +19,7 @@ use crate::record::{
     Found, Image, Limits, NewRun, Owner, Phase, PolicyRecord, Record, Run, TaskRecord, WorkspaceRecord,
     now_ms,
 };
-use crate::sandbox::changes::gather::{Start, open_root};
+use crate::sandbox::changes::gather::{Originals, Start, open_root};
 use crate::sandbox::changes::kept::Kept;
 use crate::sandbox::container_spec::WORKSPACE;
 use crate::sandbox::enforceable;
@@ -292,7 +292,7 @@ fn changes_out(
     let (directory, root) = open_root(root)?;
     let start = Start {
         root,
-        directory,
+        originals: Originals::Tree(directory),
         left_out: plan.left_out.clone(),
         limits: OutputLimits::from(&admitted.policy().outputs),
         kept: Kept::new(&directories.state),

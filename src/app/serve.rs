@@ -26,6 +26,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Access;
 use crate::api::{self, Listener};
 use crate::app::broker::Brokers;
 use crate::app::serve::attached::Attached;
@@ -37,6 +38,7 @@ use crate::app::serve::pool::{Pool, SlotsWanted};
 use crate::app::serve::upstream::Upstream;
 use crate::app::{AppError, host};
 use crate::config::Directories;
+use crate::config::operator::Operator;
 use crate::intake::secret_name;
 use crate::policy::HostAmounts;
 use crate::queue::fleet::{self, Fleet};
@@ -97,6 +99,8 @@ pub struct Host {
     pub queue: Arc<dyn Queue>,
     /// The workers, this one among them.
     pub fleet: Arc<dyn Fleet>,
+    /// What projects may use.
+    pub access: Arc<dyn Access>,
     /// This process as the queue knows it.
     pub worker: Worker,
     /// What this host has.
@@ -146,13 +150,15 @@ pub async fn serve(
         source,
     })?;
     let worker = worker_of(&order, &lock);
+    let retention = Operator::of_this_user()?.retention;
     let ServeOrder { role, workers, slots, drain, broker, .. } = order;
     let amounts = host::amounts(&directories.state);
     let books = Arc::new(store.clone());
     let host = Arc::new(Host {
         record: books.clone(),
         queue: books.clone(),
-        fleet: books,
+        fleet: books.clone(),
+        access: books,
         worker,
         engine: Arc::new(EngineWatch::new(Brokers::new(broker, &directories, &amounts))),
         held: Held::default(),
@@ -184,6 +190,7 @@ pub async fn serve(
             beat::keep(&host, &stop),
             recovery::expire(&host, &stop),
             recovery::sweep(&host, &stop),
+            recovery::retain(&store, &host, retention, &stop),
             Pool::keep(&host, &stop),
             api::serve(listeners, services, stop.clone())
         )

@@ -1,6 +1,7 @@
 //! A submitted task as policy sees it. It is judged when it is submitted, for a quick answer, and again when it starts, so
 //! that a policy that was tightened meanwhile wins.
 
+use crate::access::Project;
 use crate::app::prepare::{RUNTIME_DEFAULT, ceiling};
 use crate::app::{AppError, secrets};
 use crate::policy::{
@@ -32,10 +33,41 @@ pub struct Named {
     pub labels: Vec<(String, String)>,
 }
 
+/// A project's own ceiling, within the operator's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Narrower {
+    /// How it is named in messages.
+    pub name: String,
+    /// TOML.
+    pub text: String,
+}
+
+impl Narrower {
+    /// That of a project, where it has one.
+    pub fn of(project: &Project) -> Option<Self> {
+        let text = project.ceiling.clone()?;
+        Some(Self { name: format!("project `{}`", project.name), text })
+    }
+}
+
 /// Resolves the policy of a submission under this host's ceiling. What speaks against it is told by [`Understood::denials`].
 pub fn understand(submission: &Submission, named: Named, host: &HostAmounts) -> Result<Understood, AppError> {
+    understand_within(submission, named, host, None)
+}
+
+/// The same under a project's ceiling, too.
+pub fn understand_within(
+    submission: &Submission,
+    named: Named,
+    host: &HostAmounts,
+    narrower: Option<&Narrower>,
+) -> Result<Understood, AppError> {
     let Submission { overrides, .. } = submission;
-    let resolved = resolve(&chosen(&submission.policy)?, overrides, &ceiling(host)?, host);
+    let mut ceiling = ceiling(host)?;
+    if let Some(Narrower { name, text }) = narrower {
+        ceiling = ceiling.narrowed(name, text.as_bytes())?;
+    }
+    let resolved = resolve(&chosen(&submission.policy)?, overrides, &ceiling, host);
     let workspace = submission.workspace.clone();
     let task = TaskSpec {
         name: named.name,

@@ -4,18 +4,22 @@
 //! The order is container, slot, run: a container is matched to its slot by its label, a slot to its owner by the lock
 //! that the kernel gives back when a process ends. What belongs to a living owner, or to another instance, is left.
 
+mod artifacts;
 mod kept;
+mod uploads;
 
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use crate::app::AppError;
 use crate::config::{Directories, Retention};
 use crate::container::{Engine, EngineError, ImageFacts, ListedContainer};
 use crate::docker::DockerEngine;
 use crate::record::{End, Record, Transition, now_ms};
+use crate::sandbox::artifacts::Artifacts;
 use crate::sandbox::changes::kept::Kept;
 use crate::sandbox::container_spec::{LABEL_INSTANCE, LABEL_SLOT};
-use crate::sandbox::workspace::snapshot;
+use crate::sandbox::workspace::{snapshot, upload};
 use crate::sandbox::{layers, removal, slot};
 use crate::store::{Logs, Store, owner};
 use crate::task::outcome::LostReason;
@@ -54,6 +58,10 @@ pub struct Swept {
     pub logs: Vec<RunId>,
     /// Change sets without a run, and the oldest above the quota.
     pub changes: Vec<RunId>,
+    /// Runs whose outputs go: without a run, of attempts that came to nothing, and the oldest above the quota.
+    pub artifacts: Vec<RunId>,
+    /// Uploaded workspaces that nobody needs, by name.
+    pub uploads: Vec<String>,
     /// Images of ours that go: unnamed ones, and the oldest above the quota.
     pub images: Vec<String>,
     /// Bytes of all these.
@@ -77,7 +85,7 @@ pub async fn leftovers<E: Engine>(
     Ok(swept)
 }
 
-/// Everything: sandboxes, runs, logs, images.
+/// Everything: sandboxes, what is past its retention, images.
 pub async fn sweep(
     engine: &DockerEngine,
     store: &Store,
@@ -87,20 +95,63 @@ pub async fn sweep(
 ) -> Result<Swept, AppError> {
     let mut swept = Swept::default();
     sandboxes(engine, directories, mode, &mut swept).await?;
-    snapshots(directories, retention, mode, &mut swept)?;
     sockets(&directories.runtime.join("runs"), mode, &mut swept);
-    runs(store, directories, retention, mode, &mut swept).await?;
-    let forgotten = swept.runs_forgotten.iter().copied().collect();
-    let logs = Logs::new(&directories.state);
-    let gone = kept::sweep(store, logs.by_run(), retention.log_bytes_max, mode, &forgotten).await?;
-    swept.bytes_freed += gone.iter().map(|(_, bytes)| bytes).sum::<u64>();
-    swept.logs.extend(gone.into_iter().map(|(run, _)| run));
-    let changes = Kept::new(&directories.state);
-    let gone = kept::sweep(store, changes.by_run(), retention.changes_bytes_max, mode, &forgotten).await?;
-    swept.bytes_freed += gone.iter().map(|(_, bytes)| bytes).sum::<u64>();
-    swept.changes.extend(gone.into_iter().map(|(run, _)| run));
+    orphans(store, mode, &mut swept).await?;
+    retained(store, directories, retention, mode, &mut swept).await?;
     images(engine, retention, mode, &mut swept).await?;
     Ok(swept)
+}
+
+/// What is past its retention, the engine's images aside. What a run needs that has not ended stays.
+pub(super) async fn retained(
+    store: &Store,
+    directories: &Directories,
+    retention: &Retention,
+    mode: Mode,
+    swept: &mut Swept,
+) -> Result<(), AppError> {
+    snapshots(directories, retention, mode, swept)?;
+    runs(store, directories, retention, mode, swept).await?;
+    let forgotten = swept.runs_forgotten.iter().copied().collect();
+    let state = &directories.state;
+    let (logs, changes, outputs) = (Logs::new(state), Kept::new(state), Artifacts::new(state));
+    artifacts::attempts(store, &outputs, mode, swept).await?;
+    for (kept, bytes_max, into) in [
+        (logs.by_run(), retention.log_bytes_max, &mut swept.logs),
+        (changes.by_run(), retention.changes_bytes_max, &mut swept.changes),
+        (outputs.by_run(), retention.artifact_bytes_max, &mut swept.artifacts),
+    ] {
+        let gone = kept::sweep(store, kept, bytes_max, mode, &forgotten).await?;
+        swept.bytes_freed += gone.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        into.extend(gone.into_iter().map(|(run, _)| run));
+    }
+    uploaded(store, directories, retention, mode, swept).await?;
+    if mode == Mode::Remove {
+        store.forget_audits_before(retention.audit_horizon_ms(now_ms()), FORGOTTEN_MAX).await?;
+    }
+    Ok(())
+}
+
+/// Workspaces that clients sent and that nobody needs any more.
+async fn uploaded(
+    store: &Store,
+    directories: &Directories,
+    retention: &Retention,
+    mode: Mode,
+    swept: &mut Swept,
+) -> Result<(), AppError> {
+    let place = directories.state.join(upload::DIRECTORY);
+    let failed = |source| AppError::Use { what: "the uploaded workspaces in", path: place.clone(), source };
+    let since = store.oldest_active_ms().await?.map(|it| u64::try_from(it).unwrap_or(0));
+    let since = since.map(|it| SystemTime::UNIX_EPOCH + Duration::from_millis(it));
+    for (name, bytes) in uploads::gone(&place, retention, since, SystemTime::now()).map_err(failed)? {
+        if mode == Mode::Remove {
+            uploads::remove(&place, &name).map_err(failed)?;
+        }
+        swept.bytes_freed += bytes;
+        swept.uploads.push(name);
+    }
+    Ok(())
 }
 
 /// Containers first, while their slot is held, then the slot; then containers whose slot is gone altogether.
@@ -215,7 +266,7 @@ pub(super) fn sockets(directory: &Path, mode: Mode, swept: &mut Swept) {
     }
 }
 
-/// Ends runs without an owner and forgets those past their retention.
+/// Forgets runs past their retention.
 async fn runs(
     store: &Store,
     directories: &Directories,
@@ -223,18 +274,19 @@ async fn runs(
     mode: Mode,
     swept: &mut Swept,
 ) -> Result<(), AppError> {
-    orphans(store, mode, swept).await?;
     let now_ms = now_ms();
-    let (logs, changes) = (Logs::new(&directories.state), Kept::new(&directories.state));
-    let (logs, changes) = (logs.by_run(), changes.by_run());
+    let state = &directories.state;
+    let (logs, changes, outputs) = (Logs::new(state), Kept::new(state), Artifacts::new(state));
+    let kept = [logs.by_run(), changes.by_run(), outputs.by_run()];
     for run in store.ended_before(retention.horizon_ms(now_ms), FORGOTTEN_MAX).await? {
-        swept.bytes_freed += logs.bytes(run).unwrap_or(0) + changes.bytes(run).unwrap_or(0);
+        swept.bytes_freed += kept.iter().map(|it| it.bytes(run).unwrap_or(0)).sum::<u64>();
         if mode == Mode::Remove {
             if store.forget(run).await? == Transition::Superseded {
                 continue;
             }
-            let _ = logs.remove(run);
-            let _ = changes.remove(run);
+            for it in kept {
+                let _ = it.remove(run);
+            }
         }
         swept.runs_forgotten.push(run);
     }

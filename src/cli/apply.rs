@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::Args;
 
 use crate::app::changes::ChangesError;
-use crate::cli::diff::{changes_of, failure, paths};
+use crate::cli::diff::{PlaceArgs, changes_of, failure, paths};
 use crate::cli::failure::Failure;
 use crate::cli::{CommandResult, print, talk};
 use crate::report::diff::quoted;
@@ -27,6 +27,9 @@ pub struct ApplyArgs {
     #[arg(value_name = "RUN")]
     run: String,
 
+    #[command(flatten)]
+    place: PlaceArgs,
+
     /// Only these paths, relative to the workspace, and what lies below them; what is skipped unless named is named here
     #[arg(value_name = "PATH")]
     paths: Vec<OsString>,
@@ -38,7 +41,7 @@ pub struct ApplyArgs {
 
 /// Brings the changes in.
 pub fn cmd_apply(args: &ApplyArgs) -> CommandResult {
-    let changes = changes_of(&args.run)?;
+    let changes = changes_of(&args.run, &args.place)?;
     let named = paths(&args.paths, &changes)?;
     // Read while no other thread could make a file.
     let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));

@@ -1,6 +1,8 @@
 //! A server as the commands speak to it: found by flag, variable or its usual sockets; asked over HTTP/1 with JSON, one
 //! connection a question. What it answers is somebody else's text: bounded, and escaped where it is shown.
 
+pub mod artifacts;
+pub mod changes;
 pub mod connection;
 pub mod runs;
 pub mod submit;

@@ -2,17 +2,20 @@
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
 use crate::app::AppError;
 use crate::app::changes::{ChangesError, RunChanges, load};
+use crate::cli::client::ServerArgs;
 use crate::cli::failure::Failure;
 use crate::cli::{CommandResult, attached, known, print, selected, talk};
 use crate::config::Directories;
 use crate::record::Run;
 use crate::report::diff::{self, FileDiff, Line, LineKind};
 use crate::sandbox::changes::apply::lies_in;
+use crate::sandbox::workspace::find_project;
 use crate::task::ExitCode;
 use crate::task::escape::escape;
 
@@ -25,6 +28,9 @@ pub struct DiffArgs {
     /// The run, by the last 12 digits of its id or all of it
     #[arg(value_name = "RUN")]
     run: String,
+
+    #[command(flatten)]
+    place: PlaceArgs,
 
     /// Only these paths, relative to the workspace, and what lies below them
     #[arg(value_name = "PATH")]
@@ -57,6 +63,17 @@ pub struct DiffArgs {
     color: Color,
 }
 
+/// Where the run is, and the directory that it was given a copy of.
+#[derive(Debug, Args)]
+pub struct PlaceArgs {
+    /// The directory that a server's run was given a copy of; without it the project around this one
+    #[arg(short = 'w', long, value_name = "DIR")]
+    workspace: Option<PathBuf>,
+
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Color {
     Auto,
@@ -66,7 +83,7 @@ enum Color {
 
 /// Shows the changes.
 pub fn cmd_diff(args: &DiffArgs) -> CommandResult {
-    let changes = changes_of(&args.run)?;
+    let changes = changes_of(&args.run, &args.place)?;
     let paths = paths(&args.paths, &changes)?;
     let selected = changes.selected(&paths);
     if args.json {
@@ -90,13 +107,42 @@ pub fn cmd_diff(args: &DiffArgs) -> CommandResult {
 }
 
 /// The changes of the run that was named.
-pub(super) fn changes_of(text: &str) -> Result<RunChanges, Failure> {
+pub(super) fn changes_of(text: &str, place: &PlaceArgs) -> Result<RunChanges, Failure> {
     let runtime = attached::runtime()?;
+    if let Some(client) = place.server.named()? {
+        let directory = tree(place.workspace.as_ref())?;
+        return runtime.block_on(client.changes(text, &directory));
+    }
+    if place.workspace.is_some() {
+        return Err(Failure::usage(
+            "`--workspace` goes with a server's run: the records know the directory of this one",
+        )
+        .hint("name the server: `--server`"));
+    }
     let (run, directories): (Run, Directories) = runtime.block_on(async {
         let directories = Directories::of_this_user().map_err(|it| Failure::from(AppError::from(it)))?;
         Ok::<_, Failure>((selected::run(text, &directories).await?, directories))
     })?;
     load(&run, &directories).map_err(failure)
+}
+
+/// The directory that a server's run was given a copy of.
+fn tree(named: Option<&PathBuf>) -> Result<PathBuf, Failure> {
+    let directory = match named {
+        Some(directory) => Some(directory.clone()),
+        None => {
+            let here = std::env::current_dir().map_err(|it| Failure::of(&it))?;
+            let home = std::env::var_os("HOME").map(PathBuf::from);
+            find_project(&here, home.as_deref()).map_err(|it| Failure::from(AppError::from(it)))?
+        }
+    };
+    let Some(directory) = directory else {
+        return Err(Failure::usage(
+            "no project is here or above, and the server does not know the directory",
+        )
+        .hint("name it: `-w DIR`"));
+    };
+    std::fs::canonicalize(&directory).map_err(|it| Failure::of(&it))
 }
 
 /// What went wrong, with what to do.
@@ -109,7 +155,9 @@ pub(super) fn failure(error: ChangesError) -> Failure {
         ChangesError::NoWorkspace(_) | ChangesError::NotKept(_) => failure
             .hint("a run that was given a workspace, without `--no-changes`, keeps them for 30 days")
             .with_exit_code(ExitCode::FAILURE),
-        ChangesError::Kept(_) | ChangesError::Root(_) | ChangesError::Apply(_) => failure,
+        ChangesError::Kept(_) | ChangesError::Parcel(_) | ChangesError::Root(_) | ChangesError::Apply(_) => {
+            failure
+        }
     }
 }
 

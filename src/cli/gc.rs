@@ -6,7 +6,8 @@ use crate::app::sweep::{Mode, Swept, sweep};
 use crate::app::{AppError, provision};
 use crate::cli::failure::Failure;
 use crate::cli::{CommandResult, attached, print};
-use crate::config::{Directories, Retention};
+use crate::config::Directories;
+use crate::config::operator::Operator;
 use crate::report::amount;
 use crate::store::Store;
 use crate::task::ExitCode;
@@ -29,9 +30,10 @@ pub fn cmd_gc(args: &GcArgs) -> CommandResult {
     let mode = if args.dry_run { Mode::List } else { Mode::Remove };
     let swept = runtime.block_on(async {
         let directories = Directories::of_this_user()?;
+        let retention = Operator::of_this_user()?.retention;
         let engine = provision::connect().await?;
         let store = Store::open(&directories.state).await?;
-        let swept = sweep(&engine, &store, &directories, &Retention::standard(), mode).await;
+        let swept = sweep(&engine, &store, &directories, &retention, mode).await;
         store.close().await;
         swept
     });
@@ -58,6 +60,8 @@ fn lines(swept: &Swept, mode: Mode) -> String {
     lines.extend(swept.runs_forgotten.iter().map(|it| format!("{removed} run {} and its log", it.short())));
     lines.extend(swept.logs.iter().map(|it| format!("{removed} the log of run {}", it.short())));
     lines.extend(swept.changes.iter().map(|it| format!("{removed} the changes of run {}", it.short())));
+    lines.extend(swept.artifacts.iter().map(|it| format!("{removed} outputs of run {}", it.short())));
+    lines.extend(swept.uploads.iter().map(|it| format!("{removed} upload {it}")));
     lines.extend(swept.images.iter().map(|it| format!("{removed} image {it}")));
     lines.push(format!("{freed} {}", amount::bytes(swept.bytes_freed)));
     lines.join("\n")
@@ -76,6 +80,8 @@ fn json(swept: &Swept, mode: Mode) -> String {
         "runs_forgotten": ids(&swept.runs_forgotten),
         "logs": ids(&swept.logs),
         "changes": ids(&swept.changes),
+        "artifacts": ids(&swept.artifacts),
+        "uploads": swept.uploads,
         "images": swept.images,
         "bytes_freed": swept.bytes_freed,
     })

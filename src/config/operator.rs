@@ -2,11 +2,13 @@
 //! file; that there is none is fine, that it has a mistake is not.
 
 mod document;
+mod retention;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::config::retention::Retention;
 use crate::config::surroundings::{Account, Surroundings};
 use crate::policy::document::DocumentError;
 
@@ -16,7 +18,7 @@ pub use document::Credential;
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 
 /// What the operator configured.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operator {
     /// Resolvers that gateways ask; none: the host's own.
     pub resolvers: Vec<SocketAddr>,
@@ -26,6 +28,8 @@ pub struct Operator {
     pub proxy: Option<(String, u16)>,
     /// Credentials by name.
     pub credentials: BTreeMap<String, Credential>,
+    /// How long things are kept, and how much of them.
+    pub retention: Retention,
 }
 
 /// A configuration that cannot be used.
@@ -50,7 +54,19 @@ impl Operator {
     pub fn of_this_user() -> Result<Self, OperatorError> {
         match place(&Surroundings::of_this_process()) {
             Some((path, named)) => Self::read(&path, named),
-            None => Ok(Self::default()),
+            None => Ok(Self::none()),
+        }
+    }
+
+    /// What holds where nothing is configured.
+    pub fn none() -> Self {
+        let retention = Retention::standard();
+        Self {
+            resolvers: Vec::new(),
+            roots: Vec::new(),
+            proxy: None,
+            credentials: BTreeMap::new(),
+            retention,
         }
     }
 
@@ -58,7 +74,7 @@ impl Operator {
         let bytes = match read_bounded(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => {
-                return Ok(Self::default());
+                return Ok(Self::none());
             }
             Err(source) => return Err(OperatorError::Unreadable { path: path.to_owned(), source }),
         };
@@ -131,7 +147,7 @@ mod tests {
     #[test]
     fn an_absent_file_is_fine_unless_it_was_named() {
         let absent = Path::new("/nonexistent/config.toml");
-        assert_eq!(Operator::read(absent, false).ok(), Some(Operator::default()));
+        assert_eq!(Operator::read(absent, false).ok(), Some(Operator::none()));
         assert!(matches!(Operator::read(absent, true), Err(OperatorError::Unreadable { .. })));
     }
 }

@@ -16,7 +16,7 @@ use crate::executor::starting::{Place, Standing};
 use crate::executor::unreleased::{Unreleased, infrastructure};
 use crate::record::{ChangeCounts, Exposure, Kept};
 use crate::sandbox::changes::ChangeSet;
-use crate::sandbox::changes::gather::{Gatherer, LISTED_MAX, Layered, Start, counts};
+use crate::sandbox::changes::gather::{Gatherer, LISTED_MAX, Layered, Originals, Start, counts};
 use crate::sandbox::changes::layer::{self, Laid, Met, Walk};
 use crate::sandbox::workspace::Base;
 use crate::task::causes::told;
@@ -48,7 +48,10 @@ impl ChangesOut {
         place: &Place,
         standing: &Standing,
     ) -> Result<(), Unreleased> {
-        self.base = base;
+        // What a client sent was listed before it was sent on.
+        if let Originals::Tree(_) = self.start.originals {
+            self.base = base;
+        }
         let Some((upper, lower)) = layers(place, standing) else { return Ok(()) };
         let (depth_max, deadline) = (self.start.limits.depth, deadline());
         let looked = spawn_blocking(move || layer::given(&upper, &lower, depth_max, deadline));

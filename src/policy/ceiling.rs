@@ -14,7 +14,7 @@ use crate::intake::secret_path::ANY_SECRET;
 use crate::policy::amount::Amount;
 use crate::policy::document::{self, DocumentError, Kind};
 use crate::policy::field::{Field, Setting};
-use crate::policy::lattice::ANY_RUNTIME;
+use crate::policy::lattice::{ANY_RUNTIME, meet};
 use crate::policy::network::host::HostPattern;
 use crate::policy::network::port::{HTTP, HTTPS, PortPattern};
 use crate::policy::network::reach::CredentialPattern;
@@ -71,6 +71,16 @@ impl Ceiling {
         let mut policy = document.over(&base)?;
         policy.network.allow = with_public(&policy.network);
         Ok(Self { policy, file: Some((document.file, document.settings.into_keys().collect())) })
+    }
+
+    /// The same narrowed by a further ceiling, of which what it does not write is this one's. It allows nothing more.
+    pub fn narrowed(&self, file: &str, bytes: &[u8]) -> Result<Self, DocumentError> {
+        let document = document::parse(file, bytes, Kind::Ceiling)?;
+        let mut policy = document.over(&self.policy)?;
+        policy.network.allow = with_public(&policy.network);
+        let mut written: BTreeSet<Field> = document.settings.into_keys().collect();
+        written.extend(self.file.iter().flat_map(|(_, written)| written.iter().copied()));
+        Ok(Self { policy: meet(&policy, &self.policy), file: Some((document.file, written)) })
     }
 
     /// The same for a workspace on this medium: a size that nobody wrote is a share of what carries the workspace.

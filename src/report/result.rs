@@ -158,7 +158,8 @@ fn usage(usage: &Usage) -> UsageJson {
     }
 }
 
-fn artifacts(end: &End) -> ArtifactsJson {
+/// What came out, as JSON.
+pub fn artifacts(end: &End) -> ArtifactsJson {
     let files = end.artifacts.iter().map(|it| ArtifactJson {
         path: escape(&it.path),
         bytes: it.bytes,

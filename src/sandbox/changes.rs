@@ -7,6 +7,7 @@ pub mod guard;
 pub mod kept;
 pub mod layer;
 pub mod manifest;
+pub mod parcel;
 
 #[cfg(test)]
 mod hostile;

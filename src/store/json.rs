@@ -13,7 +13,7 @@ use crate::record::{ChangeCounts, Dropped, End, Exposure, Kept, Limits, Phase, U
 use crate::task::outcome::{LostReason, StartFailure};
 use crate::task::{Cancellation, DiskLimit, Outcome, TimeLimit};
 
-pub(crate) use submission::{submission, submission_text};
+pub(crate) use submission::{Afterwards, submission, submission_text};
 pub(crate) use workspace::{workspace, workspace_text};
 
 #[derive(Serialize, Deserialize)]

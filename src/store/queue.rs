@@ -6,6 +6,7 @@ mod claim;
 mod expire;
 mod fleet;
 mod lease;
+mod past;
 mod quota;
 mod settle;
 mod stage;

@@ -3,6 +3,7 @@
 mod egress;
 mod looks;
 mod page;
+mod retention;
 pub(crate) mod steps;
 
 use crate::record::egress::Entry;

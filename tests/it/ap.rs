@@ -22,7 +22,8 @@ fn routes() -> Vec<(String, String)> {
             .replace("{id}", "0192f5a0-0000-7000-8000-000000000000")
             .replace("{digest}", &digest)
             .replace("{name}", "nobody")
-            .replace("{index}", "0");
+            .replace("{index}", "0")
+            .replace("{path}", "none");
         for method in item.as_object().expect("operations").keys() {
             routes.push((method.to_uppercase(), path.clone()));
         }
@@ -68,7 +69,7 @@ fn ap_01_a_role_has_its_routes_and_no_others() {
     let of_project = server.token("ann", Role::Admin, Some("a"));
     for (method, path) in routes() {
         let looks = ["GET", "HEAD"].contains(&method.as_str())
-            && !["tokens", "workspaces", "/workers", "/work/"].iter().any(|it| path.contains(it));
+            && !["tokens", "slots", "workspaces", "/workers", "/work/"].iter().any(|it| path.contains(it));
         let answer = server.ask(&reader, &method, &path, "{}");
         assert_eq!(answer.status == 403, !looks, "{method} {path}: {answer:#?}");
         if path.contains("tokens") || path.contains("/workers") {
@@ -85,9 +86,17 @@ fn ap_02_runs_of_another_project_are_not_there() {
     let run = server.queued(&ann);
     let short = &run[run.len() - 12..];
     for id in [run.as_str(), short] {
-        for (method, rest) in
-            [("GET", ""), ("GET", "/logs"), ("GET", "/events"), ("GET", "/egress"), ("POST", "/cancel")]
-        {
+        for (method, rest) in [
+            ("GET", ""),
+            ("GET", "/logs"),
+            ("GET", "/events"),
+            ("GET", "/egress"),
+            ("GET", "/artifacts"),
+            ("GET", "/artifacts/out"),
+            ("GET", "/changes"),
+            ("POST", "/retry"),
+            ("POST", "/cancel"),
+        ] {
             let path = format!("/api/v1/runs/{id}{rest}");
             server.ask(&bob, method, &path, "{}").refused(404);
         }

@@ -5,6 +5,7 @@
 mod ap;
 mod ar;
 mod attach;
+mod artifacts;
 mod backup;
 mod book;
 mod broker;

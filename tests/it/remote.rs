@@ -187,3 +187,61 @@ fn a_server_that_was_told_to_stop_leaves_no_socket_and_the_next_one_knows_what_w
     wait(&aegis, &first).code(0);
     wait(&aegis, &second).code(3);
 }
+
+#[test]
+fn what_a_servers_run_changed_is_shown_and_brought_in_here() {
+    let aegis = instance();
+    let _server = Server::start(&aegis, &[]);
+    let project = aegis.here().join("project");
+    write(&project.join("kept"), "as it was\n");
+    write(&project.join("edited"), "before\n");
+    write(&project.join("touched"), "same\n");
+    write(&project.join("gone"), "gone\n");
+    let script = "echo after >edited; rm gone; mkdir made; echo new >made/file; echo same >touched";
+    let run = submit(&aegis, &["-w", "project", "--", "sh", "-c", script]);
+    wait(&aegis, &run).code(0);
+    let diff = aegis.call(&["diff", &run, "-w", "project", "--name-status"]);
+    assert_eq!(diff.code(0).stdout, "M\tedited\nD\tgone\nA\tmade\nA\tmade/file\n");
+    aegis.call(&["diff", &run, "-w", "project"]).code(0).prints("-before").prints("+after");
+    // A file that is another by now stands against all of it.
+    write(&project.join("edited"), "mine\n");
+    aegis.call(&["apply", &run, "-w", "project"]).code(125).says("edited");
+    assert!(project.join("gone").exists() && !project.join("made").exists(), "nothing was applied");
+    write(&project.join("edited"), "before\n");
+    aegis.call(&["apply", &run, "-w", "project"]).code(0).says("1 modified, 1 deleted");
+    assert_eq!(std::fs::read_to_string(project.join("edited")).unwrap(), "after\n");
+    assert_eq!(std::fs::read_to_string(project.join("made/file")).unwrap(), "new\n");
+    assert!(!project.join("gone").exists());
+    let without = submit(&aegis, &["-w", "project", "--no-changes", "--", "true"]);
+    wait(&aegis, &without).code(0);
+    aegis.call(&["diff", &without, "-w", "project"]).code(1).says("no changes of this run are kept");
+}
+
+#[test]
+fn a_run_that_has_ended_is_submitted_anew_with_its_variables_given_again() {
+    let aegis = instance();
+    let _server = Server::start(&aegis, &["--workers", "1", "--slots", "aegis/base=strict:1"]);
+    let run = submit(&aegis, &["--no-workspace", "-e", "WORD=first", "--", "sh", "-c", "echo $WORD; exit 3"]);
+    wait(&aegis, &run).code(3);
+    aegis.call(&["retry", &run]).code(1).says("environment.WORD").says("give it again");
+    let again = aegis.call(&["retry", &run, "-e", "WORD=second"]).code(0).stdout.trim().to_owned();
+    wait(&aegis, &again).code(3);
+    assert_eq!(aegis.call(&["logs", &again]).stdout, "second\n");
+    aegis.call(&["show", &again]).code(0).prints("aegis.retry-of").prints(&run);
+    crate::support::aegis::eventually("a sandbox waits", crate::support::aegis::PATIENCE, || {
+        aegis.call(&["slot", "ls"]).stdout.contains("aegis/base")
+    });
+}
+
+#[test]
+fn a_project_has_its_own_ceiling() {
+    let aegis = instance();
+    let _server = Server::start(&aegis, &[]);
+    write(&aegis.here().join("ceiling.toml"), "[resources]\nmemory = \"128MiB\"\n");
+    aegis.call(&["project", "set", "default", "--ceiling", "ceiling.toml", "--runs", "2"]).code(0);
+    aegis.call(&["project", "ls"]).code(0).prints("default  2  -  -  -");
+    let detach = ["run", "--detach", "--no-workspace", "--memory", "1GiB", "--", "true"];
+    aegis.call(&detach).code(125).says("project `default`");
+    aegis.call(&["project", "set", "default"]).code(0);
+    aegis.call(&detach).code(0);
+}

@@ -97,7 +97,7 @@ fn submission(json: SubmitJson) -> Result<Submission, Problem> {
 }
 
 /// Variables, each one that a program can be given.
-fn environment(variables: &BTreeMap<String, String>) -> Result<Vec<(String, String)>, Problem> {
+pub fn environment(variables: &BTreeMap<String, String>) -> Result<Vec<(String, String)>, Problem> {
     pairs("environment", variables, |name, value| variable::check(name, value).map_err(|it| it.to_string()))
 }
 

@@ -142,6 +142,14 @@ pub struct BatchJson {
     pub runs: Vec<SubmitJson>,
 }
 
+/// What a run is given again that is submitted anew.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetryJson {
+    /// Every variable that the run had, with its value: values were forgotten when it ended.
+    pub environment: BTreeMap<String, String>,
+}
+
 /// A run that was taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

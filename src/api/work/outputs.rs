@@ -99,7 +99,7 @@ impl Place {
         let index = usize::try_from(index).unwrap_or(usize::MAX);
         let artifacts = run.end.map(|it| it.artifacts).unwrap_or_default();
         let artifact = artifacts.into_iter().nth(index).ok_or_else(|| Problem::not_found("output"))?;
-        let of_run = api.services.artifacts.join(fence.run.to_string());
+        let of_run = api.services.artifacts.by_run().of(fence.run);
         let path = Path::new(std::ffi::OsStr::from_bytes(&artifact.path)).to_owned();
         let is_below = path.components().all(|it| matches!(it, Component::Normal(_)));
         if !is_below || path.as_os_str().is_empty() {

@@ -1,6 +1,6 @@
 //! One claimed run, from its lease to its end: judged again, its image looked up, its sandbox taken from the pool or made.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aegis_init::wire::Stdio;
 
@@ -108,6 +108,7 @@ async fn attempted(
     let image = Image { id: ready.image.id.clone(), repo_digest: ready.image.repo_digests.first().cloned() };
     let accepted = async { Ok((fence, host.record.start(fence, &image, now_ms()).await?)) };
     let warm = host.pool.take(&ready.place, &ready.admitted, &ready.image);
+    let warmth = if warm.is_some() { "warm" } else { "cold" };
     let tell = |text: &str| tracing::info!(run.id = %fence.run, "{text}");
     let attempt = Attempt {
         place: &ready.place,
@@ -123,7 +124,7 @@ async fn attempted(
         stdio: stdio(claimed.submission.attached),
         grace_ms: claimed.submission.grace_ms,
         outputs: ready.outputs,
-        changes: None,
+        changes: ready.changes,
         control: taken.control,
         begun,
         progress: &|_| {},
@@ -136,6 +137,7 @@ async fn attempted(
         door.close().await;
     }
     let end = end.map_err(Unstarted::Books)?;
+    count(&end, warmth);
     if let Outcome::Lost { .. } | Outcome::StartFailed { .. } = end.outcome {
         // It may be the engine that went away.
         host.engine.check().await;
@@ -152,6 +154,21 @@ fn sinks(host: &Host, claimed: &Claimed, unattached: Sinks) -> Result<Sinks, Uns
         Some(Streams { stdout, stderr, stdin }) => Ok(Sinks { stdout, stderr, stdin, ..unattached }),
         // Who was attached is gone, or with the server that it was attached to.
         None => Err(Unstarted::Outcome(Outcome::Cancelled(Cancellation::Client))),
+/// What the metrics tell of an attempt: how long each part of its start took, and what its gateway let pass.
+fn count(end: &End, warmth: &'static str) {
+    for (phase, us) in &end.timings {
+        let seconds = Duration::from_micros(*us).as_secs_f64();
+        metrics::histogram!("aegis_phase_seconds", "phase" => phase.name(), "sandbox" => warmth)
+            .record(seconds);
+    }
+    let Some(counts) = end.network else { return };
+    for (verdict, count) in
+        [("allowed", counts.allowed), ("denied", counts.denied), ("failed", counts.failed)]
+    {
+        metrics::counter!("aegis_egress_total", "verdict" => verdict).increment(count);
+    }
+    for (way, bytes) in [("up", counts.bytes_up), ("down", counts.bytes_down)] {
+        metrics::counter!("aegis_egress_bytes_total", "way" => way).increment(bytes);
     }
 }
 

@@ -18,7 +18,6 @@ use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::serve::Host;
-use crate::app::serve::ready::ARTIFACTS;
 use crate::app::serve::upstream::{Unsent, Upstream};
 use crate::queue::fleet::Proof;
 use crate::record::{Artifact, Fence, Found};
@@ -178,7 +177,7 @@ async fn round(host: &Host, upstream: &dyn Upstream, known: &mut Known) -> Resul
 fn finish(host: &Host, handover: &Handover, proof: &Proof) {
     let (state, run) = (&host.directories.state, proof.fence.run);
     let _ = std::fs::remove_dir_all(artifacts(state, proof.fence));
-    let _ = std::fs::remove_dir(state.join(ARTIFACTS).join(run.to_string()));
+    let _ = std::fs::remove_dir(Artifacts::new(state).by_run().of(run));
     handover.forget(proof);
     let is_held = host.held.fences().iter().any(|it| it.run == run);
     let waits = handover.waiting().is_ok_and(|it| it.iter().any(|it| it.fence.run == run));
@@ -188,7 +187,7 @@ fn finish(host: &Host, handover: &Handover, proof: &Proof) {
 }
 
 fn artifacts(state: &Path, fence: Fence) -> PathBuf {
-    state.join(ARTIFACTS).join(fence.run.to_string()).join(fence.attempt.to_string())
+    Artifacts::new(state).by_run().of(fence.run).join(fence.attempt.to_string())
 }
 
 async fn hand_over(

@@ -5,20 +5,22 @@ use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 
-use crate::access::Access;
+use crate::access::{Access, Project};
 use crate::api::listener::{Address, Group, Members, Plain, Tls};
 use crate::api::services::{Admission, Answer, Asked, Limits, Refusal, Services};
+use crate::api::wire::project::SlotJson;
 use crate::api::{ListenError, Listener};
 use crate::app::api::StoredLogs;
 use crate::app::serve::Host;
 use crate::app::serve::nearby::Nearby;
-use crate::app::serve::ready::ARTIFACTS;
-use crate::app::submission::{Named, Understood, understand};
+use crate::app::submission::{Named, Narrower, Understood, understand_within};
 use crate::app::{AppError, secrets};
 use crate::config::Directories;
 use crate::policy::HostAmounts;
 use crate::queue::NewSubmission;
 use crate::record::now_ms;
+use crate::sandbox::artifacts::Artifacts;
+use crate::sandbox::changes::kept::Kept;
 use crate::sandbox::workspace::upload;
 use crate::store::{Logs, Store};
 
@@ -69,23 +71,39 @@ pub fn services(host: &Arc<Host>, store: &Store, metrics: Arc<dyn Fn() -> String
     let state = &host.directories.state;
     let books = Arc::new(store.clone());
     let judge = Judge { state: state.clone(), amounts: host.amounts, access: books.clone() };
-    let unready = host.clone();
+    let (unready, waiting) = (host.clone(), host.clone());
     Services {
         record: books.clone(),
         queue: Arc::new(Nearby { host: host.clone() }),
         fleet: books.clone(),
+        history: books.clone(),
         access: books.clone(),
         pages: books,
         admission: Arc::new(judge),
         logs: Arc::new(StoredLogs(Logs::new(state))),
         attachments: Some(host.clone()),
         copies: Arc::new(StoredLogs(Logs::new(state))),
-        artifacts: state.join(ARTIFACTS),
+        artifacts: Artifacts::new(state),
+        changes: Kept::new(state),
         uploads: state.join(upload::DIRECTORY),
+        slots: Arc::new(move || slots(&waiting)),
         unready: Arc::new(move || unready.unready()),
         metrics,
         limits: Limits::USUAL,
     }
+}
+
+/// What waits, as it is told.
+fn slots(host: &Host) -> Vec<SlotJson> {
+    let told = host.pool.list().into_iter().map(|it| SlotJson {
+        number: it.number,
+        container_id: it.container,
+        key: it.key,
+        image: it.image,
+        policy: it.policy,
+        waited_ms: u64::try_from(it.age.as_millis()).unwrap_or(u64::MAX),
+    });
+    told.collect()
 }
 
 /// What this process counts, as text. A second server of one process, as tests make it, counts with the first.
@@ -112,42 +130,44 @@ impl Admission for Judge {
 impl Judge {
     async fn judge(&self, asked: Asked) -> Result<NewSubmission, Refusal> {
         let named = Named { name: asked.name.clone(), labels: asked.labels.clone() };
-        let understood = understand(&asked.submission, named, &self.amounts).map_err(refusal)?;
+        let project = self.access.project(&asked.project).await.map_err(Refusal::Unavailable)?;
+        let narrower = project.as_ref().and_then(Narrower::of);
+        let understood = understand_within(&asked.submission, named, &self.amounts, narrower.as_ref());
+        let understood = understood.map_err(refusal)?;
         let denials = understood.denials();
         if !denials.is_empty() {
             return Err(Refusal::Denied(denials));
         }
-        self.within_project(&asked, &understood).await?;
+        within_project(project, &asked, &understood)?;
         let redactor = secrets::redactor(&self.state).map_err(|it| refusal(it.into()))?;
         let run = understood.new_run(asked.id, &redactor, now_ms());
         let Asked { project, submitter, submission, schedule, idempotency, .. } = asked;
         Ok(NewSubmission { run, project, submitter, submission, schedule, idempotency })
     }
+}
 
-    /// A project that was never made has no secrets, and the images that policy allows.
-    async fn within_project(&self, asked: &Asked, understood: &Understood) -> Result<(), Refusal> {
-        let project = self.access.project(&asked.project).await.map_err(Refusal::Unavailable)?;
-        let (images, secrets) = project.map(|it| (it.images, it.secrets)).unwrap_or_default();
-        let wrong = |field: &str, message: String| Refusal::Wrong { field: field.to_owned(), message };
-        let image = &understood.task.image;
-        if images.is_some_and(|it| !it.contains(image)) {
-            return Err(wrong(
-                "image",
-                format!("the project `{}` may not use this image: ask its administrator", asked.project),
-            ));
-        }
-        let allowed = secrets.unwrap_or_default();
-        for (index, secret) in understood.task.secrets.iter().enumerate() {
-            if !allowed.contains(&secret.name) {
-                let message = format!(
-                    "the project `{}` may not be given this secret: ask its administrator",
-                    asked.project
-                );
-                return Err(wrong(&format!("secrets[{index}]"), message));
-            }
-        }
-        Ok(())
+/// A project that was never made has no secrets, and the images that policy allows.
+fn within_project(project: Option<Project>, asked: &Asked, understood: &Understood) -> Result<(), Refusal> {
+    let (images, secrets) = project.map(|it| (it.images, it.secrets)).unwrap_or_default();
+    let wrong = |field: &str, message: String| Refusal::Wrong { field: field.to_owned(), message };
+    let image = &understood.task.image;
+    if images.is_some_and(|it| !it.contains(image)) {
+        return Err(wrong(
+            "image",
+            format!("the project `{}` may not use this image: ask its administrator", asked.project),
+        ));
     }
+    let allowed = secrets.unwrap_or_default();
+    for (index, secret) in understood.task.secrets.iter().enumerate() {
+        if !allowed.contains(&secret.name) {
+            let message = format!(
+                "the project `{}` may not be given this secret: ask its administrator",
+                asked.project
+            );
+            return Err(wrong(&format!("secrets[{index}]"), message));
+        }
+    }
+    Ok(())
 }
 
 /// What is the submitter's to mend is told; what is the server's is for its log.

@@ -1,33 +1,34 @@
 //! What an attempt needs before its sandbox: policy judged anew, image, workspace, secrets, way out, places for what comes
 //! out. Everything here is read; nothing has started when it fails.
 
-use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 
 use crate::app::serve::Host;
 use crate::app::serve::attempt::Unstarted;
 use crate::app::serve::engine_watch::Present;
 use crate::app::serve::fetch;
 use crate::app::serve::handover::Handover;
-use crate::app::submission::{Named, Understood, understand};
+use crate::app::submission::{Named, Narrower, Understood, understand_within};
 use crate::app::{AppError, egress, logs, provision, secrets};
 use crate::container::ImageFacts;
 use crate::executor::starting::Place;
-use crate::executor::{Secrets, Sinks};
+use crate::executor::{ChangesOut, Secrets, Sinks};
 use crate::gateway::wire::Begin;
 use crate::policy::{Admitted, admit};
 use crate::queue::Claimed;
 use crate::queue::fleet::Proof;
 use crate::record::Fence;
+use crate::sandbox::artifacts::Artifacts;
+use crate::sandbox::changes::Root;
+use crate::sandbox::changes::gather::{Originals, Start};
+use crate::sandbox::changes::kept::Kept;
 use crate::sandbox::container_spec::WORKSPACE;
 use crate::sandbox::outputs::{Destination, Extractor, OutputLimits, Wanted};
-use crate::sandbox::workspace::Limits;
 use crate::sandbox::workspace::snapshot::Messages;
-use crate::sandbox::workspace::upload;
+use crate::sandbox::workspace::upload::listing::Listing;
+use crate::sandbox::workspace::{LeftOut, Limits, upload};
 use crate::store::Logs;
 use crate::task::{OutputRequest, TaskSpec};
-
-/// Where outputs of submitted runs lie, below the state directory: `artifacts/<run>/<attempt>`.
-pub const ARTIFACTS: &str = "artifacts";
 
 /// Everything that an attempt is made of.
 pub struct Ready {
@@ -47,6 +48,8 @@ pub struct Ready {
     pub egress: Option<Begin>,
     /// What takes its outputs.
     pub outputs: Option<Extractor>,
+    /// What keeps what it changes.
+    pub changes: Option<ChangesOut>,
     /// Its log.
     pub sinks: Sinks,
 }
@@ -55,7 +58,10 @@ impl Ready {
     /// Reads everything. May be dropped at any time.
     pub async fn of(host: &Host, claimed: &Claimed, present: &Present) -> Result<Self, Unstarted> {
         let (fence, state) = (claimed.fence, &host.directories.state);
-        let understood = understand(&claimed.submission, Named::default(), &host.amounts)?;
+        let project = host.access.project(&claimed.project).await.map_err(Unstarted::Books)?;
+        let narrower = project.as_ref().and_then(Narrower::of);
+        let understood =
+            understand_within(&claimed.submission, Named::default(), &host.amounts, narrower.as_ref())?;
         let denials = understood.denials();
         if !denials.is_empty() {
             return Err(AppError::Denied(denials).into());
@@ -66,9 +72,15 @@ impl Ready {
         let image = provision::brokered_image(&present.engine, &task.image, pull).await?;
         let admitted = admit(&task, &resolved, &image.id, &runtime).map_err(AppError::Denied)?;
         let mut place = provision::place(&admitted, &host.directories, &host.amounts, &present.facts)?;
-        let messages = match &claimed.submission.workspace {
-            Some(digest) => Some(uploaded(host, fence, digest, &admitted).await?),
-            None => None,
+        let (messages, changes) = match &claimed.submission.workspace {
+            Some(digest) => {
+                let (messages, listing) =
+                    uploaded(host, fence, digest, claimed.submission.keep_changes, &admitted).await?;
+                let changes =
+                    listing.map(|it| changes_out(host, fence, it, &messages, &admitted)).transpose()?;
+                (Some(messages), changes)
+            }
+            None => (None, None),
         };
         let held = secrets::of_run(state, &task.secrets)?;
         let way_out = egress::way_out(admitted.policy(), state, &held.kept_outside())?;
@@ -98,30 +110,36 @@ impl Ready {
             secrets: held.and(credentials),
             egress,
             outputs,
+            changes,
             sinks,
         })
     }
 }
 
-/// Checks what a client sent before any of it is sent on.
+/// Checks what a client sent before any of it is sent on; lists it where its changes are to be kept.
 async fn uploaded(
     host: &Host,
     fence: Fence,
     digest: &str,
+    keep_changes: bool,
     admitted: &Admitted,
-) -> Result<Messages, Unstarted> {
+) -> Result<(Messages, Option<Listing>), Unstarted> {
     let fetched = match &host.upstream {
         Some(upstream) => Some(fetch::workspace(host, &**upstream, &proof(host, fence), digest).await?),
         None => None,
     };
     let (state, digest) = (host.directories.state.clone(), digest.to_owned());
     let limits = Limits::from(&admitted.policy().filesystem);
-    let checked = tokio::task::spawn_blocking(move || match fetched {
-        Some(file) => upload::open_file(file, &state, limits),
-        None => upload::open(&state, &digest, limits),
+    let checked = tokio::task::spawn_blocking(move || {
+        let mut listing = keep_changes.then(Listing::default);
+        let messages = match fetched {
+            Some(file) => upload::open_file(file, &state, limits, listing.as_mut())?,
+            None => upload::open(&state, &digest, limits, listing.as_mut())?,
+        };
+        Ok::<_, upload::UploadError>((messages, listing))
     });
     match checked.await {
-        Ok(messages) => Ok(messages.map_err(AppError::from)?),
+        Ok(opened) => Ok(opened.map_err(AppError::from)?),
         Err(error) => Err(AppError::Read {
             what: "the uploaded workspace below",
             path: host.directories.state.clone(),
@@ -131,9 +149,32 @@ async fn uploaded(
     }
 }
 
-/// That a run is this host's.
-fn proof(host: &Host, fence: Fence) -> Proof {
-    Proof { fence, owner_lock: host.worker.owner.lock.clone() }
+/// What keeps the changes of a workspace that a client sent. Where its directory is, only the client knows.
+fn changes_out(
+    host: &Host,
+    fence: Fence,
+    mut listing: Listing,
+    messages: &Messages,
+    admitted: &Admitted,
+) -> Result<ChangesOut, AppError> {
+    let kept = Kept::new(&host.directories.state);
+    // What an earlier attempt changed went with it.
+    let _ = kept.by_run().remove(fence.run);
+    let file = messages.file.try_clone().map_err(|source| AppError::Use {
+        what: "the uploaded workspaces below",
+        path: host.directories.state.clone(),
+        source,
+    })?;
+    let base = std::mem::take(&mut listing.base);
+    let start = Start {
+        root: Root { path: PathBuf::new(), device: 0, inode: 0 },
+        originals: Originals::Sent(Box::new(listing), file),
+        left_out: LeftOut::default(),
+        limits: OutputLimits::from(&admitted.policy().outputs),
+        kept,
+        run: fence.run,
+    };
+    Ok(ChangesOut { start, base, laid: None })
 }
 
 /// Opens where outputs go. Each attempt has a directory of its own: a later one finds nothing of an earlier one's.
@@ -146,10 +187,13 @@ fn outputs(
     if wanted.is_empty() {
         return Ok(None);
     }
-    let of_run = host.directories.state.join(ARTIFACTS).join(fence.run.to_string());
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&of_run);
-    made.map_err(|source| AppError::Use { what: "the artifacts below", path: of_run.clone(), source })?;
-    let destination = Destination::Named(of_run.join(fence.attempt.to_string()));
+    let artifacts = Artifacts::new(&host.directories.state);
+    let path = artifacts.begin(fence.run, fence.attempt).map_err(|source| AppError::Use {
+        what: "the artifacts below",
+        path: artifacts.by_run().place().to_owned(),
+        source,
+    })?;
+    let destination = Destination::Named(path);
     let patterns: Vec<String> = wanted.iter().map(|it| it.pattern.clone()).collect();
     let limits = OutputLimits::from(&admitted.policy().outputs);
     Ok(Some(Extractor::new(&destination, Wanted::parse(&patterns, WORKSPACE)?, limits)?))

@@ -8,15 +8,19 @@ use crate::app::AppError;
 use crate::app::serve::Host;
 use crate::app::serve::engine_watch::{Present, State};
 use crate::app::sweep::{self, Mode, Swept};
+use crate::config::{Directories, Retention};
 use crate::queue::{LEASE, Settled};
-use crate::record::{RecordError, RunFilter};
-use crate::store::owner;
+use crate::record::{Fence, RecordError, RunFilter};
+use crate::sandbox::artifacts::Artifacts;
+use crate::store::{Store, owner};
 
 /// How often everything is swept.
 const SWEEP_PAUSE: Duration = Duration::from_secs(30);
 /// The same at first: the engine may still be making what it was asked for by a server that was killed.
 const SWEEP_PAUSES_FIRST: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5)];
+/// How often what is past its retention is let go.
+const RETENTION_PAUSE: Duration = Duration::from_secs(60 * 60);
 /// How often leases are looked at.
 const EXPIRE_PAUSE: Duration = Duration::from_secs(2);
 /// Runs that one look settles.
@@ -73,12 +77,22 @@ async fn expired(host: &Host) -> Result<(), RecordError> {
                 Settled::Again { .. } => {
                     tracing::warn!(run.id = %run, "run `{run}` lost its owner and is queued again")
                 }
-                Settled::Superseded => {}
+                Settled::Superseded => continue,
             }
+            forget_outputs(host, one.fence).await;
         }
         if settled.len() < EXPIRED_MAX as usize {
             return Ok(());
         }
+    }
+}
+
+/// What a dead attempt had brought out by then is on no record.
+async fn forget_outputs(host: &Host, fence: Fence) {
+    let artifacts = Artifacts::new(&host.directories.state);
+    let removed = tokio::task::spawn_blocking(move || artifacts.remove(fence.run, fence.attempt)).await;
+    if let Err(error) = removed.map_err(std::io::Error::other).and_then(|it| it) {
+        tracing::warn!(run.id = %fence.run, %error, "outputs of a dead attempt could not be removed; a later sweep will");
     }
 }
 
@@ -107,6 +121,40 @@ pub async fn sweep(host: &Host, stop: &CancellationToken) {
             () = stop.cancelled() => {}
         }
     }
+}
+
+/// Lets go what is past its retention, at once and every so often, until it is told to stop. It reads many files, and has
+/// a thread of its own for them.
+pub async fn retain(store: &Store, host: &Host, retention: Retention, stop: &CancellationToken) {
+    loop {
+        let (store, directories) = (store.clone(), host.directories.clone());
+        let retained = tokio::task::spawn_blocking(move || {
+            tokio::runtime::Handle::current().block_on(retained(&store, &directories, &retention))
+        });
+        match retained.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!("what is past its retention could not be let go: {error}"),
+            Err(error) => tracing::error!("the sweep of what is past its retention broke: {error}"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETENTION_PAUSE) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn retained(store: &Store, directories: &Directories, retention: &Retention) -> Result<(), AppError> {
+    let mut swept = Swept::default();
+    sweep::retained(store, directories, retention, Mode::Remove, &mut swept).await?;
+    let Swept { runs_forgotten, artifacts, uploads, bytes_freed, .. } = swept;
+    if bytes_freed > 0 || !runs_forgotten.is_empty() || !artifacts.is_empty() {
+        let (runs, outputs, uploads) = (runs_forgotten.len(), artifacts.len(), uploads.len());
+        tracing::info!(
+            bytes_freed,
+            "let go {runs} runs, outputs of {outputs} and {uploads} uploads past their retention"
+        );
+    }
+    Ok(())
 }
 
 async fn swept(host: &Host, present: &Present) -> Result<Swept, AppError> {

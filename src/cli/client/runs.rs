@@ -199,7 +199,7 @@ fn garbled() -> Failure {
 }
 
 /// The path of a run: what was typed is a run's id before it stands in a path.
-fn path(run: &str, rest: &str) -> Result<String, Failure> {
+pub fn path(run: &str, rest: &str) -> Result<String, Failure> {
     let selector: RunSelector = run.parse().map_err(|it| Failure::usage(Failure::of(&it).message))?;
     let id = match selector {
         RunSelector::Id(id) => id.to_string(),

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::config::operator::Operator;
+use crate::config::operator::retention::document::RetentionDocument;
 use crate::intake::shown;
 use crate::policy::document::{DocumentError, Mistake, Place, guard, nearest_word};
 
@@ -26,6 +27,8 @@ const DNS_PORT: u16 = 53;
 struct Document {
     #[serde(default)]
     gateway: Gateway,
+    #[serde(default)]
+    retention: RetentionDocument,
     #[serde(default)]
     credentials: BTreeMap<String, Spanned<Credential>>,
 }
@@ -84,7 +87,7 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Operator, DocumentError> {
     let mut mistake = |at: usize, message: String| {
         mistakes.push(Mistake { place: Some(Place::of(text, at)), message });
     };
-    let mut operator = Operator::default();
+    let mut operator = Operator::none();
     for entry in document.gateway.resolvers.iter().take(RESOLVERS_MAX) {
         match resolver(entry.get_ref()) {
             Some(address) => operator.resolvers.push(address),
@@ -109,6 +112,7 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Operator, DocumentError> {
             mistake(entry.span().start, "a proxy is written as http://HOST:PORT".to_owned());
         }
     }
+    document.retention.read(&mut operator.retention, &mut mistake);
     for (name, entry) in document.credentials.into_iter().take(CREDENTIALS_MAX) {
         if let Some(message) = wrong(entry.get_ref()) {
             mistake(entry.span().start, format!("`credentials.{}`: {message}", shown(&name)));

@@ -23,7 +23,7 @@ use crate::sandbox::workspace::base::{ByPath, Given, Kind};
 use crate::sandbox::workspace::{Base, LeftOut};
 use crate::task::RunId;
 
-pub use caller::{RootError, open_root};
+pub use caller::{Originals, RootError, open_root};
 pub use layered::Layered;
 
 /// Entries that init is asked for: more than any limit keeps, because those in caches are only counted.
@@ -55,8 +55,8 @@ pub enum GatherError {
 pub struct Start {
     /// The workspace's directory.
     pub root: Root,
-    /// The same, open.
-    pub directory: std::os::fd::OwnedFd,
+    /// Where what was given can be read again.
+    pub originals: Originals,
     /// Which paths the workspace leaves out.
     pub left_out: LeftOut,
     /// Bounds.
@@ -105,10 +105,10 @@ struct Writing {
 impl Gatherer {
     /// Begins with what the task was given. Paths that are there come as hashes under the key.
     pub fn new(start: Start, base: Base, key: PathKey) -> Result<Self, GatherError> {
-        let Start { root, directory, left_out, limits, kept, run } = start;
+        let Start { root, originals, left_out, limits, kept, run } = start;
         Ok(Self {
             root,
-            caller: Caller::new(directory),
+            caller: Caller::new(originals),
             base: base.by_path(),
             left_out,
             limits,
@@ -441,10 +441,8 @@ impl Gatherer {
         {
             let mode_same = *mode_before == mode;
             // Another size is another content; it is read all the same where a copy of the old one is worth keeping.
-            if let Some(identity) = identity
-                && let Some(read) = self.caller.content(&path, identity, &self.draft)?
-            {
-                if read.sha256 == digest && mode_same && identity.size == size {
+            if let Some(read) = self.caller.content(&path, identity.as_ref(), &self.draft)? {
+                if read.sha256 == digest && mode_same && read.bytes == size {
                     self.found.remove(&path);
                     return Ok(());
                 }
@@ -462,10 +460,9 @@ impl Gatherer {
     fn look_at_deleted(&mut self) {
         for (path, change) in &mut self.found {
             let is_file = matches!(&change.after, Some(After { kind: AfterKind::File { .. }, .. }));
-            if let Some(Before { kind: BeforeKind::File { identity: Some(identity), sha256, kept }, .. }) =
-                &mut change.before
+            if let Some(Before { kind: BeforeKind::File { identity, sha256, kept }, .. }) = &mut change.before
                 && !is_file
-                && let Ok(Some(read)) = self.caller.content(path, identity, &self.draft)
+                && let Ok(Some(read)) = self.caller.content(path, identity.as_ref(), &self.draft)
             {
                 (*sha256, *kept) = (Some(read.sha256), read.kept);
             }

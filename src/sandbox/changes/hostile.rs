@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use serde_bytes::ByteBuf;
 
 use crate::sandbox::changes::apply::{ApplyError, carry_out, plan};
-use crate::sandbox::changes::gather::{GatherError, Gatherer, LISTED_MAX, Start, open_root};
+use crate::sandbox::changes::gather::{GatherError, Gatherer, LISTED_MAX, Originals, Start, open_root};
 use crate::sandbox::changes::kept::Kept;
 use crate::sandbox::changes::{AfterKind, ChangeSet, Limit, Verb, Why};
 use crate::sandbox::outputs::OutputLimits;
@@ -61,7 +61,14 @@ impl Place {
         let base = workspace::send(&plan, &mut |_| Ok(())).expect("it is sent").base;
         let (directory, root) = open_root(&self.tree()).expect("it opens");
         let left_out = plan.left_out.clone();
-        let start = Start { root, directory, left_out, limits: LIMITS, kept: self.kept(), run: self.run };
+        let start = Start {
+            root,
+            originals: Originals::Tree(directory),
+            left_out,
+            limits: LIMITS,
+            kept: self.kept(),
+            run: self.run,
+        };
         Gatherer::new(start, base, KEY).expect("it can be kept")
     }
 

@@ -23,7 +23,7 @@ const DIRECTORY: &str = "changes";
 const MANIFEST: &str = "manifest.json";
 const CONTENT: &str = "content";
 /// Bytes of a manifest at the most: every entry that policy may allow, with long paths.
-const MANIFEST_BYTES_MAX: u64 = 256 * 1024 * 1024;
+pub(super) const MANIFEST_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// The change sets of one state directory.
 #[derive(Debug, Clone)]
@@ -83,6 +83,32 @@ impl Kept {
             Ok(set) => Ok(Some(set)),
             Err(what) => Err(KeptError::Damaged { path, what }),
         }
+    }
+
+    /// The manifest of a run as it lies there; `None` if nothing was kept.
+    pub(super) fn open_manifest(&self, run: RunId) -> io::Result<Option<File>> {
+        match File::open(self.by_run.of(run).join(MANIFEST)) {
+            Ok(file) => Ok(Some(file)),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(cause),
+        }
+    }
+
+    /// The digests of the contents that are kept of a run, in no order.
+    pub(super) fn contents(&self, run: RunId) -> io::Result<Vec<Digest>> {
+        let mut digests = Vec::new();
+        for entry in std::fs::read_dir(self.by_run.of(run).join(CONTENT))? {
+            let mut digest = [0; 32];
+            if hex::decode_to_slice(entry?.file_name().as_encoded_bytes(), &mut digest).is_ok() {
+                digests.push(digest);
+            }
+        }
+        Ok(digests)
+    }
+
+    /// A manifest that somebody else wrote, or what is wrong with it.
+    pub(super) fn read_manifest(bytes: &[u8]) -> Result<ChangeSet, &'static str> {
+        manifest::decode(bytes)
     }
 
     /// The content of this digest.

@@ -1,6 +1,8 @@
 //! A workspace as a client sent it: the messages that carry content, compressed. Each is decoded and bounded before the
 //! first is passed on, and only those that carry content are.
 
+pub mod listing;
+
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use aegis_init::wire::{CHUNK_BYTES_MAX, Entry, EntryKind, PATH_BYTES_MAX, Reques
 
 use crate::sandbox::workspace::Limits;
 use crate::sandbox::workspace::snapshot::Messages;
+use crate::sandbox::workspace::upload::listing::Listing;
 
 /// Uploads below the state directory: `uploads/sha256-…`.
 pub const DIRECTORY: &str = "uploads";
@@ -65,7 +68,13 @@ pub fn path(state: &Path, digest: &str) -> Option<PathBuf> {
 }
 
 /// Checks an upload whole, and gives its messages as they are sent: a file without a name, gone with the last who has it.
-pub fn open(state: &Path, digest: &str, limits: Limits) -> Result<Messages, UploadError> {
+/// What it brings is listed where somebody wants to know.
+pub fn open(
+    state: &Path,
+    digest: &str,
+    limits: Limits,
+    listing: Option<&mut Listing>,
+) -> Result<Messages, UploadError> {
     let unknown = || UploadError::Unknown { digest: digest.chars().take(DIGITS + 7).collect() };
     let path = path(state, digest).ok_or_else(unknown)?;
     let compressed = match File::open(&path) {
@@ -73,21 +82,31 @@ pub fn open(state: &Path, digest: &str, limits: Limits) -> Result<Messages, Uplo
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(unknown()),
         Err(error) => return Err(UploadError::Read(error)),
     };
-    open_file(compressed, state, limits)
+    open_file(compressed, state, limits, listing)
 }
 
 /// The same for one that lies somewhere else, from its beginning; who gives it knows whose digest it has.
-pub fn open_file(compressed: File, state: &Path, limits: Limits) -> Result<Messages, UploadError> {
+pub fn open_file(
+    compressed: File,
+    state: &Path,
+    limits: Limits,
+    listing: Option<&mut Listing>,
+) -> Result<Messages, UploadError> {
     let content = zstd::Decoder::new(compressed).map_err(UploadError::Read)?;
     let file = tempfile::tempfile_in(state.join(DIRECTORY)).map_err(UploadError::Write)?;
     let mut into = BufWriter::with_capacity(BUFFER_BYTES, file);
-    let bytes = check(content, &mut into, limits)?;
+    let bytes = check(content, &mut into, limits, listing)?;
     let file = into.into_inner().map_err(|it| UploadError::Write(it.into_error()))?;
     Ok(Messages { file, bytes })
 }
 
 /// Passes on what is content within bounds. Gives how many bytes that are.
-pub fn check(mut from: impl Read, into: &mut impl Write, limits: Limits) -> Result<u64, UploadError> {
+pub fn check(
+    mut from: impl Read,
+    into: &mut impl Write,
+    limits: Limits,
+    mut listing: Option<&mut Listing>,
+) -> Result<u64, UploadError> {
     let mut seen = Seen::new(limits);
     let mut payload = Vec::new();
     loop {
@@ -102,10 +121,15 @@ pub fn check(mut from: impl Read, into: &mut impl Write, limits: Limits) -> Resu
         if parsed.descriptors > 0 {
             return Err(UploadError::NotContent);
         }
+        let at = seen.bytes;
         seen.frame((HEADER_BYTES + parsed.length) as u64)?;
         payload.resize(parsed.length, 0);
         from.read_exact(&mut payload).map_err(UploadError::Read)?;
-        seen.request(&frame::decode(&payload)?)?;
+        let request = frame::decode(&payload)?;
+        seen.request(&request)?;
+        if let Some(listing) = &mut listing {
+            listing.note(at, &request);
+        }
         into.write_all(&header).and_then(|()| into.write_all(&payload)).map_err(UploadError::Write)?;
     }
 }
@@ -252,7 +276,7 @@ mod tests {
 
     fn check_bytes(bytes: &[u8], expected: &str) {
         let mut into = Vec::new();
-        let told = match check(bytes, &mut into, LIMITS) {
+        let told = match check(bytes, &mut into, LIMITS, None) {
             Ok(count) => {
                 assert_eq!((count, into.as_slice()), (bytes.len() as u64, bytes));
                 "whole".to_owned()

@@ -17,12 +17,17 @@ struct SubmissionJson {
     image: String,
     workspace: Option<String>,
     workdir: Option<String>,
+    /// Not there once the run has ended.
+    #[serde(default)]
     environment: Vec<(String, String)>,
     secrets: Vec<SecretJson>,
     outputs: Vec<String>,
     keep_changes: bool,
     grace_ms: u64,
     attached: Option<AttachedJson>,
+    /// Something of it is a secret that no record may hold: nothing of it is kept once its run has ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unrepeatable: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -72,12 +77,24 @@ enum AttachedJson {
     Terminal { rows: u16, columns: u16 },
 }
 
+/// What becomes of a submission when its run has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Afterwards {
+    /// It is kept without its environment.
+    Kept,
+    /// It is forgotten: it holds what no record may hold.
+    Forgotten,
+}
+
 /// A rule of a flag has one host and one port; another one cannot be written down here.
 #[derive(Debug, thiserror::Error)]
 #[error("a rule of `--allow-net` is more than a host and a port")]
 struct RuleError;
 
-pub(crate) fn submission_text(submission: &Submission) -> Result<String, serde_json::Error> {
+pub(crate) fn submission_text(
+    submission: &Submission,
+    afterwards: Afterwards,
+) -> Result<String, serde_json::Error> {
     let Submission {
         policy,
         overrides,
@@ -114,6 +131,7 @@ pub(crate) fn submission_text(submission: &Submission) -> Result<String, serde_j
             Attached::Both => AttachedJson::Both {},
             Attached::Terminal { rows, columns } => AttachedJson::Terminal { rows, columns },
         }),
+        unrepeatable: afterwards == Afterwards::Forgotten,
     })
 }
 
@@ -237,12 +255,12 @@ mod tests {
             Some(Attached::Terminal { rows: 24, columns: 80 }),
         ] {
             given.attached = attached;
-            let text = submission_text(&given).expect("it encodes");
+            let text = submission_text(&given, Afterwards::Kept).expect("it encodes");
             assert_eq!(submission(&text), Some(given.clone()));
         }
         for policy in [PolicySource::Default, PolicySource::Named("ci".to_owned())] {
             given.policy = policy;
-            let text = submission_text(&given).expect("it encodes");
+            let text = submission_text(&given, Afterwards::Kept).expect("it encodes");
             assert_eq!(submission(&text), Some(given.clone()));
         }
     }
@@ -251,6 +269,6 @@ mod tests {
     fn a_rule_that_no_flag_makes_is_refused() {
         let mut given = fixture::submission();
         given.overrides.allow_net[0].private = true;
-        assert!(submission_text(&given).is_err());
+        assert!(submission_text(&given, Afterwards::Kept).is_err());
     }
 }

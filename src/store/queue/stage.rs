@@ -52,6 +52,7 @@ impl Books {
         at_ms: i64,
         touched: &mut Touched,
     ) -> Result<(), RecordError> {
+        self.keep_past(tx, run).await?;
         let delete = sql("DELETE FROM queue WHERE run_id = $1 RETURNING concurrency_key").bind(run);
         if let Some((key,)) = tx.first::<(Option<String>,)>(delete).await? {
             // Another run of the project may fit into its quota now.

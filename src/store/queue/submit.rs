@@ -6,12 +6,15 @@ use serde_json::json;
 
 use crate::access::NewAudit;
 use crate::fault::{self, Point};
-use crate::queue::{ATTEMPTS_MAX, Dependency, Idempotency, NewSubmission, Schedule, Submitted, order};
+use crate::queue::{
+    AFTER_MAX, ATTEMPTS_MAX, BATCH_MAX, Dependency, Idempotency, NewSubmission, Schedule, Submitted, order,
+};
 use crate::record::{EventKind, NewRun, RecordError};
 use crate::store::books::{Books, EVENTS, Moment, event};
 use crate::store::database::{Both, Durability, Insert, Statement, Tx, sql};
 use crate::store::json as column;
 use crate::store::queue::announce;
+use crate::store::queue::past::afterwards;
 use crate::store::queue::quota::LimitsRow;
 use crate::store::queue::stage::Touched;
 use crate::store::record::steps::{RUNS, Submitter};
@@ -108,6 +111,7 @@ impl Books {
     pub(crate) fn encode(&self, batch: &[NewSubmission]) -> Result<Vec<Entry>, RecordError> {
         let mut entries = Vec::with_capacity(batch.len());
         for new in batch {
+            let afterwards = afterwards(new);
             let NewSubmission { run, project, submitter, submission, schedule, idempotency } = new;
             let failed = |err| self.unencodable(err);
             let mut labels = schedule.worker_labels.clone();
@@ -124,7 +128,7 @@ impl Books {
                     ("project", json!(project)),
                     ("submitter", json!(submitter)),
                 ]),
-                submission: column::submission_text(submission).map_err(failed)?,
+                submission: column::submission_text(submission, afterwards).map_err(failed)?,
                 lane: column::text(&(project, labels)).map_err(failed)?,
                 schedule: schedule.clone(),
                 idempotency: idempotency.clone(),
@@ -385,5 +389,13 @@ async fn lock_keys(tx: &mut Tx, batches: &[Batch<'_>]) -> Result<(), RecordError
 
 /// What can be told without looking at the database.
 pub(crate) fn refused(batch: &[NewSubmission]) -> Option<Submitted> {
+    if batch.len() > BATCH_MAX {
+        let what = format!("a batch has {BATCH_MAX} runs at the most");
+        return Some(Submitted::TooMany { index: BATCH_MAX, what });
+    }
+    if let Some(index) = batch.iter().position(|it| it.schedule.after.len() > AFTER_MAX) {
+        let what = format!("a run waits for {AFTER_MAX} others at the most");
+        return Some(Submitted::TooMany { index, what });
+    }
     order::cycle(batch).map(|index| Submitted::Cycle { index })
 }

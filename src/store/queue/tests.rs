@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::access::{Access, Project, Quotas};
 use crate::queue::{
-    CancelAnswer, Claimed, Concurrency, Dependency, Idempotency, NewSubmission, Queue, Reached, Settled,
-    Submitted, Worker, fixture,
+    AFTER_MAX, BATCH_MAX, CancelAnswer, Claimed, Concurrency, Dependency, History, Idempotency,
+    NewSubmission, Queue, Reached, Settled, Submission, Submitted, Worker, fixture,
 };
 use crate::record::fixture::{CREATED_MS, image, slot};
 use crate::record::page::{PageFilter, Runs};
@@ -57,6 +57,9 @@ on_both! {
     a_worker_gets_only_what_it_has_the_labels_for,
     quotas_of_a_project_are_kept,
     batches_that_share_a_commit_see_each_other,
+    what_may_be_kept_of_a_submission_is_kept_with_its_end,
+    what_a_record_was_kept_free_of_is_not_kept_beside_it,
+    more_than_the_queue_takes_is_refused_whole,
     who_waits_is_woken_by_what_is_queued,
     a_sweep_of_local_runs_leaves_the_queue_alone,
     pages_show_what_is_asked_for_newest_first,
@@ -609,7 +612,7 @@ async fn batches_that_share_a_commit_see_each_other(on: On) {
     ];
     let books = &desk.place.store.books;
     let entries: Vec<_> = batches.iter().map(|it| books.encode(it).expect("encoded")).collect();
-    let group: Vec<_> = entries.iter().map(Vec::as_slice).collect();
+    let group: Vec<_> = entries.iter().map(|it| Batch { entries: it, audit: None }).collect();
     let answers = books.submit_all(&group).await.expect("asked");
     assert_eq!(answers[0], Submitted::Accepted(vec![(parent_id, true)]));
     assert_eq!(answers[1], Submitted::Accepted(vec![(child_id, true)]));
@@ -625,6 +628,54 @@ async fn batches_that_share_a_commit_see_each_other(on: On) {
     let claimed = desk.claimed().await;
     assert_eq!(claimed.len(), 4);
     assert!(!claimed.contains(&child_id));
+}
+
+/// A submission whose record says what was submitted.
+fn plain(project: &str) -> NewSubmission {
+    let mut new = fixture::new(project);
+    let outputs = new.submission.outputs.iter().map(|it| it.pattern.clone()).collect();
+    (new.run.task.command, new.run.task.outputs) = (new.submission.command.clone(), outputs);
+    new.run.task.workdir.clone_from(&new.submission.workdir);
+    new
+}
+
+async fn what_may_be_kept_of_a_submission_is_kept_with_its_end(on: On) {
+    let desk = Desk::new(&on).await;
+    let mut new = plain("a");
+    new.schedule.concurrency = Some(Concurrency { key: "deploy".to_owned(), limit: 2 });
+    new.schedule.priority = 7;
+    let (submission, schedule) = (new.submission.clone(), new.schedule.clone());
+    let fence = desk.leased(new, Reached::Released).await;
+    assert_eq!(desk.place.store.past(fence.run).await.expect("read"), None, "it has not ended");
+    assert_eq!(desk.settle(fence, Outcome::Exited(1)).await, Settled::Done);
+    let past = desk.place.store.past(fence.run).await.expect("read").expect("it is kept");
+    // No value of the environment is.
+    assert_eq!(past.submission, Submission { environment: Vec::new(), ..submission });
+    assert_eq!(past.schedule, schedule);
+    let _ = desk.place.store.forget(fence.run).await.expect("forgotten");
+    assert_eq!(desk.place.store.past(fence.run).await.expect("read"), None, "it goes with its run");
+}
+
+async fn what_a_record_was_kept_free_of_is_not_kept_beside_it(on: On) {
+    let desk = Desk::new(&on).await;
+    let mut new = plain("a");
+    new.run.task.command[2] = b"exit [secret]".to_vec();
+    let fence = desk.leased(new, Reached::Released).await;
+    assert_eq!(desk.settle(fence, Outcome::Exited(0)).await, Settled::Done);
+    assert_eq!(desk.place.store.past(fence.run).await.expect("read"), None);
+}
+
+async fn more_than_the_queue_takes_is_refused_whole(on: On) {
+    let desk = Desk::new(&on).await;
+    let mut new = fixture::new("a");
+    let run = new.run.id;
+    new.schedule.after = vec![Dependency { run, success: true }; AFTER_MAX + 1];
+    let refused = desk.queue().submit(&[fixture::new("a"), new]).await.expect("asked");
+    assert!(matches!(refused, Submitted::TooMany { index: 1, .. }), "{refused:?}");
+    let batch: Vec<NewSubmission> = (0..=BATCH_MAX).map(|_| fixture::new("a")).collect();
+    let refused = desk.queue().submit(&batch).await.expect("asked");
+    assert!(matches!(refused, Submitted::TooMany { index: BATCH_MAX, .. }), "{refused:?}");
+    assert_eq!(desk.rows().await, 0);
 }
 
 async fn who_waits_is_woken_by_what_is_queued(on: On) {

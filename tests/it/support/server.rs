@@ -19,6 +19,8 @@ use aegis::app::api::StoredLogs;
 use aegis::policy::{default_policy, shipped};
 use aegis::queue::{NewSubmission, PolicySource};
 use aegis::record::{NewRun, Pending, PolicyRecord, RecordError, TaskRecord};
+use aegis::sandbox::artifacts::Artifacts;
+use aegis::sandbox::changes::kept::Kept;
 use aegis::store::{Logs, Store};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -245,15 +247,18 @@ fn services(store: &Store, clerk: &Arc<Clerk>, state: &std::path::Path, limits: 
         record: Arc::new(store.clone()),
         queue: Arc::new(store.clone()),
         fleet: Arc::new(store.clone()),
+        history: Arc::new(store.clone()),
         access: clerk.clone(),
         pages: Arc::new(store.clone()),
         admission: clerk.clone(),
         logs: Arc::new(StoredLogs(Logs::new(state))),
         attachments: None,
         copies: Arc::new(StoredLogs(Logs::new(state))),
-        artifacts: state.join("artifacts"),
+        artifacts: Artifacts::new(state),
+        changes: Kept::new(state),
         uploads: state.join("uploads"),
         unready: Arc::new(Vec::new),
+        slots: Arc::new(Vec::new),
         metrics: Arc::new(|| "aegis_up 1\n".to_owned()),
         limits,
     }

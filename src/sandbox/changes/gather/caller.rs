@@ -1,4 +1,5 @@
-//! Contents of the caller's tree, read only as long as they are what the task was given.
+//! Contents that the task was given: of the caller's tree, as long as they are what they were, or of the messages that a
+//! client sent.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,6 +14,7 @@ use crate::sandbox::changes::kept::Draft;
 use crate::sandbox::changes::{Digest, Root};
 use crate::sandbox::outputs::path::SafePath;
 use crate::sandbox::workspace::base::Identity;
+use crate::sandbox::workspace::upload::listing::{self, Listing};
 use crate::task::escape::escape;
 
 /// A file up to this size is kept, so that a difference can be shown later.
@@ -49,9 +51,18 @@ pub fn open_root(path: &Path) -> Result<(OwnedFd, Root), RootError> {
     Ok((opened, Root { path: path.to_owned(), device: identity.device, inode: identity.inode }))
 }
 
-/// The caller's tree.
+/// Where what was given can be read again.
+#[derive(Debug)]
+pub enum Originals {
+    /// The caller's tree, open.
+    Tree(OwnedFd),
+    /// What a client sent, with its messages.
+    Sent(Box<Listing>, File),
+}
+
+/// What was given, with how much of it was read.
 pub(super) struct Caller {
-    root: OwnedFd,
+    originals: Originals,
     kept_bytes: u64,
     read_bytes: u64,
 }
@@ -59,17 +70,47 @@ pub(super) struct Caller {
 /// A content that was read.
 pub(super) struct Known {
     pub sha256: Digest,
+    pub bytes: u64,
     pub kept: bool,
 }
 
 impl Caller {
-    pub fn new(root: OwnedFd) -> Self {
-        Self { root, kept_bytes: 0, read_bytes: 0 }
+    pub fn new(originals: Originals) -> Self {
+        Self { originals, kept_bytes: 0, read_bytes: 0 }
     }
 
-    /// The digest of the file at `path` while it has this identity, and a copy of it where it is small; `None` if it has
-    /// another one by now. Fails only where the copy cannot be written.
-    pub fn content(&mut self, path: &[u8], identity: &Identity, draft: &Draft) -> io::Result<Option<Known>> {
+    /// The digest of the file at `path`, and a copy of it where it is small; `None` if it is not known any more. Fails only
+    /// where the copy cannot be written.
+    pub fn content(
+        &mut self,
+        path: &[u8],
+        identity: Option<&Identity>,
+        draft: &Draft,
+    ) -> io::Result<Option<Known>> {
+        match (&self.originals, identity) {
+            (Originals::Tree(_), Some(identity)) => self.of_tree(path, identity, draft),
+            (Originals::Tree(_), None) => Ok(None),
+            (Originals::Sent(..), _) => self.of_sent(path, draft),
+        }
+    }
+
+    /// The digest is known since it was sent; a content is read for its copy only.
+    fn of_sent(&mut self, path: &[u8], draft: &Draft) -> io::Result<Option<Known>> {
+        let Originals::Sent(listing, messages) = &self.originals else { return Ok(None) };
+        let Some(sent) = listing.file(path) else { return Ok(None) };
+        let keeps = sent.bytes <= KEPT_BYTES_MAX.min(KEPT_TOTAL_MAX.saturating_sub(self.kept_bytes));
+        let content = if keeps { listing::content(messages, sent)? } else { None };
+        if let Some(content) = &content {
+            let mut copy = draft.content()?;
+            copy.write(content)?;
+            draft.keep(copy)?;
+            self.kept_bytes += sent.bytes;
+        }
+        Ok(Some(Known { sha256: sent.sha256, bytes: sent.bytes, kept: content.is_some() }))
+    }
+
+    /// While it has this identity.
+    fn of_tree(&mut self, path: &[u8], identity: &Identity, draft: &Draft) -> io::Result<Option<Known>> {
         let Some(mut file) = self.open(path, identity) else { return Ok(None) };
         if identity.size > READ_TOTAL_MAX.saturating_sub(self.read_bytes) {
             return Ok(None);
@@ -99,12 +140,13 @@ impl Caller {
             self.kept_bytes += identity.size;
             draft.keep(copy)?;
         }
-        Ok(Some(Known { sha256: digest.finalize().into(), kept: keeps }))
+        Ok(Some(Known { sha256: digest.finalize().into(), bytes: length, kept: keeps }))
     }
 
     fn open(&self, path: &[u8], identity: &Identity) -> Option<File> {
+        let Originals::Tree(root) = &self.originals else { return None };
         let (parent, name) = SafePath::parse(path).ok()?.split();
-        let directory = beneath::directory(self.root.as_fd(), parent).ok()?;
+        let directory = beneath::directory(root.as_fd(), parent).ok()?;
         let file = beneath::file(directory.as_fd(), name).ok()?;
         let stat = fstat(&file).ok()?;
         let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;

@@ -107,7 +107,7 @@ mod tests {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
-    use crate::sandbox::changes::gather::{Start, open_root};
+    use crate::sandbox::changes::gather::{Originals, Start, open_root};
     use crate::sandbox::changes::kept::Kept;
     use crate::sandbox::changes::layer::{self, Walk};
     use crate::sandbox::changes::{ChangeSet, Limit, Verb};
@@ -135,7 +135,14 @@ mod tests {
         let (directory, root) = open_root(&tree).expect("it opens");
         let limits = OutputLimits { bytes: 1 << 20, entries: 100, depth: DEPTH_MAX };
         let (left_out, kept) = (plan.left_out.clone(), Kept::new(&path("state")));
-        let start = Start { root, directory, left_out, limits, kept, run: RunId::generate() };
+        let start = Start {
+            root,
+            originals: Originals::Tree(directory),
+            left_out,
+            limits,
+            kept,
+            run: RunId::generate(),
+        };
         let mut gatherer = Gatherer::new(start, base, PathKey([7; 16])).expect("it can be kept");
 
         given(&upper);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::queue::{Queue, Reached, Settled, fixture};
 use crate::record::End;
 use crate::store::database::{Both, Durability, Statement};
+use crate::store::json::Afterwards;
 use crate::store::place::On;
 use crate::store::queue::tests::Desk;
 use crate::task::Outcome;
@@ -66,7 +67,8 @@ fn queued(count: i64) -> [Statement; 2] {
              SELECT id, 'flood', '[\"flood\",[]]', 'ready', 0, false, 3, 0, 0, 0, $1, 0 FROM runs \
              WHERE project = 'flood'",
     };
-    let submission = crate::store::json::submission_text(&fixture::submission()).expect("it encodes");
+    let submission =
+        crate::store::json::submission_text(&fixture::submission(), Afterwards::Kept).expect("it encodes");
     [runs.sql().bind(count), rows.sql().bind(submission)]
 }
 

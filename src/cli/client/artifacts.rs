@@ -1,0 +1,49 @@
+//! What came out of a server's runs: listed, and fetched as exactly what the list says it is.
+
+use std::io::Write;
+
+use hyper::Method;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use sha2::{Digest, Sha256};
+
+use crate::api::wire::artifact::FilesJson;
+use crate::api::wire::run::EmptyJson;
+use crate::cli::client::Client;
+use crate::cli::client::connection::Question;
+use crate::cli::client::runs::path;
+use crate::cli::failure::Failure;
+use crate::report::json::ArtifactJson;
+
+/// What stands in a path as it is.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'/');
+
+impl Client {
+    /// The files that came out of a run.
+    pub async fn artifacts(&self, run: &str) -> Result<FilesJson, Failure> {
+        self.ask(Method::GET, &path(run, "/artifacts")?, None::<&EmptyJson>).await
+    }
+
+    /// Writes one of them; fails unless it is as long as the list says and has its digest.
+    pub async fn artifact(
+        &self,
+        run: &str,
+        file: &ArtifactJson,
+        into: &mut impl Write,
+    ) -> Result<(), Failure> {
+        let rest = format!("/artifacts/{}", utf8_percent_encode(&file.path, PLAIN));
+        let mut answer = self.open(Question::new(Method::GET, &path(run, &rest)?)).await?;
+        let (mut bytes, mut digest) = (0_u64, Sha256::new());
+        while let Some(piece) = answer.next().await.map_err(|it| Failure::of(&it))? {
+            bytes += piece.len() as u64;
+            if bytes > file.bytes {
+                break;
+            }
+            digest.update(&piece);
+            into.write_all(&piece).map_err(|it| Failure::of(&it))?;
+        }
+        if bytes != file.bytes || hex::encode(digest.finalize()) != file.sha256 {
+            return Err(Failure::new("what came is not the file that the run left").hint("ask again"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,36 @@
+//! What a server's run changed: fetched whole, checked, and held against a tree of this user's.
+
+use std::io::{Seek, Write};
+use std::path::Path;
+
+use hyper::Method;
+
+use crate::app::changes::{RunChanges, receive};
+use crate::cli::client::Client;
+use crate::cli::client::connection::Question;
+use crate::cli::client::runs::path;
+use crate::cli::diff::failure;
+use crate::cli::failure::Failure;
+
+/// Bytes of a change set that are taken at the most.
+const PARCEL_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
+
+impl Client {
+    /// The changes of a run, for the tree at `directory`.
+    pub async fn changes(&self, run: &str, directory: &Path) -> Result<RunChanges, Failure> {
+        let id = self.run(run).await?.id;
+        let id = id.parse().map_err(|_| Failure::new("the server told of a run that has no id"))?;
+        let mut answer = self.open(Question::new(Method::GET, &path(run, "/changes")?)).await?;
+        let mut parcel = tempfile::tempfile().map_err(|it| Failure::of(&it))?;
+        let mut bytes = 0_u64;
+        while let Some(piece) = answer.next().await.map_err(|it| Failure::of(&it))? {
+            bytes += piece.len() as u64;
+            if bytes > PARCEL_BYTES_MAX {
+                return Err(Failure::new("the server sends more changes than any run may make"));
+            }
+            parcel.write_all(&piece).map_err(|it| Failure::of(&it))?;
+        }
+        parcel.rewind().map_err(|it| Failure::of(&it))?;
+        receive(id, parcel, directory).map_err(failure)
+    }
+}

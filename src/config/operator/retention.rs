@@ -1,0 +1,3 @@
+//! What the operator says about how long things are kept.
+
+pub mod document;
