@@ -73,7 +73,8 @@ fn appends(path: &std::path::Path) -> anyhow::Result<Series> {
 
 async fn of_store(store: Store, directory: &std::path::Path) -> anyhow::Result<()> {
     let lock = OwnerLock::acquire(directory).context("a lock")?;
-    let worker = Worker { name: "bench".to_owned(), owner: lock.owner().clone(), labels: Vec::new(), capacity: 1 };
+    let worker =
+        Worker { name: "bench".to_owned(), owner: lock.owner().clone(), labels: Vec::new(), capacity: 1 };
     let (to_claim, p99) = claims(&store, &worker).await?;
     quantity("submission to claim, half of them", &to_claim, "µs");
     quantity("submission to claim, 99 of 100", &p99, "µs");

@@ -4,8 +4,8 @@
 //! Every request passes one gate (`gate.rs`): where it came from, who asks, what the route needs (`rights.rs`), how
 //! much they asked for already. Errors have one form (`problem.rs`). Lengths, times, counts and rates are bounded.
 
-pub mod attach;
 mod artifacts;
+pub mod attach;
 mod body;
 mod caller;
 mod changes;

@@ -13,7 +13,9 @@ use crate::access::{Access, NewAudit};
 use crate::api::wire::project::SlotJson;
 use crate::policy::Denial;
 use crate::queue::fleet::Fleet;
-use crate::queue::{CancelAnswer, History, Idempotency, NewSubmission, Queue, Schedule, Submission, Submitted};
+use crate::queue::{
+    CancelAnswer, History, Idempotency, NewSubmission, Queue, Schedule, Submission, Submitted,
+};
 use crate::record::page::Runs;
 use crate::record::{Fence, Pending, Record, RecordError, Stream};
 use crate::sandbox::artifacts::Artifacts;

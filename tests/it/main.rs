@@ -4,8 +4,8 @@
 
 mod ap;
 mod ar;
-mod attach;
 mod artifacts;
+mod attach;
 mod backup;
 mod book;
 mod broker;

@@ -3,19 +3,21 @@
 
 use std::collections::BTreeMap;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
 use crate::api::Shared;
 use crate::api::body::JsonBody;
+use crate::api::gate::Asking;
 use crate::api::problem::Problem;
 use crate::api::scope::Scoped;
 use crate::api::services::Asked;
 use crate::api::submit::{answered, asked, key};
 use crate::api::wire::problem::{FieldProblemJson, ProblemJson};
 use crate::api::wire::submit::{RetryJson, SubmittedJson};
-use crate::queue::{Idempotency, Submission};
+use crate::queue::{Idempotency, PROCESS_LABEL, Submission};
 use crate::task::{RunId, RunState};
 
 /// The label of a run that was submitted anew, with the id of the one before. Nobody else may give it.
@@ -29,6 +31,7 @@ pub const RETRY_OF: &str = "aegis.retry-of";
         (status = 409, body = ProblemJson, content_type = "application/problem+json", description = "it has not ended, or is not kept")))]
 pub(in crate::api) async fn retry(
     State(api): State<Shared>,
+    Extension(asking): Extension<Asking>,
     scoped: Scoped,
     headers: HeaderMap,
     body: JsonBody<RetryJson>,
@@ -51,6 +54,9 @@ pub(in crate::api) async fn retry(
     let mut labels = run.labels;
     labels.retain(|(key, _)| key != RETRY_OF);
     labels.push((RETRY_OF.to_owned(), run.id.to_string()));
+    let mut schedule = past.schedule;
+    // Where a client was attached, the run was its server's alone; this one is anybody's.
+    schedule.worker_labels.retain(|(key, _)| key != PROCESS_LABEL);
     let asked = Asked {
         id: RunId::generate(),
         name: run.name,
@@ -58,10 +64,10 @@ pub(in crate::api) async fn retry(
         project,
         submitter: caller.name,
         submission: Submission { environment, attached: None, ..past.submission },
-        schedule: past.schedule,
+        schedule,
         idempotency,
     };
-    answered(&api, asked).await
+    answered(&api, asked, &asking).await
 }
 
 /// The variables with their values: exactly those that the run had.

@@ -154,6 +154,9 @@ fn sinks(host: &Host, claimed: &Claimed, unattached: Sinks) -> Result<Sinks, Uns
         Some(Streams { stdout, stderr, stdin }) => Ok(Sinks { stdout, stderr, stdin, ..unattached }),
         // Who was attached is gone, or with the server that it was attached to.
         None => Err(Unstarted::Outcome(Outcome::Cancelled(Cancellation::Client))),
+    }
+}
+
 /// What the metrics tell of an attempt: how long each part of its start took, and what its gateway let pass.
 fn count(end: &End, warmth: &'static str) {
     for (phase, us) in &end.timings {

@@ -21,6 +21,7 @@ use crate::app::serve::Host;
 use crate::app::serve::upstream::{Unsent, Upstream};
 use crate::queue::fleet::Proof;
 use crate::record::{Artifact, Fence, Found};
+use crate::sandbox::artifacts::Artifacts;
 use crate::store::Logs;
 use crate::store::log::{Piece, Position};
 use crate::task::run_id::RunSelector;

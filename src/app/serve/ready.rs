@@ -149,6 +149,11 @@ async fn uploaded(
     }
 }
 
+/// That a run is this host's.
+fn proof(host: &Host, fence: Fence) -> Proof {
+    Proof { fence, owner_lock: host.worker.owner.lock.clone() }
+}
+
 /// What keeps the changes of a workspace that a client sent. Where its directory is, only the client knows.
 fn changes_out(
     host: &Host,

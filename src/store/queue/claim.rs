@@ -10,8 +10,8 @@ use crate::queue::{Claimed, LEASE, PROCESS_LABEL, Worker};
 use crate::record::{End, Fence, RecordError};
 use crate::store::books::{Books, Moment};
 use crate::store::database::{Both, Durability, Statement, Tx, sql};
-use crate::store::{json as column, owner};
 use crate::store::queue::stage::Touched;
+use crate::store::{json as column, owner};
 use crate::task::Outcome;
 use crate::task::outcome::StartFailure;
 
