@@ -14,7 +14,7 @@ use tokio_util::io::ReaderStream;
 
 use crate::api::Shared;
 use crate::api::body::{Asked, JsonBody};
-use crate::api::problem::{Problem, chain};
+use crate::api::problem::Problem;
 use crate::api::services::HandedIn;
 use crate::api::wire::problem::ProblemJson;
 use crate::api::wire::work::{LeaseQuery, LogPieceJson, LogStandsJson};
@@ -22,6 +22,7 @@ use crate::api::workspaces::upload_path;
 use crate::queue::fleet::{Holding, Proof};
 use crate::record::Fence;
 use crate::task::RunId;
+use crate::task::causes::told;
 
 /// Bytes of a body with entries of a log.
 const PIECE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -80,7 +81,7 @@ pub(super) async fn workspace(
             return Err(Problem::not_found("workspace"));
         }
         Err(error) => {
-            return Err(Problem::internal(format!("a workspace cannot be read: {}", chain(&error))));
+            return Err(Problem::internal(format!("a workspace cannot be read: {}", told(&error))));
         }
     };
     let headers = [(header::CONTENT_TYPE, "application/octet-stream")];

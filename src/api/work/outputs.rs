@@ -17,13 +17,14 @@ use tokio::io::AsyncWriteExt;
 
 use crate::api::Shared;
 use crate::api::body::Asked;
-use crate::api::problem::{Problem, chain};
+use crate::api::problem::Problem;
 use crate::api::services::Limits;
 use crate::api::wire::problem::ProblemJson;
 use crate::api::wire::work::{LeaseQuery, OutputStandsJson, PartQuery};
 use crate::api::work::{held, proof};
 use crate::queue::fleet::{Holding, Proof};
 use crate::record::{Artifact, Found};
+use crate::task::causes::told;
 use crate::task::run_id::RunSelector;
 
 /// Bytes that are hashed at once.
@@ -203,6 +204,6 @@ pub(super) fn failed(error: &io::Error) -> Problem {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Problem::new(StatusCode::INSUFFICIENT_STORAGE, "no_space", "the server has no space left")
         }
-        _ => Problem::internal(format!("what a worker handed in cannot be kept: {}", chain(error))),
+        _ => Problem::internal(format!("what a worker handed in cannot be kept: {}", told(error))),
     }
 }
