@@ -305,7 +305,7 @@ mod tests {
         handover.note(&proof).expect("noted");
         handover.note(&proof).expect("noted once");
         std::fs::write(handover.place.join("stranger"), "").expect("written");
-        assert_eq!(handover.waiting().expect("read"), [proof.clone()]);
+        assert_eq!(handover.waiting().expect("read"), std::slice::from_ref(&proof));
         handover.forget(&proof);
         assert_eq!(handover.waiting().expect("read"), []);
     }
