@@ -28,4 +28,3 @@ pub use changes_out::ChangesOut;
 pub use control::Control;
 pub use secrets_in::{Given, Secrets};
 pub use streams::{Kept, OutputTap, Sinks};
-pub use unreleased::told;

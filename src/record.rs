@@ -49,6 +49,11 @@ pub enum Found {
     Ambiguous(Vec<RunId>),
 }
 
+/// The time of this host, milliseconds since the epoch: for the eyes of people and for retention, never for a lease.
+pub fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
 /// What a verb of the port gives: boxed, so that a port can be held without naming its adapter.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, RecordError>> + Send + 'a>>;
 

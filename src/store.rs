@@ -37,7 +37,7 @@ use crate::store::queue::Writer;
 use crate::store::wake::Listener;
 
 pub use log::Logs;
-pub use open::OpenError;
+pub use open::{OpenError, RECORDS};
 pub use owner::OwnerLock;
 
 /// The records of one state directory, or of one server's database. Any number of processes may have them open.
@@ -53,7 +53,7 @@ pub struct Store {
 impl Store {
     /// Opens the records below a state directory, made if they are not there, brought forward if they are older.
     pub async fn open(state_dir: &Path) -> Result<Self, OpenError> {
-        let place = state_dir.join(open::DATABASE);
+        let place = state_dir.join(open::RECORDS);
         let pool = Pool::Sqlite(open::open(state_dir, &place).await?);
         let owners = Some(state_dir.join(owner::DIRECTORY));
         Ok(Self::over(Books {

@@ -1,5 +1,6 @@
 //! Floor 0: what a task is, how a run stands and how it ends. Plain words; nothing here does I/O.
 
+pub mod causes;
 pub mod escape;
 pub mod exit_code;
 pub mod outcome;

@@ -10,6 +10,7 @@ use crate::api::services::Refusal;
 use crate::api::wire::problem::{FieldProblemJson, ProblemJson};
 use crate::policy::Denial;
 use crate::record::RecordError;
+use crate::task::causes::told;
 
 /// What an answer of this kind says it is.
 pub const CONTENT_TYPE: &str = "application/problem+json";
@@ -137,7 +138,7 @@ impl IntoResponse for Problem {
 
 impl From<RecordError> for Problem {
     fn from(error: RecordError) -> Self {
-        let detail = chain(&error);
+        let detail = told(&error);
         match error {
             RecordError::NulInArgument => {
                 Self::field("command", "an argument holds a NUL byte, which no program can be given")
@@ -164,16 +165,4 @@ impl From<Refusal> for Problem {
             Refusal::Unavailable(error) => error.into(),
         }
     }
-}
-
-/// An error with its causes, on one line.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(current) = cause {
-        text.push_str(": ");
-        text.push_str(&current.to_string());
-        cause = current.source();
-    }
-    text
 }

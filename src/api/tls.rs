@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-use crate::api::problem::chain;
+use crate::task::causes::told;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -89,7 +89,7 @@ impl Tls {
                         tracing::info!("the listener's certificate was read anew");
                     }
                     Err(error) => tracing::warn!(
-                        error = chain(&error),
+                        error = told(&error),
                         "the listener's certificate cannot be read anew: the one before stays"
                     ),
                 }

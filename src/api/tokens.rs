@@ -17,6 +17,7 @@ use crate::api::wire::WhoamiJson;
 use crate::api::wire::problem::ProblemJson;
 use crate::api::wire::token::{NewTokenJson, TokenJson, TokenMadeJson, TokensJson};
 use crate::intake::{duration, secret_name};
+use crate::record::now_ms;
 use crate::report::amount;
 
 /// What every secret of ours begins with, so that scanners know it.
@@ -116,8 +117,4 @@ fn draw() -> Result<String, Problem> {
         filled += drawn.map_err(|error| Problem::internal(format!("no random bytes: {error}")))?;
     }
     Ok(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
-}
-
-fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }

@@ -23,10 +23,11 @@ use tokio::io::AsyncWriteExt;
 use crate::api::Shared;
 use crate::api::body::Asked;
 use crate::api::caller::Caller;
-use crate::api::problem::{Problem, chain};
+use crate::api::problem::Problem;
 use crate::api::services::Limits;
 use crate::api::wire::UploadJson;
 use crate::api::wire::run::ProjectQuery;
+use crate::task::causes::told;
 
 const CONTENT_TYPE: &str = "application/octet-stream";
 const HEX_DIGITS: usize = 64;
@@ -174,7 +175,7 @@ fn failed(error: &io::Error) -> Problem {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Problem::new(StatusCode::INSUFFICIENT_STORAGE, "no_space", "the server has no space left")
         }
-        _ => Problem::internal(format!("an upload cannot be kept: {}", chain(error))),
+        _ => Problem::internal(format!("an upload cannot be kept: {}", told(error))),
     }
 }
 

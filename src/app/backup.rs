@@ -20,12 +20,10 @@ use std::path::{Path, PathBuf};
 
 use crate::app::AppError;
 use crate::config::sealed::{Lock, SealError, Unlock};
-use crate::store::{OpenError, Store};
+use crate::store::{OpenError, RECORDS, Store};
 
 /// What stays here: locks, what is made anew, and the records' own files, of which a copy goes in.
-const LEFT_OUT: [&str; 6] = ["owners", "trees", "instance", "aegis.db", "aegis.db-wal", "aegis.db-shm"];
-/// The records' name, in the archive as in a state directory.
-const RECORDS: &str = "aegis.db";
+const LEFT_OUT: [&str; 6] = ["owners", "trees", "instance", RECORDS, "aegis.db-wal", "aegis.db-shm"];
 /// Effort of the compression: logs and change sets are compressed already.
 const ZSTD_LEVEL: i32 = 3;
 
@@ -101,13 +99,13 @@ pub async fn back_up(state: &Path, lock: &Lock, target: &Path) -> Result<Counts,
     // Made with mode 0600; gone again if anything fails.
     let mut draft =
         tempfile::Builder::new().prefix(".aegis-backup-").tempfile_in(directory).map_err(failed)?;
-    let counts = write(state, &records, scratch.path(), lock, draft.as_file_mut()).map_err(failed)?;
+    let counts = write(state, &records, lock, draft.as_file_mut()).map_err(failed)?;
     draft.as_file().sync_all().map_err(failed)?;
     draft.persist_noclobber(target).map_err(|it| failed(it.error))?;
     Ok(counts)
 }
 
-fn write(state: &Path, records: &Path, scratch: &Path, lock: &Lock, file: &mut File) -> io::Result<Counts> {
+fn write(state: &Path, records: &Path, lock: &Lock, file: &mut File) -> io::Result<Counts> {
     let sealing = lock.seal(io::BufWriter::new(file))?;
     let compressing = zstd::Encoder::new(sealing, ZSTD_LEVEL)?;
     let mut archive = archive::Writer::begin(compressing)?;
@@ -116,7 +114,7 @@ fn write(state: &Path, records: &Path, scratch: &Path, lock: &Lock, file: &mut F
     names.sort_by_key(std::fs::DirEntry::file_name);
     for entry in names {
         let name = entry.file_name();
-        if is_left_out(&name) || scratch.file_name() == Some(&name) {
+        if is_left_out(&name) {
             continue;
         }
         archive.tree(&entry.path(), Path::new(&name))?;
@@ -126,7 +124,7 @@ fn write(state: &Path, records: &Path, scratch: &Path, lock: &Lock, file: &mut F
     Ok(counts)
 }
 
-/// Drafts begin with a dot.
+/// Drafts begin with a dot, the scratch directory of a backup among them.
 fn is_left_out(name: &OsStr) -> bool {
     LEFT_OUT.iter().any(|it| name == *it) || name.as_encoded_bytes().first() == Some(&b'.')
 }
@@ -135,6 +133,8 @@ fn is_left_out(name: &OsStr) -> bool {
 pub async fn restore(source: &Path, unlock: &Unlock, state: &Path) -> Result<Counts, AppError> {
     let failed = |error| BackupError::Use { what: "the backup", path: source.to_owned(), source: error };
     let sealed = File::open(source).map_err(failed)?;
+    // Before all of it is unpacked: a backup is large.
+    check_without(RECORDS, state)?;
     let scratch = scratch(state, ".aegis-restore-")?;
     let unfit = |it: io::Error| BackupError::Unfit { path: source.to_owned(), reason: it.to_string() };
     let opened = unlock.open(BufReader::new(sealed)).map_err(BackupError::Seal)?;
@@ -156,15 +156,20 @@ fn put_in_place(scratch: &Path, state: &Path) -> Result<(), BackupError> {
     }
     names.sort_by_key(|it| it == RECORDS);
     for name in &names {
-        if std::fs::symlink_metadata(state.join(name)).is_ok() {
-            let name = name.to_string_lossy().into_owned();
-            return Err(BackupError::NotEmpty { path: state.to_owned(), name });
-        }
+        check_without(name, state)?;
     }
     for name in &names {
         std::fs::rename(scratch.join(name), state.join(name)).map_err(failed)?;
     }
     File::open(state).and_then(|it| it.sync_all()).map_err(failed)
+}
+
+fn check_without(name: impl AsRef<OsStr>, state: &Path) -> Result<(), BackupError> {
+    let name = name.as_ref();
+    if std::fs::symlink_metadata(state.join(name)).is_err() {
+        return Ok(());
+    }
+    Err(BackupError::NotEmpty { path: state.to_owned(), name: name.to_string_lossy().into_owned() })
 }
 
 fn scratch(state: &Path, prefix: &str) -> Result<tempfile::TempDir, BackupError> {

@@ -16,6 +16,7 @@ use crate::container::description::EngineDescription;
 use crate::docker::address;
 use crate::doctor::facts::{AccountFacts, Facts, SocketFacts, Space};
 use crate::doctor::judge::setting_names;
+use crate::task::causes::told;
 
 /// Where packages have the broker of the service.
 const BROKER_SOCKET: &str = "/run/aegis/broker.sock";
@@ -52,22 +53,8 @@ pub async fn gather() -> Facts {
 }
 
 async fn describe() -> Result<EngineDescription, String> {
-    let engine = provision::connect().await.map_err(|it| chain(&it))?;
-    engine.describe().await.map_err(|it| chain(&it))
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(current) = cause {
-        let told = current.to_string();
-        if !text.contains(&told) {
-            text = format!("{text}: {told}");
-        }
-        cause = current.source();
-    }
-    text
+    let engine = provision::connect().await.map_err(|it| told(&it))?;
+    engine.describe().await.map_err(|it| told(&it))
 }
 
 fn socket() -> Option<SocketFacts> {

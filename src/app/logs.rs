@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::app::AppError;
 use crate::config::Directories;
 use crate::executor::{Kept, OutputTap};
-use crate::record::Stream;
+use crate::record::{Stream, now_ms};
 use crate::store::Logs;
 use crate::store::log::LogWriter;
 use crate::task::RunId;
@@ -34,8 +34,4 @@ impl OutputTap for Log {
     fn ended(&self) -> Kept {
         if self.0.finish(now_ms()).truncated { Kept::Truncated } else { Kept::Whole }
     }
-}
-
-fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }

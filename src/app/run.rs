@@ -17,6 +17,7 @@ use crate::executor::{Attempt, ChangesOut, Control, Sinks, control, run_attempt}
 use crate::policy::{Admitted, admit};
 use crate::record::{
     Found, Image, Limits, NewRun, Owner, Phase, PolicyRecord, Record, Run, TaskRecord, WorkspaceRecord,
+    now_ms,
 };
 use crate::sandbox::changes::gather::{Start, open_root};
 use crate::sandbox::changes::kept::Kept;
@@ -299,8 +300,4 @@ fn changes_out(
         run,
     };
     Ok(Some(ChangesOut { start, base: Base::default(), laid: None }))
-}
-
-fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }

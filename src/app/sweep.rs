@@ -12,7 +12,7 @@ use crate::app::AppError;
 use crate::config::{Directories, Retention};
 use crate::container::{Engine, EngineError, ImageFacts, ListedContainer};
 use crate::docker::DockerEngine;
-use crate::record::{End, Record, Transition};
+use crate::record::{End, Record, Transition, now_ms};
 use crate::sandbox::changes::kept::Kept;
 use crate::sandbox::container_spec::{LABEL_INSTANCE, LABEL_SLOT};
 use crate::sandbox::workspace::snapshot;
@@ -255,10 +255,6 @@ pub(super) async fn orphans(store: &dyn Record, mode: Mode, swept: &mut Swept) -
         swept.runs_ended.push(orphan.fence.run);
     }
     Ok(())
-}
-
-fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }
 
 /// Images of ours that no tag names, and the oldest of the rest above the quota. The engine keeps what a container uses.

@@ -12,6 +12,7 @@ use crate::config::trust::{Grant, TrustStore, digest};
 use crate::policy::document::guard::DOCUMENT_BYTES_MAX;
 use crate::policy::document::project::FILE_NAME;
 use crate::policy::{Origin, Overrides, request};
+use crate::record::now_ms;
 use crate::report::changed;
 
 /// One thing that a file asks for.
@@ -91,8 +92,7 @@ pub fn ask(directory: Option<&Path>) -> Result<Option<Question>, AppError> {
 impl Question {
     /// Binds the file that was read, and no other, to its directory.
     pub fn agree(&self) -> Result<Grant, AppError> {
-        let now_ms = jiff::Timestamp::now().as_millisecond();
-        let granted = self.store.grant(&self.root, &self.file.text, now_ms);
+        let granted = self.store.grant(&self.root, &self.file.text, now_ms());
         Ok(granted.map_err(project::ProjectError::from)?)
     }
 }

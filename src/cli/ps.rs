@@ -7,7 +7,7 @@ use crate::cli::client::ServerArgs;
 use crate::cli::failure::Failure;
 use crate::cli::{CommandResult, attached, print};
 use crate::config::Directories;
-use crate::record::{Record, RunFilter};
+use crate::record::{Record, RunFilter, now_ms};
 use crate::report::{result, summary};
 use crate::store::Store;
 use crate::task::ExitCode;
@@ -49,7 +49,7 @@ pub fn cmd_ps(args: &PsArgs) -> CommandResult {
         let list: Vec<_> = runs.iter().map(result::brief).collect();
         print::data(&serde_json::to_string(&list).map_err(|it| Failure::of(&it))?)?;
     } else {
-        print::data(&summary::list::table(&runs, jiff::Timestamp::now().as_millisecond()))?;
+        print::data(&summary::list::table(&runs, now_ms()))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -13,6 +13,7 @@ use crate::cli::{CommandResult, flags, print, talk};
 use crate::config::Directories;
 use crate::config::secrets::{Origin, Secret, SecretError, SecretStore, hide_this_process};
 use crate::intake::variable;
+use crate::record::now_ms;
 use crate::redact::value::VALUE_BYTES_MAX;
 use crate::report::amount;
 use crate::task::ExitCode;
@@ -110,7 +111,7 @@ fn file_origin(path: &PathBuf) -> Result<Origin, Failure> {
 
 fn set(store: &SecretStore, name: &str, origin: Option<Origin>) -> CommandResult {
     hide_this_process()?;
-    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let now_ms = now_ms();
     let secret = match origin {
         None => Secret::stored(name, &typed(name)?, now_ms)?,
         Some(origin) => {

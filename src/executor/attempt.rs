@@ -21,16 +21,16 @@ use crate::executor::publish::{Listening, Publishing};
 use crate::executor::request::{self, MAIN};
 use crate::executor::secrets_in::{Secrets, files_in, variables_in};
 use crate::executor::session::{self, MainEnd, Session};
-use crate::executor::starting::{self, Created, NotStanding, Place, Standing, Timings, now_ms};
+use crate::executor::starting::{self, Created, NotStanding, Place, Standing, Timings};
 use crate::executor::streams::{self, HostEnds, Kept, Pumps, Sinks};
-use crate::executor::unreleased::{Unreleased, io_failed, told, unexpected};
+use crate::executor::unreleased::{Unreleased, io_failed, unexpected};
 use crate::executor::verdict::{self, Ended};
 use crate::executor::waiting::Waiting;
 use crate::executor::workspace_in::{self, Content, send_workspace};
 use crate::gateway::link::{Link, LinkError};
 use crate::gateway::wire::Begin;
 use crate::policy::Admitted;
-use crate::record::{End, Fence, OutputCounts, Phase, Record, RecordError, Transition};
+use crate::record::{End, Fence, OutputCounts, Phase, Record, RecordError, Transition, now_ms};
 use crate::sandbox::channel::{ChannelError, Receiver};
 use crate::sandbox::container_spec::{INODES_LARGE, WORKSPACE};
 use crate::sandbox::disk_use::Amounts;
@@ -40,6 +40,7 @@ use crate::sandbox::workspace::{
     self,
     snapshot::{Changes, Messages},
 };
+use crate::task::causes::told;
 use crate::task::outcome::LostReason;
 use crate::task::{Outcome, TaskSpec, TimeLimit};
 

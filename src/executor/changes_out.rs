@@ -13,12 +13,13 @@ use tokio::task::spawn_blocking;
 
 use crate::executor::exposure::Scanner;
 use crate::executor::starting::{Place, Standing};
-use crate::executor::unreleased::{Unreleased, infrastructure, told};
+use crate::executor::unreleased::{Unreleased, infrastructure};
 use crate::record::{ChangeCounts, Exposure, Kept};
 use crate::sandbox::changes::ChangeSet;
 use crate::sandbox::changes::gather::{Gatherer, LISTED_MAX, Layered, Start, counts};
 use crate::sandbox::changes::layer::{self, Laid, Met, Walk};
 use crate::sandbox::workspace::Base;
+use crate::task::causes::told;
 
 /// Time that finding and keeping the changes may take.
 const CHANGES_TIME_MAX: Duration = Duration::from_secs(120);

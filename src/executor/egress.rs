@@ -9,10 +9,9 @@ use std::time::Duration;
 use aegis_init::wire::{Listen, Reply, Request};
 
 use crate::executor::ledger::Ledger;
-use crate::executor::starting::now_ms;
 use crate::gateway::link::{Heard, Link, is_as_asked};
-use crate::record::RecordError;
 use crate::record::egress::Counts;
+use crate::record::{RecordError, now_ms};
 use crate::sandbox::channel::{ChannelError, Received, Receiver, Sender};
 
 /// Time that the resolver may take to answer.

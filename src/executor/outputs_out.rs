@@ -7,11 +7,11 @@ use serde_bytes::ByteBuf;
 
 use crate::executor::exposure::{Scanner, Seen};
 use crate::executor::starting::Standing;
-use crate::executor::unreleased::told;
 use crate::policy::{Outputs, SecretOutputs};
 use crate::record::{Artifact, Dropped, End, Kept};
 use crate::sandbox::outputs::{Collected, Extractor, OutputError};
 use crate::task::TaskSpec;
+use crate::task::causes::told;
 
 /// Time that the collection of outputs may take.
 pub(super) const COLLECT_TIME_MAX: Duration = Duration::from_secs(300);

@@ -25,6 +25,7 @@ use crate::sandbox::slot::{Slot, SlotError};
 use crate::sandbox::trust::Authorities;
 use crate::sandbox::workspace::snapshot::Base;
 use crate::task::Outcome;
+use crate::task::causes::causes;
 use crate::task::outcome::{LostReason, StartFailure};
 
 /// Time that init may take to come once the engine says that it has started; the call itself has its own bound.
@@ -416,19 +417,4 @@ fn channel_failed(error: &ChannelError) -> NotStanding {
 
 fn unstarted_slot(error: &SlotError) -> NotStanding {
     infrastructure(&error.to_string(), &causes(error))
-}
-
-fn causes(error: &dyn std::error::Error) -> Vec<String> {
-    let mut causes = Vec::new();
-    let mut cause = error.source();
-    while let Some(current) = cause {
-        causes.push(current.to_string());
-        cause = current.source();
-    }
-    causes
-}
-
-/// Milliseconds since the epoch.
-pub(super) fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }

@@ -4,6 +4,7 @@ use crate::executor::egress::EgressError;
 use crate::record::RecordError;
 use crate::sandbox::channel::ChannelError;
 use crate::task::Outcome;
+use crate::task::causes::told;
 use crate::task::outcome::StartFailure;
 
 /// What came between a proven sandbox and the command's start.
@@ -50,16 +51,4 @@ pub(super) fn infrastructure(message: String) -> Unreleased {
 /// A stream could not be made.
 pub(super) fn io_failed(error: &std::io::Error) -> Unreleased {
     infrastructure(format!("the streams could not be made: {error}"))
-}
-
-/// An error with its causes, in one line.
-pub fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(current) = cause {
-        text.push_str(": ");
-        text.push_str(&current.to_string());
-        cause = current.source();
-    }
-    text
 }

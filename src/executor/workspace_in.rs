@@ -7,12 +7,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::executor::starting::Standing;
-use crate::executor::unreleased::{Unreleased, infrastructure, io_failed, told, unexpected};
+use crate::executor::unreleased::{Unreleased, infrastructure, io_failed, unexpected};
 use crate::sandbox::channel::ChannelError;
 use crate::sandbox::workspace::{
     self,
     snapshot::{Changes, Messages},
 };
+use crate::task::causes::told;
 use crate::task::escape::escape;
 
 /// Time that writing the workspace inside may take after its last byte was sent.

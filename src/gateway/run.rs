@@ -18,6 +18,7 @@ use crate::gateway::sockets::Sockets;
 use crate::gateway::wire::{self, Begin, Tell};
 use crate::policy::network::{Name, Network};
 use crate::record::egress::{Entry, Reason, Verdict};
+use crate::record::now_ms;
 
 /// Connections of a run at once.
 const CONNECTIONS_MAX: usize = 512;
@@ -131,7 +132,7 @@ impl Run {
 /// An entry of which nothing is known yet but what it is about.
 pub fn entry(name: &Name, port: Option<u16>, verdict: Verdict) -> Entry {
     Entry {
-        at_ms: jiff::Timestamp::now().as_millisecond(),
+        at_ms: now_ms(),
         name: name.as_str().to_owned(),
         port,
         address: None,

@@ -14,8 +14,8 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
 use crate::record::RecordError;
 use crate::store::failure;
 
-/// The database's file name in the state directory.
-pub(crate) const DATABASE: &str = "aegis.db";
+/// The records' file name in the state directory.
+pub const RECORDS: &str = "aegis.db";
 /// How long a writer waits for another one, which may wait for a disk: one that takes gigabytes from a task keeps a commit
 /// waiting for seconds.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(20);

@@ -4,15 +4,36 @@ use std::process::Command;
 
 use crate::support::aegis::Aegis;
 
-/// System V objects of this host, without those that come and go with other programs' attachments.
-fn host_ipc() -> String {
-    let output = Command::new("ipcs").output().expect("ipcs runs");
-    String::from_utf8_lossy(&output.stdout).into_owned()
+/// System V objects of this host that are as the task makes them: segments of 1 MiB, sets of ten semaphores, and any queue.
+/// Other programs of this host, a database of another test among them, make and remove some at any time.
+fn host_ipc() -> Vec<String> {
+    let lines = |kind: &str| -> Vec<Vec<String>> {
+        let text =
+            std::fs::read_to_string(format!("/proc/sysvipc/{kind}")).expect("the kernel lists its objects");
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+        text.lines().skip(1).map(words).collect()
+    };
+    // key, id, mode, and then the size of a segment or the count of a set.
+    let sized =
+        |kind, size: &str| lines(kind).into_iter().filter(move |it| it[3] == size).collect::<Vec<_>>();
+    let objects = [sized("shm", "1048576"), sized("sem", "10"), lines("msg")];
+    objects.iter().flatten().map(|it| it[..2].join(" ")).collect()
+}
+
+/// A segment of this host, as the task makes them, is in the list: a leak would be, too.
+fn check_one_of_the_host_is_seen() {
+    let count = host_ipc().len();
+    let made = Command::new("ipcmk").args(["-M", "1048576"]).output().expect("ipcmk runs");
+    let id = String::from_utf8_lossy(&made.stdout).split_whitespace().last().expect("an id").to_owned();
+    assert_eq!(host_ipc().len(), count + 1);
+    let removed = Command::new("ipcrm").args(["-m", &id]).status().expect("ipcrm runs");
+    assert!(removed.success());
 }
 
 #[test]
 fn rb_12_ipc_objects_are_the_sandboxs_own_and_end_with_it() {
     let before = host_ipc();
+    check_one_of_the_host_is_seen();
     let ended = Aegis::new().script(
         &[],
         "made=0; for i in $(seq 200); do ipcmk -M 1048576 >/dev/null && ipcmk -Q >/dev/null && \

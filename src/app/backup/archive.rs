@@ -9,6 +9,7 @@ use rustix::fs::OFlags;
 use tar::{Builder, EntryType, Header};
 
 use crate::app::backup::Counts;
+use crate::record::now_ms;
 
 /// The first entry.
 pub const HEAD: &str = "backup.json";
@@ -29,7 +30,7 @@ impl<W: Write> Writer<W> {
     /// Begins with what this is.
     pub fn begin(out: W) -> io::Result<Self> {
         let mut writer = Self { builder: Builder::new(out), counts: Counts::default() };
-        let made_ms = jiff::Timestamp::now().as_millisecond();
+        let made_ms = now_ms();
         let head = serde_json::json!({
             "schema": SCHEMA, "aegis": env!("CARGO_PKG_VERSION"), "made_ms": made_ms,
         });

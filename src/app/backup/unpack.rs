@@ -12,14 +12,13 @@ use tar::{Archive, Entry, EntryType};
 use crate::app::backup::archive::{HEAD, SCHEMA};
 use crate::app::backup::{Counts, is_left_out};
 use crate::sandbox::outputs::path::SafePath;
+use crate::store::RECORDS;
 use crate::task::escape::escape;
 
 /// Bytes of the first entry at the most.
 const HEAD_BYTES_MAX: u64 = 64 * 1024;
 /// Files and directories at the most: a run has three or four.
 const ENTRIES_MAX: u64 = 20_000_000;
-/// The records, which are left out of the walk and put in by themselves.
-const RECORDS: &str = "aegis.db";
 
 /// Unpacks an archive into an empty directory of ours. An error leaves what it leaves there.
 pub fn unpack(archive: impl Read, into: &Path) -> io::Result<Counts> {

@@ -3,10 +3,11 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::app::doctor::{chain, free};
+use crate::app::doctor::free;
 use crate::config::surroundings::Surroundings;
 use crate::config::{DirectoryError, runtime_dir, state_dir};
 use crate::doctor::facts::{DirectoryFacts, Space};
+use crate::task::causes::told;
 
 /// Files that are looked at, and that are named.
 const FILES_MAX: usize = 10_000;
@@ -34,7 +35,7 @@ fn look(
 ) -> DirectoryFacts {
     match chosen {
         Ok(path) => DirectoryFacts {
-            trouble: inspect(&path).err().map(|it| chain(&it)),
+            trouble: inspect(&path).err().map(|it| told(&it)),
             exists: path.exists(),
             exposed: exposed(&path),
             space: free(&path),
@@ -42,7 +43,7 @@ fn look(
         },
         Err(error) => DirectoryFacts {
             path: None,
-            trouble: Some(chain(&error)),
+            trouble: Some(told(&error)),
             exists: false,
             exposed: Vec::new(),
             space: None,

@@ -17,6 +17,7 @@ use crate::policy::network::port::HTTPS;
 use crate::policy::network::{Name, Network};
 use crate::redact::Known;
 use crate::redact::value::without_line_end;
+use crate::task::causes::told;
 
 /// Bytes of a credential's file.
 const VALUE_BYTES_MAX: u64 = 64 * 1024;
@@ -127,14 +128,6 @@ fn value(source: &str, state: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     };
     let value = without_line_end(&bytes);
     if value.is_empty() { Err("its value is empty".to_owned()) } else { Ok(Zeroizing::new(value.to_vec())) }
-}
-
-/// An error with its cause, in one line.
-fn told(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -12,10 +12,11 @@ use crate::app::serve::leased::Leased;
 use crate::app::serve::ready::Ready;
 use crate::container::EngineError;
 use crate::executor::publish::Listening;
-use crate::executor::{Attempt, control, run_attempt, told};
+use crate::executor::{Attempt, control, run_attempt};
 use crate::queue::{Attached, Claimed};
-use crate::record::{End, Image, RecordError};
+use crate::record::{End, Image, RecordError, now_ms};
 use crate::task::Outcome;
+use crate::task::causes::told;
 use crate::task::outcome::{LostReason, StartFailure};
 
 /// Runs what was claimed, and settles it. Returns when nothing of it is left here.
@@ -141,8 +142,4 @@ fn stdio(attached: Option<Attached>) -> Stdio {
         Some(Attached::Terminal { rows, columns }) => Stdio::Terminal { rows, columns },
         Some(Attached::Output | Attached::Both) | None => Stdio::Pipes,
     }
-}
-
-fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
 }

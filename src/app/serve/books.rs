@@ -2,8 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::executor::told;
 use crate::record::RecordError;
+use crate::task::causes::told;
 
 /// What was last heard of the books.
 #[derive(Debug, Default)]

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::broker::Brokers;
 use crate::broker::BrokeredEngine;
 use crate::container::{Engine, EngineFacts};
-use crate::executor::told;
+use crate::task::causes::told;
 
 /// How often it is asked while nobody doubts it.
 const ASK_PAUSE: Duration = Duration::from_secs(5);

@@ -17,6 +17,7 @@ use crate::app::{AppError, secrets};
 use crate::config::Directories;
 use crate::policy::HostAmounts;
 use crate::queue::NewSubmission;
+use crate::record::now_ms;
 use crate::sandbox::workspace::upload;
 use crate::store::{Logs, Store};
 
@@ -113,7 +114,7 @@ impl Judge {
         }
         self.within_project(&asked, &understood).await?;
         let redactor = secrets::redactor(&self.state).map_err(|it| refusal(it.into()))?;
-        let run = understood.new_run(asked.id, &redactor, jiff::Timestamp::now().as_millisecond());
+        let run = understood.new_run(asked.id, &redactor, now_ms());
         let Asked { project, submitter, submission, schedule, idempotency, .. } = asked;
         Ok(NewSubmission { run, project, submitter, submission, schedule, idempotency })
     }

@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use http::StatusCode;
 
 use crate::gateway::inspect::At;
 use crate::record::egress::{Entry, Failure, RequestEntry, Verdict};
+use crate::record::now_ms;
 
 /// Where entries go. It must not block.
 pub type Ledger = Arc<dyn Fn(Entry) + Send + Sync>;
@@ -89,9 +90,4 @@ impl Drop for Account {
         entry.duration_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         (self.ledger)(entry);
     }
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
