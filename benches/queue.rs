@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use aegis::policy::Overrides;
 use aegis::queue::{NewSubmission, PolicySource, Queue, Schedule, Submission, Submitted, Worker};
 use aegis::record::{Limits, NewRun, PolicyRecord, TaskRecord};
-use aegis::store::{OwnerLock, Store};
+use aegis::store::{OwnerLock, Protection, Store};
 use aegis::task::RunId;
 use anyhow::{Context, bail};
 use tokio::task::JoinSet;

@@ -41,7 +41,7 @@ fn end(server: &Server, run: RunId, files: &[(&[u8], &str)]) {
     use std::os::unix::ffi::OsStrExt;
 
     let owner = Owner { pid: std::process::id(), lock: "test".to_owned() };
-    let worker = Worker { name: "test".to_owned(), owner, labels: Vec::new() };
+    let worker = Worker { name: "test".to_owned(), owner, labels: Vec::new(), capacity: 1 };
     let claimed = server.within(server.store.claim(&worker, 1)).expect("records").remove(0);
     assert_eq!(claimed.fence.run, run);
     let place = Artifacts::new(server.state.path()).begin(run, claimed.fence.attempt).expect("made");

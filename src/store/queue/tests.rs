@@ -19,6 +19,7 @@ use crate::record::{End, EventKind, Fence, Found, Record, Run, Transition};
 use crate::store::OwnerLock;
 use crate::store::database::sql;
 use crate::store::place::{On, Place, on_both};
+use crate::store::queue::submit::Batch;
 use crate::store::queue::tests::fleet::{
     a_drained_worker_claims_nothing_until_it_may_again, a_run_is_held_by_its_last_lease_alone,
     a_worker_is_listed_with_what_it_offers_until_it_is_gone,

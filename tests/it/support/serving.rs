@@ -118,11 +118,6 @@ impl Server {
         assert_eq!(signal, Some(Signal::KILL.as_raw()), "{ended:?}: {}", self.said());
     }
 
-    /// Its process.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Kills it and waits for it.
     pub fn kill(mut self) {
         self.child.kill().expect("killed");
