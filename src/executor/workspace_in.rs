@@ -55,15 +55,17 @@ pub(super) fn read(plan: workspace::Plan, feed: Feed) -> Content {
     let (content, queue) = mpsc::channel::<Request>(CONTENT_QUEUE_MAX);
     let (kept, messages) = oneshot::channel();
     let reader = tokio::task::spawn_blocking(move || {
-        let changes = match feed {
-            Feed::Whole => None,
-            Feed::Changes(changes) => Some(changes),
-            Feed::Replay(replay) => replay.messages(&plan)?.map(|(messages, changes)| {
-                // Nobody takes them where the attempt ended meanwhile.
-                let _ = kept.send(messages);
-                changes
-            }),
+        let (first, changes) = match feed {
+            Feed::Whole => (None, None),
+            Feed::Changes(changes) => (None, Some(changes)),
+            Feed::Replay(replay) => replay.messages(&plan)?.unzip(),
         };
+        // Told before anything is read: who sends waits for it, and the queue is bounded.
+        match first {
+            // Nobody takes them where the attempt ended meanwhile.
+            Some(messages) => drop(kept.send(messages)),
+            None => drop(kept),
+        }
         let mut sink = |request| content.blocking_send(request).map_err(|_| workspace::Stopped);
         match &changes {
             Some(changes) => workspace::send_changes(&plan, changes, &mut sink),

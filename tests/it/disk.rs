@@ -39,6 +39,17 @@ fn fs_02_every_directory_that_can_be_written_is_nosuid_and_nodev() {
 }
 
 #[test]
+fn a_workspace_of_one_large_file_goes_in_whole() {
+    let aegis = Aegis::new();
+    let tree = tempfile::tempdir().unwrap();
+    // More than may wait for the sandbox, and too few files for a snapshot.
+    std::fs::File::create(tree.path().join("large")).unwrap().set_len(160 * 1024 * 1024).unwrap();
+    let path = tree.path().to_str().unwrap();
+    let ended = aegis.call(&["run", CI[0], CI[1], "-w", path, "--", "stat", "-c", "%s", "large"]);
+    ended.code(0).prints("167772160");
+}
+
+#[test]
 fn fs_03_a_workspace_above_its_size_ends_the_task_and_the_overshoot_is_recorded() {
     let aegis = Aegis::new();
     let flags = [CI[0], CI[1], "--workspace-size", "64MiB"];
