@@ -211,7 +211,11 @@ fn ar_13_a_collection_that_is_cut_leaves_nothing_to_be_seen() {
     let artifacts = Artifacts::new(&aegis.state());
     let kept = artifacts.by_run().of(run);
     let count = || std::fs::read_dir(kept.join("1/out")).map_or(0, Iterator::count);
-    eventually("it is being collected", serving::RUN_TIME_MAX, || count() > 0);
+    eventually("it is being collected", serving::RUN_TIME_MAX, || {
+        let said = server.said();
+        assert!(!said.contains("is over") && !said.contains("came to nothing"), "{said}");
+        count() > 0
+    });
     server.kill();
     assert!(count() < 100, "it was cut in the middle");
     let server = serving::Server::start(&aegis, &["--workers", "1"]);

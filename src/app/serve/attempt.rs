@@ -31,7 +31,10 @@ pub async fn attempt(host: &Host, claimed: Claimed, taken: Taken) {
     let comes_back = matches!(attempted, Err(Unstarted::GiveBack));
     let ended = match attempted {
         Ok(()) => Ok(()),
-        Err(Unstarted::Outcome(outcome)) => books.settle(fence, &End::bare(outcome), None).await.map(|_| ()),
+        Err(Unstarted::Outcome(outcome)) => {
+            tracing::info!(run.id = %run, "attempt {number} of run `{run}` did not come to its sandbox: {outcome}");
+            books.settle(fence, &End::bare(outcome), None).await.map(|_| ())
+        }
         Err(Unstarted::GiveBack) => {
             // Known to be away, it is not claimed again before the engine is back.
             host.engine.check().await;
@@ -139,6 +142,8 @@ async fn attempted(
     let end = end.map_err(Unstarted::Books)?;
     count(&end, warmth);
     if let Outcome::Lost { .. } | Outcome::StartFailed { .. } = end.outcome {
+        let (run, outcome) = (fence.run, &end.outcome);
+        tracing::warn!(run.id = %run, "attempt {} of run `{run}` came to nothing: {outcome}", fence.attempt);
         // It may be the engine that went away.
         host.engine.check().await;
     }
