@@ -22,6 +22,7 @@ use aegis::record::{NewRun, Pending, PolicyRecord, RecordError, TaskRecord};
 use aegis::sandbox::artifacts::Artifacts;
 use aegis::sandbox::changes::kept::Kept;
 use aegis::store::{Logs, Store};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
@@ -100,6 +101,9 @@ impl Server {
     }
 
     fn begin(limits: Limits, group: Option<Group>) -> Self {
+        // Clients and server are one process here: a thousand connections are two thousand descriptors.
+        let descriptors = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: descriptors.maximum, ..descriptors }).expect("raised");
         let state = tempfile::tempdir().expect("a directory");
         let directory = state.path().to_owned();
         let closing = CancellationToken::new();

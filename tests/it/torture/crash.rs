@@ -52,7 +52,7 @@ fn of_01_a_server_that_is_killed_at_any_moment_loses_nothing() {
     let books = Books::of(&aegis);
     let random = Random::seeded_by_the_caller();
     let mut runs = Vec::new();
-    for round in 0..repetitions(50, 600) {
+    for round in 0..repetitions(20, 600) {
         if round % 2 == 0 {
             runs.extend(submitted(&books, mixed(2, &random)));
         }
@@ -75,7 +75,7 @@ fn of_01_one_of_two_workers_around_a_postgresql_that_crashes_too() {
     let random = Random::seeded_by_the_caller();
     let survivor = Server::start(&steady, &flags);
     let mut runs = Vec::new();
-    let kills = repetitions(30, 400);
+    let kills = repetitions(12, 400);
     for round in 0..kills {
         if round % 2 == 0 {
             runs.extend(submitted(&books, mixed(4, &random)));
