@@ -38,7 +38,7 @@ use crate::store::wake::Listener;
 
 pub use connect::Protection;
 pub use log::Logs;
-pub use open::{OpenError, RECORDS};
+pub use open::{ELSEWHERE, OpenError, RECORDS, are_elsewhere, note_elsewhere};
 pub use owner::OwnerLock;
 
 /// The records of one state directory, or of one server's database. Any number of processes may have them open.

@@ -20,10 +20,11 @@ use std::path::{Path, PathBuf};
 
 use crate::app::AppError;
 use crate::config::sealed::{Lock, SealError, Unlock};
-use crate::store::{OpenError, RECORDS, Store};
+use crate::store::{ELSEWHERE, OpenError, RECORDS, Store};
 
 /// What stays here: locks, what is made anew, and the records' own files, of which a copy goes in.
-const LEFT_OUT: [&str; 6] = ["owners", "trees", "instance", RECORDS, "aegis.db-wal", "aegis.db-shm"];
+const LEFT_OUT: [&str; 7] =
+    [ELSEWHERE, "owners", "trees", "instance", RECORDS, "aegis.db-wal", "aegis.db-shm"];
 /// Effort of the compression: logs and change sets are compressed already.
 const ZSTD_LEVEL: i32 = 3;
 

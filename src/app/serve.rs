@@ -44,7 +44,7 @@ use crate::policy::HostAmounts;
 use crate::queue::fleet::{self, Fleet};
 use crate::queue::{Queue, Worker};
 use crate::record::Record;
-use crate::store::{OwnerLock, Protection, Store};
+use crate::store::{OwnerLock, Protection, Store, note_elsewhere};
 
 /// What an operator wants of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +140,13 @@ pub async fn serve(
     began: impl FnOnce(&[String], &str),
 ) -> Result<(), AppError> {
     let store = match &order.database {
-        Some(url) => Store::connect(url, order.protection).await?,
+        Some(url) => {
+            let store = Store::connect(url, order.protection).await?;
+            let place = &directories.state;
+            let failed = |source| AppError::Use { what: "the state directory", path: place.clone(), source };
+            note_elsewhere(place).map_err(failed)?;
+            store
+        }
         None => Store::open(&directories.state).await?,
     };
     store.check().await?;

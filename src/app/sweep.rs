@@ -85,10 +85,10 @@ pub async fn leftovers<E: Engine>(
     Ok(swept)
 }
 
-/// Everything: sandboxes, what is past its retention, images.
+/// Everything: sandboxes, what is past its retention, images. Without records nothing that a run left is judged.
 pub async fn sweep(
     engine: &DockerEngine,
-    store: &Store,
+    store: Option<&Store>,
     directories: &Directories,
     retention: &Retention,
     mode: Mode,
@@ -96,8 +96,10 @@ pub async fn sweep(
     let mut swept = Swept::default();
     sandboxes(engine, directories, mode, &mut swept).await?;
     sockets(&directories.runtime.join("runs"), mode, &mut swept);
-    orphans(store, mode, &mut swept).await?;
-    retained(store, directories, retention, mode, &mut swept).await?;
+    if let Some(store) = store {
+        orphans(store, mode, &mut swept).await?;
+        retained(store, directories, retention, mode, &mut swept).await?;
+    }
     images(engine, retention, mode, &mut swept).await?;
     Ok(swept)
 }

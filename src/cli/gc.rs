@@ -5,11 +5,11 @@ use clap::Args;
 use crate::app::sweep::{Mode, Swept, sweep};
 use crate::app::{AppError, provision};
 use crate::cli::failure::Failure;
-use crate::cli::{CommandResult, attached, print};
+use crate::cli::{CommandResult, attached, print, talk};
 use crate::config::Directories;
 use crate::config::operator::Operator;
 use crate::report::amount;
-use crate::store::Store;
+use crate::store::{Store, are_elsewhere};
 use crate::task::ExitCode;
 
 /// Remove what dead owners left behind, and what is past its retention.
@@ -32,8 +32,14 @@ pub fn cmd_gc(args: &GcArgs) -> CommandResult {
         let directories = Directories::of_this_user()?;
         let retention = Operator::of_this_user()?.retention;
         let engine = provision::connect().await?;
+        if are_elsewhere(&directories.state) {
+            talk::note(
+                "the records are on a PostgreSQL server: what its runs left is let go of by `aegis serve`",
+            );
+            return sweep(&engine, None, &directories, &retention, mode).await;
+        }
         let store = Store::open(&directories.state).await?;
-        let swept = sweep(&engine, &store, &directories, &retention, mode).await;
+        let swept = sweep(&engine, Some(&store), &directories, &retention, mode).await;
         store.close().await;
         swept
     });

@@ -16,6 +16,8 @@ use crate::store::failure;
 
 /// The records' file name in the state directory.
 pub const RECORDS: &str = "aegis.db";
+/// A file in a state directory that says that its records are on a PostgreSQL server.
+pub const ELSEWHERE: &str = "records-elsewhere";
 /// How long a writer waits for another one, which may wait for a disk: one that takes gigabytes from a task keeps a commit
 /// waiting for seconds.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -29,6 +31,16 @@ const HEADER_BYTES: usize = 100;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 pub(crate) static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// Notes that the records of a state directory are on a PostgreSQL server, for those who would take them for none.
+pub fn note_elsewhere(state_dir: &Path) -> std::io::Result<()> {
+    std::fs::write(state_dir.join(ELSEWHERE), "")
+}
+
+/// Whether the records of a state directory are on a PostgreSQL server.
+pub fn are_elsewhere(state_dir: &Path) -> bool {
+    state_dir.join(ELSEWHERE).exists()
+}
 
 /// The records cannot be opened.
 #[derive(Debug, thiserror::Error)]

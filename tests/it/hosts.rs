@@ -243,6 +243,12 @@ fn what_another_host_ran_is_read_from_the_server_even_when_that_was_away() {
     });
     let left = || std::fs::read_dir(worker.state().join("handover")).map_or(0, Iterator::count);
     eventually("nothing waits on the worker", TAKEOVER_TIME_MAX, || left() == 0);
+    // Old enough for what no record names: the records are not in the state directory.
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(7_200);
+    let of_run = std::fs::File::open(house.aegis.state().join("artifacts").join(&run)).expect("it is there");
+    of_run.set_modified(long_ago).expect("aged");
+    house.aegis.call(&["gc"]).code(0).says("on a PostgreSQL server");
+    assert!(output.exists(), "gc took what a run left");
     drop((host, again));
 }
 
