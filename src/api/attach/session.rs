@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::api::Shared;
 use crate::api::attach::Left;
 use crate::api::attach::flow::{self, Came, FRAMES_MAX, Inflow, hear, inflow, pass};
-use crate::api::attach::frame::{CHUNK_BYTES_MAX, FromClient, FromServer, WINDOW_BYTES};
+use crate::api::attach::frame::{CHUNK_BYTES_MAX, END_BYTES_MAX, FromClient, FromServer, WINDOW_BYTES};
 use crate::api::services::Streams;
 use crate::api::sse::Reader;
 use crate::api::wire::attach::{EndJson, SaidJson};
@@ -352,7 +352,18 @@ fn end(run: &Run, extent: Extent) -> Vec<u8> {
         told::Said::Note(text) => SaidJson { is_hint: false, text },
         told::Said::Hint(text) => SaidJson { is_hint: true, text },
     }));
-    let json = EndJson { run: result::of(run), told: said };
+    let mut json = EndJson { run: result::of(run), told: said };
+    let whole = serde_json::to_vec(&json).unwrap_or_default();
+    if whole.len() <= END_BYTES_MAX {
+        return whole;
+    }
+    if let Some(artifacts) = &mut json.run.artifacts {
+        artifacts.files.clear();
+        artifacts.dropped.clear();
+    }
+    let text = "the list of what came out is too long to be told here".to_owned();
+    json.told.push(SaidJson { is_hint: false, text });
+    json.told.push(SaidJson { is_hint: true, text: format!("aegis artifact ls {}", run.id.short()) });
     serde_json::to_vec(&json).unwrap_or_default()
 }
 
@@ -388,6 +399,8 @@ impl Write for Sink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{Artifact, fixture};
+    use crate::task::Outcome;
 
     /// An output and the end that a task's pump has.
     fn output(leaving: &Leaving) -> (Output, Sink) {
@@ -443,5 +456,22 @@ mod tests {
             () = taking => {}
         }
         assert_eq!(begun.elapsed().as_secs(), LEFT_TIME_MAX.as_secs());
+    }
+
+    #[test]
+    fn an_end_fits_its_frame_whatever_came_out() {
+        let mut run = fixture::ended(Outcome::Exited(0));
+        let file = |count: usize| Artifact {
+            path: vec![b'a'; 4_000 + count % 7],
+            bytes: 1,
+            sha256: [0; 32],
+            mode: 0o644,
+        };
+        run.end.as_mut().expect("it ended").artifacts = (0..5_000).map(file).collect();
+        let bytes = end(&run, Extent::Whole);
+        assert!((1..=END_BYTES_MAX).contains(&bytes.len()), "{} bytes", bytes.len());
+        let told: EndJson = serde_json::from_slice(&bytes).expect("JSON");
+        assert_eq!(told.run.artifacts.expect("there were").files, []);
+        assert!(told.told.iter().any(|it| it.text.starts_with("aegis artifact ls ")), "{:?}", told.told);
     }
 }
