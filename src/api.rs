@@ -53,6 +53,8 @@ struct Api {
     meter: Meter,
     believed: Believed,
     closing: CancellationToken,
+    /// Changes that are packed at the same time, each on a thread for as long as its reader takes.
+    packings: Arc<tokio::sync::Semaphore>,
     /// The OpenAPI document.
     document: String,
 }

@@ -26,7 +26,8 @@ const FIRST_TIME_MAX: Duration = Duration::from_secs(20);
     params(("id" = String, Path, description = "the whole id or its last 12 digits")),
     responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>),
         (status = 404, description = "no such run, or nothing of its changes is kept"),
-        (status = 409, description = "the run has not ended")))]
+        (status = 409, description = "the run has not ended"),
+        (status = 429, description = "too many read changes at this moment")))]
 pub(super) async fn get(State(api): State<Shared>, scoped: Scoped) -> Result<Response, Problem> {
     let Some(end) = &scoped.run.end else {
         let message = "the run has not ended: its changes are known when it has";
@@ -36,10 +37,13 @@ pub(super) async fn get(State(api): State<Shared>, scoped: Scoped) -> Result<Res
         return Err(not_kept());
     }
     let (kept, run) = (api.services.changes.clone(), scoped.run.id);
+    let busy = |_| Problem::too_many("too many read changes at this moment", Duration::from_secs(5));
+    let permit = api.packings.clone().try_acquire_owned().map_err(busy)?;
     let (pieces, mut packed) = mpsc::channel(PIECES_MAX);
     let reader = Reader::new(api, scoped.caller)?;
     // It ends with its reader: a piece that nobody takes is an error to it.
     tokio::task::spawn_blocking(move || {
+        let _permit = permit;
         let mut into = BufWriter::with_capacity(PIECE_BYTES, Pieces(pieces.clone()));
         let written = parcel::pack(&kept, run, &mut into).and_then(|any| into.flush().map(|()| any));
         if let Err(error) = written {

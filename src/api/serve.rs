@@ -34,6 +34,8 @@ const HEADERS_MAX: usize = 100;
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Time that requests may take once the server is to stop.
 const CLOSING_TIME_MAX: Duration = Duration::from_secs(10);
+/// Changes that are packed at the same time: each holds a thread for as long as its reader takes, and all requests share them.
+const PACKINGS_MAX: usize = 16;
 /// Pause after an accept that failed: the host is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -45,6 +47,7 @@ pub async fn serve(listeners: Vec<Listener>, services: Services, closing: Cancel
         meter: Meter::new(limits),
         believed: Default::default(),
         closing: closing.clone(),
+        packings: Arc::new(Semaphore::new(PACKINGS_MAX)),
         document: document::openapi().to_string(),
         services,
     });

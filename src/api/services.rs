@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::DropGuard;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::access::{Access, NewAudit};
 use crate::api::wire::project::SlotJson;
@@ -241,6 +241,8 @@ pub struct Streams {
     pub stderr: Box<dyn Write + Send>,
     /// Gives standard input; `None` is empty.
     pub stdin: Option<OwnedFd>,
+    /// To be cancelled once the sandbox is over: from then on the client has a bounded time to take what is left.
+    pub over: CancellationToken,
 }
 
 /// Runs with a client attached: who runs them in this process is given the client's ends.

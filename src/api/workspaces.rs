@@ -48,14 +48,17 @@ pub(super) fn hex_of(digest: &str) -> Result<&str, Problem> {
     }
 }
 
-/// Whether a project has it. That it was asked for is noted: what is used stays.
+/// Whether a project has it. That it was asked for is noted under both names: what is used stays, whoever uses it.
 pub(super) async fn is_there(uploads: &Path, project: &str, digest: &str) -> bool {
     let Ok(hex) = hex_of(digest) else { return false };
-    let path = of_project(uploads, project).join(format!("sha256-{hex}"));
-    let noted = tokio::task::spawn_blocking(move || {
-        std::fs::File::open(path).and_then(|it| it.set_modified(std::time::SystemTime::now()))
-    });
+    let name = format!("sha256-{hex}");
+    let (place, of_project) = (uploads.join(&name), of_project(uploads, project).join(&name));
+    let noted = tokio::task::spawn_blocking(move || touch(&of_project).and_then(|()| touch(&place)));
     noted.await.is_ok_and(|it| it.is_ok())
+}
+
+fn touch(path: &Path) -> io::Result<()> {
+    std::fs::File::open(path)?.set_modified(std::time::SystemTime::now())
 }
 
 fn of_project(uploads: &Path, project: &str) -> PathBuf {
@@ -160,11 +163,16 @@ impl Draft {
         Ok(bytes)
     }
 
-    /// Puts it in its place, and gives the project its name for it.
+    /// Puts it in its place, unless it is there already, and gives the project its name for it. What another project uses is
+    /// one file with this.
     fn keep(self, uploads: &Path, project: &str, hex: &str) -> io::Result<()> {
         let name = format!("sha256-{hex}");
         let place = uploads.join(&name);
-        self.path.persist(&place).map_err(|error| error.error)?;
+        match self.path.persist_noclobber(&place) {
+            Ok(()) => {}
+            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => touch(&place)?,
+            Err(error) => return Err(error.error),
+        }
         let directory = of_project(uploads, project);
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
         match std::fs::hard_link(&place, directory.join(&name)) {
@@ -186,6 +194,26 @@ fn failed(error: &io::Error) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn projects_share_one_file_and_both_uses_are_seen() {
+        let uploads = tempfile::tempdir().expect("a directory");
+        let hex = "ab".repeat(32);
+        let digest = format!("sha256:{hex}");
+        let place = upload_path(uploads.path(), &digest).expect("a digest");
+        for project in ["a", "b"] {
+            assert!(!is_there(uploads.path(), project, &digest).await);
+            let draft = Draft::begin(uploads.path()).await.expect("begun");
+            draft.keep(uploads.path(), project, &hex).expect("kept");
+            let long_ago = std::time::SystemTime::UNIX_EPOCH;
+            std::fs::File::open(&place).and_then(|it| it.set_modified(long_ago)).expect("set");
+            assert!(is_there(uploads.path(), project, &digest).await);
+            assert_ne!(std::fs::metadata(&place).and_then(|it| it.modified()).expect("there"), long_ago);
+        }
+        assert_eq!(std::os::unix::fs::MetadataExt::nlink(&std::fs::metadata(&place).expect("there")), 3);
+        std::fs::remove_file(&place).expect("removed");
+        assert!(!is_there(uploads.path(), "a", &digest).await, "its name alone is nothing to run with");
+    }
 
     #[test]
     fn a_digest_is_digits_and_no_path() {

@@ -9,9 +9,10 @@ mod kept;
 mod uploads;
 
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crate::app::AppError;
+use crate::app::sweep::uploads::Removal;
 use crate::config::{Directories, Retention};
 use crate::container::{Engine, EngineError, ImageFacts, ListedContainer};
 use crate::docker::DockerEngine;
@@ -144,14 +145,13 @@ async fn uploaded(
 ) -> Result<(), AppError> {
     let place = directories.state.join(upload::DIRECTORY);
     let failed = |source| AppError::Use { what: "the uploaded workspaces in", path: place.clone(), source };
-    let since = store.oldest_active_ms().await?.map(|it| u64::try_from(it).unwrap_or(0));
-    let since = since.map(|it| SystemTime::UNIX_EPOCH + Duration::from_millis(it));
-    for (name, bytes) in uploads::gone(&place, retention, since, SystemTime::now()).map_err(failed)? {
-        if mode == Mode::Remove {
-            uploads::remove(&place, &name).map_err(failed)?;
+    let needed = store.workspaces_needed().await?;
+    for upload in uploads::gone(&place, retention, &needed, SystemTime::now()).map_err(failed)? {
+        if mode == Mode::Remove && uploads::remove(&place, &upload).map_err(failed)? == Removal::Used {
+            continue;
         }
-        swept.bytes_freed += bytes;
-        swept.uploads.push(name);
+        swept.bytes_freed += upload.bytes;
+        swept.uploads.push(upload.name);
     }
     Ok(())
 }

@@ -150,7 +150,7 @@ pub fn sinks(stdio: Stdio, tap: Arc<dyn OutputTap>) -> Result<Sinks, AppError> {
     // On a terminal that is not the task's own, its escape sequences are shown, not obeyed.
     let stdout = screened(rustix::stdio::stdout(), stdio, std::io::stdout().is_terminal())?;
     let stderr = screened(rustix::stdio::stderr(), stdio, std::io::stderr().is_terminal())?;
-    Ok(Sinks { stdout, stderr, stdin, tap, redactor: known::redactor() })
+    Ok(Sinks { stdout, stderr, stdin, tap, redactor: known::redactor(), ..Sinks::nowhere() })
 }
 
 fn screened(

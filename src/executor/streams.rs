@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
+use tokio_util::sync::CancellationToken;
 
 use crate::executor::meter::Meter;
 use crate::record::Stream;
@@ -57,6 +58,8 @@ pub struct Sinks {
     pub tap: Arc<dyn OutputTap>,
     /// What is kept out of it.
     pub redactor: Redactor,
+    /// Cancelled once the sandbox is over: what is still written then is waited for by an attempt that is otherwise done.
+    pub over: CancellationToken,
 }
 
 impl Sinks {
@@ -75,6 +78,7 @@ impl Sinks {
             stdin: None,
             tap: Arc::new(Nobody),
             redactor: Redactor::none(),
+            over: CancellationToken::new(),
         }
     }
 }
@@ -123,12 +127,13 @@ pub struct Pumps {
     input: Option<JoinHandle<()>>,
     // Closing it tells the input thread to stop.
     stop_input: Option<OwnedFd>,
+    over: CancellationToken,
 }
 
 impl Pumps {
     /// Starts the threads for pipes.
     pub fn start(ends: HostEnds, sinks: Sinks, meter: &Arc<Meter>) -> std::io::Result<Self> {
-        let Sinks { stdout, stderr, stdin, tap, redactor } = sinks;
+        let Sinks { stdout, stderr, stdin, tap, redactor, over } = sinks;
         let shown = |into, stream| {
             let (meter, tap) = (meter.clone(), tap.clone());
             Shown::new(Out { into, stream, meter, tap }, &redactor, Reader::Program)
@@ -141,24 +146,26 @@ impl Pumps {
             (Some(from), Some(into)) => start_input(from, into, Keyboard::No, meter.clone())?,
             (Some(_) | None, Some(_) | None) => (None, None),
         };
-        Ok(Self { outputs, input, stop_input })
+        Ok(Self { outputs, input, stop_input, over })
     }
 
     /// Starts the threads for a terminal, whose `master` side carries both directions.
     pub fn start_terminal(master: OwnedFd, sinks: Sinks, meter: &Arc<Meter>) -> std::io::Result<Self> {
-        let Sinks { stdout, stderr: _, stdin, tap, redactor } = sinks;
+        let Sinks { stdout, stderr: _, stdin, tap, redactor, over } = sinks;
         let (input, stop_input) = match stdin {
             Some(from) => start_input(from, master.try_clone()?, Keyboard::Yes, meter.clone())?,
             None => (None, None),
         };
         let out = Out { into: stdout, stream: Stream::Stdout, meter: meter.clone(), tap };
         let outputs = vec![output(master, Shown::new(out, &redactor, Reader::Person))?];
-        Ok(Self { outputs, input, stop_input })
+        Ok(Self { outputs, input, stop_input, over })
     }
 
     /// Waits until everything that the task wrote is shown. The sandbox must be ended or ending: then the pipes end.
-    /// A caller that does not read its own streams is waited for. Gives what was kept out.
+    /// A caller that does not read its own streams is waited for, as long as its sinks wait once they are told. Gives what
+    /// was kept out.
     pub async fn finish(mut self) -> Redactions {
+        self.over.cancel();
         drop(self.stop_input.take());
         let (outputs, input) = (self.outputs, self.input);
         let joined = tokio::task::spawn_blocking(move || {
@@ -413,7 +420,7 @@ mod tests {
             stderr: Box::new(std::io::sink()),
             stdin: None,
             tap: kept.clone(),
-            redactor: Redactor::none(),
+            ..Sinks::nowhere()
         };
         let pumps = Pumps::start(host, sinks, &meter).expect("started");
         rustix::io::write(&child.stdout, written).expect("written");

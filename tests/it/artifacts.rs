@@ -238,6 +238,9 @@ fn a_run_is_submitted_anew_by_who_may_and_once_a_key() {
     let again = |body: &str| server.ask(&ann, "POST", &path, body);
     assert_eq!(again("{}").refused(409)["code"], "going_on");
     end(&server, first, &[]);
+    let other = server.ask(&ann, "POST", "/api/v1/runs", body).is(201).json()["id"].clone();
+    let other: RunId = other.as_str().expect("an id").parse().expect("an id");
+    end(&server, other, &[]);
     assert_eq!(again("{}").refused(400)["errors"][0]["field"], "environment.KEY");
     let more = r#"{"environment": {"KEY": "a", "OTHER": "b"}}"#;
     assert_eq!(again(more).refused(400)["errors"][0]["field"], "environment.OTHER");
@@ -251,6 +254,9 @@ fn a_run_is_submitted_anew_by_who_may_and_once_a_key() {
     let second = server.send("POST", &path, &headers, given).is(201).json()["id"].clone();
     assert_eq!(server.send("POST", &path, &headers, given).is(200).json()["id"], second);
     let second = second.as_str().expect("an id");
+    // The same words to another run ask for something else.
+    let refused = server.send("POST", &format!("/api/v1/runs/{other}/retry"), &headers, given).refused(409);
+    assert_eq!(refused["code"], "idempotency_conflict");
     let told = server.ask(&ann, "GET", &format!("/api/v1/runs/{second}"), "").is(200).json();
     assert_eq!(told["labels"]["aegis.retry-of"], first.to_string());
     assert_eq!((&told["labels"]["team"], &told["task"]["command"][0]), (&"core".into(), &"make".into()));

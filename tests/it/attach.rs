@@ -225,7 +225,10 @@ fn a_reader_that_leaves_ends_the_writing() {
 
 /// Asks to be attached over the socket, with these bytes after the head of the answer.
 fn attached(aegis: &Aegis, script: &str, then: &[u8]) -> UnixStream {
-    let run = serde_json::json!({"command": ["bash", "-c", script]});
+    attached_to(aegis, &serde_json::json!({"command": ["bash", "-c", script]}), then)
+}
+
+fn attached_to(aegis: &Aegis, run: &serde_json::Value, then: &[u8]) -> UnixStream {
     let body = serde_json::json!({"run": run, "input": true, "terminal": null}).to_string();
     let mut stream = UnixStream::connect(aegis.state().join("aegis.sock")).expect("connects");
     stream.set_read_timeout(Some(UP_TIME_MAX)).expect("a timeout");
@@ -244,6 +247,28 @@ fn attached(aegis: &Aegis, script: &str, then: &[u8]) -> UnixStream {
     assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
     stream.write_all(then).expect("sent");
     stream
+}
+
+#[test]
+fn a_client_that_takes_nothing_does_not_keep_its_worker() {
+    let aegis = Aegis::new();
+    let socket = format!("unix:{}/aegis.sock", aegis.state().display());
+    let aegis = aegis.with("AEGIS_SERVER", &socket);
+    let _server = Server::start(&aegis, &["--workers", "1"]);
+    let script = "head -c 3000000 /dev/zero; exec sleep 600";
+    let run = serde_json::json!({"command": ["bash", "-c", script], "limits": {"timeout": "1s"}});
+    let mut client = attached_to(&aegis, &run, b"");
+    eventually("the task waits for its client", UP_TIME_MAX, || {
+        aegis.call(&["ps", "--json"]).stdout.contains("running")
+    });
+    let run = newest(&aegis);
+    eventually("its time is up, and that is on record", UP_TIME_MAX, || {
+        // It lives, and takes nothing.
+        let _ = client.write_all(&[0x07, 0, 0, 0, 0]);
+        !record(&aegis, &run)["outcome"].is_null()
+    });
+    assert_eq!(record(&aegis, &run)["outcome"]["kind"], "timed_out");
+    aegis.script(&[], "echo next").code(0).prints("next");
 }
 
 #[test]

@@ -1,20 +1,23 @@
 //! The server's side of an attached stream: frames in and out, each stream within its window, until the run has its outcome
-//! or its client is gone. What a client does not take makes its own task wait, nobody else.
+//! or its client is gone. What a client does not take makes its own task wait, nobody else: once the sandbox is over, it has
+//! a bounded time to take what is left, which the log keeps all the same.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, DuplexStream, ReadHalf};
 use tokio::net::unix::pipe;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::api::Shared;
 use crate::api::attach::Left;
 use crate::api::attach::flow::{self, Came, FRAMES_MAX, Inflow, hear, inflow, pass};
-use crate::api::attach::frame::{CHUNK_BYTES_MAX, FromClient, FromServer, WINDOW_BYTES};
+use crate::api::attach::frame::{CHUNK_BYTES_MAX, END_BYTES_MAX, FromClient, FromServer, WINDOW_BYTES};
 use crate::api::services::Streams;
 use crate::api::sse::Reader;
 use crate::api::wire::attach::{EndJson, SaidJson};
@@ -30,6 +33,9 @@ const CHUNKS_MAX: usize = 4;
 const UPGRADE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Time for the last frame to be taken, and for the client to close then.
 const END_TIME_MAX: Duration = Duration::from_secs(10);
+/// Time in which a client must take something of what is left once the sandbox is over, and in which all of it.
+const TAKE_TIME_MAX: Duration = Duration::from_secs(10);
+const LEFT_TIME_MAX: Duration = Duration::from_secs(120);
 /// How often the record is looked at, beside the worker's word.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a client must still be allowed to be here.
@@ -43,6 +49,7 @@ pub(super) struct Session {
     run: RunId,
     /// Its worker is done with it.
     over: CancellationToken,
+    leaving: Leaving,
     outputs: [Output; 2],
     input: Option<pipe::Sender>,
 }
@@ -51,15 +58,33 @@ pub(super) struct Session {
 struct Output {
     stream: Stream,
     chunks: mpsc::Receiver<Vec<u8>>,
-    window: Semaphore,
+    window: Arc<Semaphore>,
     /// The client reads it no more.
     closed: CancellationToken,
+}
+
+/// The end of a sandbox, as it concerns a client that takes nothing.
+#[derive(Clone, Default)]
+struct Leaving {
+    /// The sandbox is over.
+    begun: CancellationToken,
+    /// What is left is no longer waited for.
+    given_up: CancellationToken,
+}
+
+/// Whether a client was shown everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// It was, or did not want it.
+    Whole,
+    /// It did not take the last of it in time.
+    Cut,
 }
 
 /// How a session ended.
 enum Ended {
     /// The run did.
-    Run(Box<Run>),
+    Run(Box<Run>, Extent),
     /// The client is gone, or must go.
     Client,
 }
@@ -80,17 +105,20 @@ impl Session {
         };
         let (stdout, stdout_chunks) = mpsc::channel(CHUNKS_MAX);
         let (stderr, stderr_chunks) = mpsc::channel(CHUNKS_MAX);
-        let streams = Streams { stdout: Box::new(Sink(stdout)), stderr: Box::new(Sink(stderr)), stdin };
+        let leaving = Leaving::default();
+        let sink = |chunks| Box::new(Sink { chunks, given_up: leaving.given_up.clone() });
+        let (stdout, stderr) = (sink(stdout), sink(stderr));
+        let streams = Streams { stdout, stderr, stdin, over: leaving.begun.clone() };
         let output = |stream, chunks| Output {
             stream,
             chunks,
-            window: Semaphore::new(WINDOW_BYTES as usize),
+            window: Arc::new(Semaphore::new(WINDOW_BYTES as usize)),
             closed: CancellationToken::new(),
         };
         let outputs = [output(Stream::Stdout, stdout_chunks), output(Stream::Stderr, stderr_chunks)];
         let over = CancellationToken::new();
         let guard = over.clone().drop_guard();
-        Ok((Self { reader, run, over, outputs, input }, streams, guard))
+        Ok((Self { reader, run, over, leaving, outputs, input }, streams, guard))
     }
 
     /// Speaks with the client to the end.
@@ -117,9 +145,9 @@ impl Session {
                 () = &mut speaking => Ended::Client,
             }
         };
-        if let Ended::Run(run) = &ended {
+        if let Ended::Run(run, extent) = &ended {
             let told = async {
-                let _ = to_client.send(FromServer::End(end(run))).await;
+                let _ = to_client.send(FromServer::End(end(run, *extent))).await;
                 drop(to_client);
             };
             let _ = tokio::time::timeout(END_TIME_MAX, async { tokio::join!(told, speaking) }).await;
@@ -135,28 +163,32 @@ impl Session {
         to_client: &mpsc::Sender<FromServer>,
         left: &Left,
     ) -> Ended {
-        let Self { mut reader, run, over, outputs: [mut stdout, mut stderr], input } = self;
+        let Self { mut reader, run, over, leaving, outputs: [mut stdout, mut stderr], input } = self;
         let (inflow, waiting) = inflow();
         let (windows, closed) =
-            ([&stdout.window, &stderr.window], [stdout.closed.clone(), stderr.closed.clone()]);
+            ([stdout.window.clone(), stderr.window.clone()], [stdout.closed.clone(), stderr.closed.clone()]);
         let api = reader.api();
-        let heard = heard(&api, read, inflow, windows, closed, left);
+        let taken = Notify::new();
+        let heard = heard(&api, read, inflow, (windows, &taken), closed, left);
         let fed = fed(waiting, input, to_client);
         let shown = async {
-            tokio::join!(
-                shown(stdout.stream, &mut stdout.chunks, &stdout.window, &stdout.closed, to_client),
-                shown(stderr.stream, &mut stderr.chunks, &stderr.window, &stderr.closed, to_client)
+            let shown = tokio::join!(
+                shown(&mut stdout, &leaving.given_up, to_client),
+                shown(&mut stderr, &leaving.given_up, to_client)
             );
+            if shown == (Extent::Whole, Extent::Whole) { Extent::Whole } else { Extent::Cut }
         };
         let done = async {
             let run = done(&api, run, &over, to_client).await;
             // Ends that no worker took are closed here.
             left.attachments.withdraw(run.id);
+            leaving.begun.cancel();
             run
         };
-        let finished = async { tokio::join!(shown, done).1 };
+        let finished = async { tokio::join!(shown, done) };
         tokio::select! {
-            run = finished => Ended::Run(run),
+            (extent, run) = finished => Ended::Run(run, extent),
+            () = hurried(&leaving, &taken) => Ended::Client,
             () = heard => Ended::Client,
             () = allowed(&mut reader) => Ended::Client,
             () = fed => Ended::Client,
@@ -169,7 +201,7 @@ async fn heard(
     api: &Shared,
     read: &mut ReadHalf<TokioIo<Upgraded>>,
     inflow: Inflow,
-    windows: [&Semaphore; 2],
+    (windows, taken): ([Arc<Semaphore>; 2], &Notify),
     closed: [CancellationToken; 2],
     left: &Left,
 ) {
@@ -184,12 +216,15 @@ async fn heard(
             FromClient::Resize { rows, columns } => left.attachments.resize(left.run, rows, columns),
             FromClient::Cancel(by) => cancel(api, left.run, by).await,
             FromClient::Taken(stream, bytes) => {
-                let window = windows[index(stream)];
+                let window = &windows[index(stream)];
                 // More than was ever sent.
                 if window.available_permits().saturating_add(bytes as usize) > WINDOW_BYTES as usize {
                     return;
                 }
                 window.add_permits(bytes as usize);
+                if bytes > 0 {
+                    taken.notify_one();
+                }
             }
             FromClient::Closed(stream) => closed[index(stream)].cancel(),
             FromClient::Alive => {}
@@ -212,31 +247,47 @@ async fn fed(from: DuplexStream, input: Option<pipe::Sender>, to_client: &mpsc::
     std::future::pending().await
 }
 
+/// Gives up a client that takes nothing of what is left once the sandbox is over, so that its worker is free. Never ends.
+async fn hurried(leaving: &Leaving, taken: &Notify) {
+    leaving.begun.cancelled().await;
+    let latest = Instant::now() + LEFT_TIME_MAX;
+    loop {
+        let next = latest.min(Instant::now() + TAKE_TIME_MAX);
+        if tokio::time::timeout_at(next, taken.notified()).await.is_err() || Instant::now() >= latest {
+            break;
+        }
+    }
+    leaving.given_up.cancel();
+    std::future::pending().await
+}
+
 /// Passes one output on, as far as the client takes it. Ends when the task's own end is closed.
 async fn shown(
-    stream: Stream,
-    chunks: &mut mpsc::Receiver<Vec<u8>>,
-    window: &Semaphore,
-    closed: &CancellationToken,
+    output: &mut Output,
+    given_up: &CancellationToken,
     to_client: &mpsc::Sender<FromServer>,
-) {
+) -> Extent {
+    let Output { stream, chunks, window, closed } = output;
     let passing = async {
         while let Some(bytes) = chunks.recv().await {
             let bytes_count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
             let Ok(room) = window.acquire_many(bytes_count).await else { return };
             room.forget();
-            if to_client.send(FromServer::Output(stream, bytes)).await.is_err() {
+            if to_client.send(FromServer::Output(*stream, bytes)).await.is_err() {
                 return;
             }
         }
     };
-    tokio::select! {
-        () = passing => {}
-        () = closed.cancelled() => {}
-    }
+    let extent = tokio::select! {
+        biased;
+        () = passing => Extent::Whole,
+        () = closed.cancelled() => Extent::Whole,
+        () = given_up.cancelled() => Extent::Cut,
+    };
     // What the task writes from here on finds a closed pipe.
     chunks.close();
     while chunks.recv().await.is_some() {}
+    extent
 }
 
 /// Waits for the outcome; says on the way whether the run waits.
@@ -260,9 +311,11 @@ async fn done(
         }
         let waits = run.state == RunState::Queued;
         if said != Some(waits) {
-            said = Some(waits);
             let frame = if waits { FromServer::Waiting } else { FromServer::Begun };
-            let _ = to_client.send(frame).await;
+            // A client that takes nothing does not keep the end from being seen.
+            if tokio::time::timeout(LOOK_EVERY, to_client.send(frame)).await.is_ok() {
+                said = Some(waits);
+            }
         }
     }
 }
@@ -287,12 +340,30 @@ async fn drained(read: &mut ReadHalf<TokioIo<Upgraded>>) {
     while let Ok(1..) = read.read(&mut buffer).await {}
 }
 
-fn end(run: &Run) -> Vec<u8> {
-    let said = told::lines(run).into_iter().map(|it| match it {
+/// The end as the client is told it.
+fn end(run: &Run, extent: Extent) -> Vec<u8> {
+    let mut said: Vec<SaidJson> = Vec::new();
+    if extent == Extent::Cut {
+        let text = "the last of its output was not taken in time and is not shown".to_owned();
+        said.push(SaidJson { is_hint: false, text });
+        said.push(SaidJson { is_hint: true, text: format!("aegis logs {}", run.id.short()) });
+    }
+    said.extend(told::lines(run).into_iter().map(|it| match it {
         told::Said::Note(text) => SaidJson { is_hint: false, text },
         told::Said::Hint(text) => SaidJson { is_hint: true, text },
-    });
-    let json = EndJson { run: result::of(run), told: said.collect() };
+    }));
+    let mut json = EndJson { run: result::of(run), told: said };
+    let whole = serde_json::to_vec(&json).unwrap_or_default();
+    if whole.len() <= END_BYTES_MAX {
+        return whole;
+    }
+    if let Some(artifacts) = &mut json.run.artifacts {
+        artifacts.files.clear();
+        artifacts.dropped.clear();
+    }
+    let text = "the list of what came out is too long to be told here".to_owned();
+    json.told.push(SaidJson { is_hint: false, text });
+    json.told.push(SaidJson { is_hint: true, text: format!("aegis artifact ls {}", run.id.short()) });
     serde_json::to_vec(&json).unwrap_or_default()
 }
 
@@ -304,17 +375,103 @@ fn index(stream: Stream) -> usize {
 }
 
 /// An output as a task's pump writes it, on a thread of its own: it waits there while the client does not take it.
-struct Sink(mpsc::Sender<Vec<u8>>);
+struct Sink {
+    chunks: mpsc::Sender<Vec<u8>>,
+    given_up: CancellationToken,
+}
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = bytes.len().min(CHUNK_BYTES_MAX);
-        let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-        self.0.blocking_send(bytes[..count].to_vec()).map_err(gone)?;
-        Ok(count)
+        match self.chunks.blocking_send(bytes[..count].to_vec()) {
+            Ok(()) => Ok(count),
+            // The sandbox is over and nobody writes any more: what is left goes to the log alone.
+            Err(_) if self.given_up.is_cancelled() => Ok(bytes.len()),
+            Err(_) => Err(io::ErrorKind::BrokenPipe.into()),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Artifact, fixture};
+    use crate::task::Outcome;
+
+    /// An output and the end that a task's pump has.
+    fn output(leaving: &Leaving) -> (Output, Sink) {
+        let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
+        let window = Arc::new(Semaphore::new(WINDOW_BYTES as usize));
+        let output = Output { stream: Stream::Stdout, chunks, window, closed: CancellationToken::new() };
+        (output, Sink { chunks: sender, given_up: leaving.given_up.clone() })
+    }
+
+    /// How much a client is shown that takes nothing, and what becomes of the writing.
+    async fn shown_to_nobody(leaving: &Leaving) -> (Extent, io::Result<()>) {
+        let (mut output, mut sink) = output(leaving);
+        let pump = std::thread::spawn(move || sink.write_all(&vec![0; 3_000_000]));
+        let (to_client, _frames) = mpsc::channel(FRAMES_MAX);
+        let taken = Notify::new();
+        let extent = tokio::select! {
+            extent = shown(&mut output, &leaving.given_up, &to_client) => extent,
+            () = hurried(leaving, &taken) => panic!("it never ends"),
+        };
+        (extent, pump.join().expect("no panic"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_given_up_once_the_sandbox_is_over() {
+        let leaving = Leaving::default();
+        leaving.begun.cancel();
+        let (extent, written) = shown_to_nobody(&leaving).await;
+        assert_eq!(extent, Extent::Cut);
+        written.expect("what is left goes to the log");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_goes_on_waits_for_its_client() {
+        let leaving = Leaving::default();
+        let hour = Duration::from_secs(60 * 60);
+        assert!(tokio::time::timeout(hour, shown_to_nobody(&leaving)).await.is_err());
+        assert!(!leaving.given_up.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_slowly_has_its_time_and_no_more() {
+        let (leaving, taken, begun) = (Leaving::default(), Notify::new(), Instant::now());
+        leaving.begun.cancel();
+        let taking = async {
+            loop {
+                tokio::time::sleep(TAKE_TIME_MAX / 2).await;
+                taken.notify_one();
+            }
+        };
+        tokio::select! {
+            () = leaving.given_up.cancelled() => {}
+            () = hurried(&leaving, &taken) => {}
+            () = taking => {}
+        }
+        assert_eq!(begun.elapsed().as_secs(), LEFT_TIME_MAX.as_secs());
+    }
+
+    #[test]
+    fn an_end_fits_its_frame_whatever_came_out() {
+        let mut run = fixture::ended(Outcome::Exited(0));
+        let file = |count: usize| Artifact {
+            path: vec![b'a'; 4_000 + count % 7],
+            bytes: 1,
+            sha256: [0; 32],
+            mode: 0o644,
+        };
+        run.end.as_mut().expect("it ended").artifacts = (0..5_000).map(file).collect();
+        let bytes = end(&run, Extent::Whole);
+        assert!((1..=END_BYTES_MAX).contains(&bytes.len()), "{} bytes", bytes.len());
+        let told: EndJson = serde_json::from_slice(&bytes).expect("JSON");
+        assert_eq!(told.run.artifacts.expect("there were").files, []);
+        assert!(told.told.iter().any(|it| it.text.starts_with("aegis artifact ls ")), "{:?}", told.told);
     }
 }

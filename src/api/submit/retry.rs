@@ -7,6 +7,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use sha2::{Digest, Sha256};
 
 use crate::api::Shared;
 use crate::api::body::JsonBody;
@@ -49,7 +50,7 @@ pub(in crate::api) async fn retry(
             "what was submitted is not kept, as where a secret stood in its command: submit it again";
         return Err(conflict("not_kept", message));
     };
-    let idempotency = key(&headers)?.map(|key| Idempotency { key, body_sha256: body.sha256 });
+    let idempotency = key(&headers)?.map(|key| Idempotency { key, body_sha256: of_run(run.id, body.sha256) });
     let environment = environment(&run.task.environment_names, &body.value.environment)?;
     let mut labels = run.labels;
     labels.retain(|(key, _)| key != RETRY_OF);
@@ -68,6 +69,11 @@ pub(in crate::api) async fn retry(
         idempotency,
     };
     answered(&api, asked, &asking).await
+}
+
+/// The digest of what is asked: bodies are alike from run to run, what they ask for is not.
+fn of_run(run: RunId, body_sha256: [u8; 32]) -> [u8; 32] {
+    Sha256::new().chain_update(run.to_string()).chain_update(body_sha256).finalize().into()
 }
 
 /// The variables with their values: exactly those that the run had.

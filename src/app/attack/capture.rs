@@ -4,7 +4,6 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::executor::{OutputTap, Sinks};
-use crate::redact::Redactor;
 
 /// Bytes that are kept.
 const BYTES_MAX: usize = 1024 * 1024;
@@ -31,9 +30,8 @@ impl Capture {
         Sinks {
             stdout: Box::new(self.stdout.clone()),
             stderr: Box::new(self.stderr.clone()),
-            stdin: None,
             tap,
-            redactor: Redactor::none(),
+            ..Sinks::nowhere()
         }
     }
 

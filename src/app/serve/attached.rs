@@ -7,7 +7,6 @@ use tokio_util::sync::DropGuard;
 
 use crate::api::services::{Attachments, Streams};
 use crate::app::serve::Host;
-use crate::executor::Control;
 use crate::queue::PROCESS_LABEL;
 use crate::task::RunId;
 
@@ -54,6 +53,6 @@ impl Attachments for Host {
     }
 
     fn resize(&self, run: RunId, rows: u16, columns: u16) {
-        self.held.wish(run, Control::Resize { rows, columns });
+        self.held.resize(run, rows, columns);
     }
 }

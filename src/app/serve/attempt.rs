@@ -156,7 +156,9 @@ fn sinks(host: &Host, claimed: &Claimed, unattached: Sinks) -> Result<Sinks, Uns
         return Ok(unattached);
     }
     match host.attached.take(claimed.fence.run) {
-        Some(Streams { stdout, stderr, stdin }) => Ok(Sinks { stdout, stderr, stdin, ..unattached }),
+        Some(Streams { stdout, stderr, stdin, over }) => {
+            Ok(Sinks { stdout, stderr, stdin, over, ..unattached })
+        }
         // Who was attached is gone, or with the server that it was attached to.
         None => Err(Unstarted::Outcome(Outcome::Cancelled(Cancellation::Client))),
     }

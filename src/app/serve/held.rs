@@ -93,11 +93,13 @@ impl Held {
         }
     }
 
-    /// Passes a wish on to a run that is held here.
-    pub fn wish(&self, run: RunId, wish: Control) {
-        if let Some(entry) = self.lock().get(&run) {
-            // A full queue holds wishes of the same kind; a closed one means that the run is over.
-            let _ = entry.wishes.try_send(wish);
+    /// Tells a run that is held here the size of its client's terminal. The half of the queue is for wishes of more weight.
+    pub fn resize(&self, run: RunId, rows: u16, columns: u16) {
+        if let Some(entry) = self.lock().get(&run)
+            && entry.wishes.capacity() > QUEUE_MAX / 2
+        {
+            // A closed queue means that the run is over.
+            let _ = entry.wishes.try_send(Control::Resize { rows, columns });
         }
     }
 
@@ -115,8 +117,42 @@ impl Held {
 
 impl Entry {
     fn cancel(&mut self, by: Cancellation) {
-        self.cancelled = true;
-        // A full queue holds wishes of the same kind; a closed one means that the run is over.
-        let _ = self.wishes.try_send(Control::Cancel(by));
+        // One that a full queue did not take comes again with the next renewal.
+        self.cancelled |= self.wishes.try_send(Control::Cancel(by)).is_ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> (Entry, mpsc::Receiver<Control>) {
+        let fence = crate::record::fixture::ended(crate::task::Outcome::Exited(0)).fence;
+        let (keeper, _) = lease::lease(Moment::now().after(LEASE));
+        let (wishes, control) = mpsc::channel(QUEUE_MAX);
+        (Entry { fence, keeper, wishes, cancelled: false }, control)
+    }
+
+    #[test]
+    fn sizes_leave_room_for_a_cancel() {
+        let (entry, mut control) = entry();
+        let (run, held) = (entry.fence.run, Held::default());
+        held.lock().insert(run, entry);
+        for _ in 0..10 * QUEUE_MAX {
+            held.resize(run, 24, 80);
+        }
+        assert!(held.cancel(run, Cancellation::Command));
+        assert_eq!(crate::executor::control::cancelled_already(&mut control), Some(Cancellation::Command));
+    }
+
+    #[test]
+    fn a_cancel_that_was_not_taken_comes_again() {
+        let (mut entry, mut control) = entry();
+        while entry.wishes.try_send(Control::EndExec { exec: 1 }).is_ok() {}
+        entry.cancel(Cancellation::Command);
+        assert!(!entry.cancelled);
+        assert!(control.try_recv().is_ok());
+        entry.cancel(Cancellation::Command);
+        assert!(entry.cancelled);
     }
 }

@@ -22,20 +22,28 @@ const NAMES_MAX: usize = 1_000_000;
 
 /// An upload as it lies there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Upload {
-    name: String,
-    bytes: u64,
+pub(super) struct Upload {
+    pub(super) name: String,
+    pub(super) bytes: u64,
     used: SystemTime,
 }
 
-/// Which go, with their bytes: drafts and uploads by name. `needed_since` is when the oldest run was accepted that has not
-/// ended.
+/// What became of an upload that was to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Removal {
+    /// It is gone.
+    Done,
+    /// Somebody has used it since it was looked at: it stays.
+    Used,
+}
+
+/// Which go, drafts and uploads. `needed` are the digests that runs need which have not ended.
 pub(super) fn gone(
     place: &Path,
     retention: &Retention,
-    needed_since: Option<SystemTime>,
+    needed: &BTreeSet<String>,
     now: SystemTime,
-) -> io::Result<Vec<(String, u64)>> {
+) -> io::Result<Vec<Upload>> {
     let (mut uploads, mut gone) = (Vec::new(), Vec::new());
     let entries = match std::fs::read_dir(place) {
         Ok(entries) => entries,
@@ -49,12 +57,12 @@ pub(super) fn gone(
         let Ok(metadata) = entry.metadata() else { continue };
         let (bytes, used) = (metadata.len(), metadata.modified().unwrap_or(now));
         if name.starts_with(DRAFT) && age(used, now) > DRAFT_AGE_MAX {
-            gone.push((name, bytes));
+            gone.push(Upload { name, bytes, used });
         } else if name.starts_with(UPLOAD) && metadata.is_file() {
             uploads.push(Upload { name, bytes, used });
         }
     }
-    gone.extend(past(uploads, retention, needed_since, now));
+    gone.extend(past(uploads, retention, needed, now));
     Ok(gone)
 }
 
@@ -62,21 +70,20 @@ pub(super) fn gone(
 fn past(
     mut uploads: Vec<Upload>,
     retention: &Retention,
-    needed_since: Option<SystemTime>,
+    needed: &BTreeSet<String>,
     now: SystemTime,
-) -> Vec<(String, u64)> {
+) -> Vec<Upload> {
     uploads.sort_by(|one, other| one.used.cmp(&other.used).then_with(|| one.name.cmp(&other.name)));
     let mut total: u64 = uploads.iter().map(|it| it.bytes).sum();
     let mut gone = Vec::new();
     for it in uploads {
-        // A submission notes the use before the run is accepted.
-        let needed = needed_since.is_some_and(|since| it.used + YOUNG >= since);
-        if needed || age(it.used, now) < YOUNG {
+        // A submission notes the use before the run is accepted: until it is, the upload is young.
+        if needed.contains(&it.name.replacen("sha256-", "sha256:", 1)) || age(it.used, now) < YOUNG {
             continue;
         }
         if total > retention.upload_bytes_max || age(it.used, now) > retention.upload_age_max {
             total -= it.bytes;
-            gone.push((it.name, it.bytes));
+            gone.push(it);
         }
     }
     gone
@@ -86,21 +93,34 @@ fn age(used: SystemTime, now: SystemTime) -> Duration {
     now.duration_since(used).unwrap_or_default()
 }
 
-/// Removes one under every name that it has.
-pub(super) fn remove(place: &Path, name: &str) -> io::Result<()> {
-    let mut places = BTreeSet::from([place.to_owned()]);
+/// Removes one under every name that it has, unless it was used meanwhile. Its own name goes last: as long as that is there,
+/// a sweep that was cut goes on with it.
+pub(super) fn remove(place: &Path, upload: &Upload) -> io::Result<Removal> {
+    let mut places = Vec::new();
     match std::fs::read_dir(place.join(PROJECTS)) {
         Ok(projects) => places.extend(projects.flatten().take(NAMES_MAX).map(|it| it.path())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    for place in places {
-        match std::fs::remove_file(place.join(name)) {
+    places.push(place.to_owned());
+    for one in places {
+        if used_since(place, upload)? {
+            return Ok(Removal::Used);
+        }
+        match std::fs::remove_file(one.join(&upload.name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
     }
-    Ok(())
+    Ok(Removal::Done)
+}
+
+fn used_since(place: &Path, upload: &Upload) -> io::Result<bool> {
+    match std::fs::metadata(place.join(&upload.name)).and_then(|it| it.modified()) {
+        Ok(used) => Ok(used != upload.used),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -110,34 +130,35 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(60 * 60);
 
     /// Uploads of 10 bytes each, by hours since their use.
-    fn check(hours: &[u32], bytes_max: u64, needed_hours: Option<u32>, expected: &[u32]) {
+    fn check(hours: &[u32], bytes_max: u64, needed: &[u32], expected: &[u32]) {
         let now = SystemTime::UNIX_EPOCH + 1000 * HOUR;
         let uploads = hours
             .iter()
-            .map(|it| Upload { name: it.to_string(), bytes: 10, used: now - *it * HOUR })
+            .map(|it| Upload { name: format!("sha256-{it}"), bytes: 10, used: now - *it * HOUR })
             .collect();
         let retention =
             Retention { upload_bytes_max: bytes_max, upload_age_max: 100 * HOUR, ..Retention::standard() };
-        let gone = past(uploads, &retention, needed_hours.map(|it| now - it * HOUR), now);
-        let names: Vec<String> = gone.into_iter().map(|it| it.0).collect();
-        assert_eq!(names, expected.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let needed = needed.iter().map(|it| format!("sha256:{it}")).collect();
+        let gone = past(uploads, &retention, &needed, now);
+        let names: Vec<String> = gone.into_iter().map(|it| it.name).collect();
+        assert_eq!(names, expected.iter().map(|it| format!("sha256-{it}")).collect::<Vec<_>>());
     }
 
     #[test]
     fn what_is_old_goes() {
-        check(&[101, 99], 1_000, None, &[101]);
+        check(&[101, 99], 1_000, &[], &[101]);
     }
 
     #[test]
     fn the_least_recently_used_goes_until_the_rest_fits() {
-        check(&[10, 30, 20], 25, None, &[30]);
-        check(&[10, 30, 20], 5, None, &[30, 20, 10]);
+        check(&[10, 30, 20], 25, &[], &[30]);
+        check(&[10, 30, 20], 5, &[], &[30, 20, 10]);
     }
 
     #[test]
     fn what_a_run_may_need_stays_and_what_is_young_does() {
-        check(&[300, 150, 0], 0, Some(200), &[300]);
-        check(&[0], 0, None, &[]);
+        check(&[300, 250, 150, 0], 0, &[250], &[300, 150]);
+        check(&[0], 0, &[], &[]);
     }
 
     #[test]
@@ -147,8 +168,29 @@ mod tests {
         std::fs::create_dir_all(&projects).expect("made");
         std::fs::write(place.path().join("sha256-1"), "content").expect("written");
         std::fs::hard_link(place.path().join("sha256-1"), projects.join("sha256-1")).expect("linked");
-        remove(place.path(), "sha256-1").expect("removed");
+        let [upload] = lying(place.path());
+        assert_eq!(remove(place.path(), &upload).expect("removed"), Removal::Done);
         assert_eq!(std::fs::read_dir(&projects).expect("there").count(), 0);
-        assert_eq!(gone(place.path(), &Retention::standard(), None, SystemTime::now()).expect("read"), []);
+        let now = SystemTime::now();
+        assert_eq!(gone(place.path(), &Retention::standard(), &BTreeSet::new(), now).expect("read"), []);
+    }
+
+    /// The uploads that would go if none were young.
+    fn lying<const COUNT: usize>(place: &Path) -> [Upload; COUNT] {
+        let retention = Retention { upload_bytes_max: 0, ..Retention::standard() };
+        let gone = gone(place, &retention, &BTreeSet::new(), SystemTime::now() + 2 * HOUR);
+        gone.expect("read").try_into().expect("as many")
+    }
+
+    #[test]
+    fn one_that_was_used_meanwhile_stays() {
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().join("sha256-1");
+        std::fs::write(&path, "content").expect("written");
+        let [upload] = lying(place.path());
+        let later = SystemTime::now() + HOUR;
+        std::fs::File::open(&path).and_then(|it| it.set_modified(later)).expect("set");
+        assert_eq!(remove(place.path(), &upload).expect("looked at"), Removal::Used);
+        assert!(path.exists());
     }
 }

@@ -60,6 +60,7 @@ on_both! {
     batches_that_share_a_commit_see_each_other,
     what_may_be_kept_of_a_submission_is_kept_with_its_end,
     what_a_record_was_kept_free_of_is_not_kept_beside_it,
+    a_workspace_is_needed_until_its_last_run_has_ended,
     more_than_the_queue_takes_is_refused_whole,
     who_waits_is_woken_by_what_is_queued,
     a_sweep_of_local_runs_leaves_the_queue_alone,
@@ -664,6 +665,24 @@ async fn what_a_record_was_kept_free_of_is_not_kept_beside_it(on: On) {
     let fence = desk.leased(new, Reached::Released).await;
     assert_eq!(desk.settle(fence, Outcome::Exited(0)).await, Settled::Done);
     assert_eq!(desk.place.store.past(fence.run).await.expect("read"), None);
+}
+
+async fn a_workspace_is_needed_until_its_last_run_has_ended(on: On) {
+    let desk = Desk::new(&on).await;
+    let needed =
+        async || desk.place.store.workspaces_needed().await.expect("read").into_iter().collect::<Vec<_>>();
+    let mut without = plain("a");
+    without.submission.workspace = None;
+    desk.submit(&[without]).await;
+    assert_eq!(needed().await, Vec::<String>::new());
+    let mut new = plain("b");
+    let digest = format!("sha256:{}", "cd".repeat(32));
+    new.submission.workspace = Some(digest.clone());
+    new.schedule.priority = 9;
+    let run = desk.submit(&[new]).await[0];
+    assert_eq!(needed().await, [digest]);
+    desk.queue().cancel(run, Cancellation::Command).await.expect("asked");
+    assert_eq!(needed().await, Vec::<String>::new());
 }
 
 async fn more_than_the_queue_takes_is_refused_whole(on: On) {

@@ -1,17 +1,22 @@
 //! What retention asks of the records: what still goes on, and what is too old.
 
+use std::collections::BTreeSet;
+
 use crate::record::RecordError;
 use crate::store::Store;
-use crate::store::database::{Durability, sql};
+use crate::store::database::{Both, Durability, sql};
 
 impl Store {
-    /// When the oldest run was accepted that has not ended, milliseconds since the epoch; `None` where all have ended.
-    pub async fn oldest_active_ms(&self) -> Result<Option<i64>, RecordError> {
-        let select = sql("SELECT id FROM runs WHERE state <> 'done' ORDER BY id LIMIT 1");
-        let rows: Vec<(String,)> = self.books.database.all(select).await?;
-        let Some((id,)) = rows.first() else { return Ok(None) };
-        let run: crate::task::RunId = id.parse().map_err(|_| self.books.undecodable(id, "id"))?;
-        Ok(Some(run.made_ms()))
+    /// Digests of the uploaded workspaces that submissions name whose runs have not ended.
+    pub async fn workspaces_needed(&self) -> Result<BTreeSet<String>, RecordError> {
+        let select = Both {
+            sqlite: "SELECT DISTINCT json_extract(submission, '$.workspace') FROM queue \
+                 WHERE json_extract(submission, '$.workspace') IS NOT NULL",
+            postgres: "SELECT DISTINCT CAST(submission AS JSONB) ->> 'workspace' FROM queue \
+                 WHERE CAST(submission AS JSONB) ->> 'workspace' IS NOT NULL",
+        };
+        let rows: Vec<(String,)> = self.books.database.all(select.sql()).await?;
+        Ok(rows.into_iter().map(|(digest,)| digest).collect())
     }
 
     /// Forgets entries of the audit trail from before this time, at most `count_max` of the oldest. Gives how many.
