@@ -5,7 +5,7 @@
 //! <state>/handover/<run>.<attempt>.<epoch>.<owner's lock>    an attempt that has something to hand over
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -76,17 +76,27 @@ impl Handover {
         let _ = std::fs::remove_file(self.place.join(name(proof)));
     }
 
+    /// Every run of which something waits.
+    pub fn runs(&self) -> io::Result<BTreeSet<RunId>> {
+        Ok(self.noted(usize::MAX)?.into_iter().map(|it| it.fence.run).collect())
+    }
+
     /// What waits, the oldest first.
     fn waiting(&self) -> io::Result<Vec<Proof>> {
+        let mut found = self.noted(ROUND_MAX)?;
+        found.sort_by_key(|it| it.fence.run);
+        Ok(found)
+    }
+
+    fn noted(&self, count_max: usize) -> io::Result<Vec<Proof>> {
         let entries = match std::fs::read_dir(&self.place) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
         let mut found = Vec::new();
-        for entry in entries.take(ROUND_MAX) {
+        for entry in entries.take(count_max) {
             found.extend(entry?.file_name().to_str().and_then(proof_of));
         }
-        found.sort_by_key(|it| it.fence.run);
         Ok(found)
     }
 }
