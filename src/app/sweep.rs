@@ -6,8 +6,11 @@
 
 mod artifacts;
 mod kept;
+#[cfg(test)]
+mod tests;
 mod uploads;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -113,26 +116,39 @@ pub(super) async fn retained(
     mode: Mode,
     swept: &mut Swept,
 ) -> Result<(), AppError> {
-    snapshots(directories, retention, mode, swept)?;
     runs(store, directories, retention, mode, swept).await?;
     let forgotten = swept.runs_forgotten.iter().copied().collect();
+    files(store, directories, retention, &forgotten, mode, swept).await?;
+    if mode == Mode::Remove {
+        store.forget_audits_before(retention.audit_horizon_ms(now_ms()), FORGOTTEN_MAX).await?;
+    }
+    Ok(())
+}
+
+/// Files that are past their retention. No record goes: on a worker host those are the server's, whose own sweep knows how
+/// long they are to be kept. Nothing of `spared` runs goes.
+pub(super) async fn files(
+    store: &Store,
+    directories: &Directories,
+    retention: &Retention,
+    spared: &BTreeSet<RunId>,
+    mode: Mode,
+    swept: &mut Swept,
+) -> Result<(), AppError> {
+    snapshots(directories, retention, mode, swept)?;
     let state = &directories.state;
     let (logs, changes, outputs) = (Logs::new(state), Kept::new(state), Artifacts::new(state));
-    artifacts::attempts(store, &outputs, mode, swept).await?;
+    artifacts::attempts(store, &outputs, spared, mode, swept).await?;
     for (kept, bytes_max, into) in [
         (logs.by_run(), retention.log_bytes_max, &mut swept.logs),
         (changes.by_run(), retention.changes_bytes_max, &mut swept.changes),
         (outputs.by_run(), retention.artifact_bytes_max, &mut swept.artifacts),
     ] {
-        let gone = kept::sweep(store, kept, bytes_max, mode, &forgotten).await?;
+        let gone = kept::sweep(store, kept, bytes_max, mode, spared).await?;
         swept.bytes_freed += gone.iter().map(|(_, bytes)| bytes).sum::<u64>();
         into.extend(gone.into_iter().map(|(run, _)| run));
     }
-    uploaded(store, directories, retention, mode, swept).await?;
-    if mode == Mode::Remove {
-        store.forget_audits_before(retention.audit_horizon_ms(now_ms()), FORGOTTEN_MAX).await?;
-    }
-    Ok(())
+    uploaded(store, directories, retention, mode, swept).await
 }
 
 /// Workspaces that clients sent and that nobody needs any more.

@@ -61,16 +61,15 @@ pub(in crate::api) async fn put(
     let PartQuery { attempt, epoch, owner, offset } = part;
     let proof = proof(&path.0.0, LeaseQuery { attempt, epoch, owner })?;
     let place = Place::of(&api, &proof, path.0.1).await?;
-    if place.artifact.bytes > api.services.limits.upload_bytes {
-        return Err(Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE));
-    }
     let opening = place.clone();
     let Some(draft) = blocking(move || opening.draft(offset)).await? else {
         let message =
             "it does not follow what the server has, or another request writes it: look how far it has come";
         return Err(Problem::new(StatusCode::CONFLICT, "elsewhere", message));
     };
-    fill(&draft, body, place.artifact.bytes - offset, api.services.limits).await?;
+    // Its record bounds it, as the policy of the run bounded what was recorded.
+    let left = place.artifact.bytes.saturating_sub(offset);
+    fill(&draft, body, left, api.services.limits).await?;
     let stands = blocking(move || place.settle(draft)).await?;
     stands.map(Json).ok_or_else(|| {
         let message = "the content has another digest than the record of the run names: it was dropped";
@@ -82,6 +81,8 @@ pub(in crate::api) async fn put(
 #[derive(Debug, Clone)]
 struct Place {
     artifact: Artifact,
+    /// What runs left, all of them.
+    artifacts: PathBuf,
     target: PathBuf,
     draft: PathBuf,
 }
@@ -107,6 +108,7 @@ impl Place {
         }
         Ok(Self {
             artifact,
+            artifacts: api.services.artifacts.by_run().place().to_owned(),
             target: of_run.join(fence.attempt.to_string()).join(path),
             draft: of_run.join(format!("incoming-{}-{index}", fence.attempt)),
         })
@@ -114,6 +116,7 @@ impl Place {
 
     fn stands(&self) -> io::Result<OutputStandsJson> {
         if std::fs::symlink_metadata(&self.target).is_ok_and(|it| it.len() == self.artifact.bytes) {
+            self.sync_names()?;
             return Ok(OutputStandsJson { bytes: self.artifact.bytes, complete: true });
         }
         match std::fs::symlink_metadata(&self.draft) {
@@ -154,13 +157,25 @@ impl Place {
             std::fs::remove_file(&self.draft)?;
             return Ok(None);
         }
-        draft.sync_all()?;
         draft.set_permissions(Permissions::from_mode(self.artifact.mode & 0o777 | 0o600))?;
+        draft.sync_all()?;
         if let Some(parent) = self.target.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
         }
         std::fs::rename(&self.draft, &self.target)?;
+        self.sync_names()?;
         Ok(Some(OutputStandsJson { bytes, complete: true }))
+    }
+
+    /// Whoever is told that an output is here keeps it no longer: the names that lead to it last over a power cut.
+    fn sync_names(&self) -> io::Result<()> {
+        for directory in self.target.ancestors().skip(1) {
+            File::open(directory)?.sync_all()?;
+            if directory == self.artifacts {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

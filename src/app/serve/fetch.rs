@@ -35,7 +35,7 @@ pub async fn workspace(
         Ok(()) => {}
         Err(Unsent::NotOurs) => return Err(unknown(digest)),
         Err(Unsent::Here(source)) => return Err(unwritten(source).into()),
-        Err(error @ (Unsent::Away { .. } | Unsent::Refused { .. })) => {
+        Err(error @ (Unsent::Away { .. } | Unsent::NotNow { .. } | Unsent::Refused { .. })) => {
             let run = proof.fence.run;
             tracing::warn!(run.id = %run, "the workspace of run `{run}` cannot be fetched now: {error}");
             tokio::time::sleep(AWAY_PAUSE).await;

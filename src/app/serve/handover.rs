@@ -5,7 +5,7 @@
 //! <state>/handover/<run>.<attempt>.<epoch>.<owner's lock>    an attempt that has something to hand over
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -18,12 +18,14 @@ use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::serve::Host;
-use crate::app::serve::upstream::{Unsent, Upstream};
+use crate::app::serve::held::Held;
+use crate::app::serve::upstream::{Stands, Unsent, Upstream};
 use crate::queue::fleet::Proof;
-use crate::record::{Artifact, Fence, Found};
+use crate::record::{Artifact, Fence, Found, Record, Run};
 use crate::sandbox::artifacts::Artifacts;
 use crate::store::Logs;
 use crate::store::log::{Piece, Position};
+use crate::task::causes::told;
 use crate::task::run_id::RunSelector;
 use crate::task::{RunId, RunState};
 
@@ -47,6 +49,13 @@ const PIECES_MAX: usize = 128;
 #[derive(Debug, Clone)]
 pub struct Handover {
     place: PathBuf,
+}
+
+/// Where it is taken from.
+struct Source<'a> {
+    state: &'a Path,
+    record: &'a dyn Record,
+    held: &'a Held,
 }
 
 /// How one attempt stands.
@@ -76,17 +85,27 @@ impl Handover {
         let _ = std::fs::remove_file(self.place.join(name(proof)));
     }
 
+    /// Every run of which something waits.
+    pub fn runs(&self) -> io::Result<BTreeSet<RunId>> {
+        Ok(self.noted(usize::MAX)?.into_iter().map(|it| it.fence.run).collect())
+    }
+
     /// What waits, the oldest first.
     fn waiting(&self) -> io::Result<Vec<Proof>> {
+        let mut found = self.noted(ROUND_MAX)?;
+        found.sort_by_key(|it| it.fence.run);
+        Ok(found)
+    }
+
+    fn noted(&self, count_max: usize) -> io::Result<Vec<Proof>> {
         let entries = match std::fs::read_dir(&self.place) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
         let mut found = Vec::new();
-        for entry in entries.take(ROUND_MAX) {
+        for entry in entries.take(count_max) {
             found.extend(entry?.file_name().to_str().and_then(proof_of));
         }
-        found.sort_by_key(|it| it.fence.run);
         Ok(found)
     }
 }
@@ -106,30 +125,30 @@ fn proof_of(name: &str) -> Option<Proof> {
 
 /// Hands over until it is told to stop; then once more what is there.
 pub async fn keep(host: &Host, upstream: &Arc<dyn Upstream>, stop: &CancellationToken) {
+    let source = Source { state: &host.directories.state, record: &*host.record, held: &host.held };
+    hand_on(&source, &**upstream, stop).await;
+}
+
+async fn hand_on(source: &Source<'_>, upstream: &dyn Upstream, stop: &CancellationToken) {
     let mut known = Known::new();
-    let mut pause = PAUSE;
-    let mut away = false;
+    let (mut pause, mut waits) = (PAUSE, false);
     while !stop.is_cancelled() {
-        match round(host, &**upstream, &mut known).await {
-            Ok(()) => {
-                if away {
-                    tracing::info!("the server takes logs and outputs again");
-                }
-                (away, pause) = (false, PAUSE);
-            }
-            Err(error) => {
-                if !away {
-                    tracing::warn!("logs and outputs wait here until the server takes them: {error}");
-                }
-                (away, pause) = (true, (pause * 2).min(PAUSE_MAX));
-            }
+        let done = tokio::select! {
+            done = round(source, upstream, &mut known) => done,
+            () = stop.cancelled() => break,
+        };
+        match &done {
+            Ok(()) if waits => tracing::info!("the server takes logs and outputs again"),
+            Err(error) if !waits => tracing::warn!("logs and outputs wait here: {}", told(error)),
+            Ok(()) | Err(_) => {}
         }
+        (pause, waits) = (pause_after(&done, pause), done.is_err());
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => {}
         }
     }
-    let last = tokio::time::timeout(LAST_TIME_MAX, round(host, &**upstream, &mut known)).await;
+    let last = tokio::time::timeout(LAST_TIME_MAX, round(source, upstream, &mut known)).await;
     if !matches!(last, Ok(Ok(()))) {
         tracing::warn!(
             "logs and outputs are left here: the next worker of this state directory hands them over"
@@ -137,37 +156,47 @@ pub async fn keep(host: &Host, upstream: &Arc<dyn Upstream>, stop: &Cancellation
     }
 }
 
-/// One look at each that waits. Fails with the first that the server could not be had for.
-async fn round(host: &Host, upstream: &dyn Upstream, known: &mut Known) -> Result<(), Unsent> {
-    let handover = Handover::of(&host.directories.state);
+/// A server that takes nothing is asked less and less often. What cannot be read here is no reason to.
+fn pause_after(done: &Result<(), Unsent>, pause: Duration) -> Duration {
+    match done {
+        Err(Unsent::Away { .. } | Unsent::NotNow { .. }) => (pause * 2).min(PAUSE_MAX),
+        Ok(()) | Err(Unsent::NotOurs | Unsent::Refused { .. } | Unsent::Here(_)) => PAUSE,
+    }
+}
+
+/// One look at each that waits, until the server cannot be had. Fails with what was in the way.
+async fn round(source: &Source<'_>, upstream: &dyn Upstream, known: &mut Known) -> Result<(), Unsent> {
+    let handover = Handover::of(source.state);
     let waiting = handover.waiting().map_err(Unsent::Here)?;
     let mut stood = Vec::with_capacity(waiting.len());
-    let before = std::mem::take(known);
     for proof in waiting {
-        let at = before.get(&name(&proof)).copied().unwrap_or(0);
+        let mut at = known.get(&name(&proof)).copied().unwrap_or(0);
         stood.push(async move {
-            let mut at = at;
-            let done = hand_over(host, upstream, &proof, &mut at).await;
+            let done = match hand_over(source, upstream, &proof, &mut at).await {
+                Err(Unsent::NotOurs) => not_ours(source, &proof).await,
+                done => done,
+            };
             (proof, at, done)
         });
     }
     let mut rounds = futures_util::stream::iter(stood).buffer_unordered(AT_ONCE);
     let mut failure = None;
     while let Some((proof, at, done)) = rounds.next().await {
+        known.insert(name(&proof), at);
         match done {
-            Ok(Round::GoesOn) => {
-                known.insert(name(&proof), at);
+            Ok(Round::GoesOn) => {}
+            Ok(Round::Over) | Err(Unsent::NotOurs) => {
+                known.remove(&name(&proof));
+                finish(source, &handover, &proof);
             }
-            // What is another's by now has a log of another attempt.
-            Ok(Round::Over) | Err(Unsent::NotOurs) => finish(host, &handover, &proof),
             Err(Unsent::Refused { reason }) => {
                 tracing::error!(run.id = %proof.fence.run, "the server does not take what run `{}` left, which stays here: {reason}", proof.fence.run);
+                known.remove(&name(&proof));
                 handover.forget(&proof);
             }
-            Err(error @ (Unsent::Away { .. } | Unsent::Here(_))) => {
-                known.insert(name(&proof), at);
-                failure = Some(error);
-            }
+            Err(error @ Unsent::Away { .. }) => return Err(error),
+            Err(error @ Unsent::NotNow { .. }) => failure = Some(error),
+            Err(error @ Unsent::Here(_)) => failure = failure.or(Some(error)),
         }
     }
     failure.map_or(Ok(()), Err)
@@ -175,12 +204,12 @@ async fn round(host: &Host, upstream: &dyn Upstream, known: &mut Known) -> Resul
 
 /// The server has everything, or wants nothing of it: what is here is not needed any more. A later attempt of the run that
 /// is here, too, has the log.
-fn finish(host: &Host, handover: &Handover, proof: &Proof) {
-    let (state, run) = (&host.directories.state, proof.fence.run);
+fn finish(source: &Source<'_>, handover: &Handover, proof: &Proof) {
+    let (state, run) = (source.state, proof.fence.run);
     let _ = std::fs::remove_dir_all(artifacts(state, proof.fence));
     let _ = std::fs::remove_dir(Artifacts::new(state).by_run().of(run));
     handover.forget(proof);
-    let is_held = host.held.fences().iter().any(|it| it.run == run);
+    let is_held = source.held.fences().iter().any(|it| it.run == run);
     let waits = handover.waiting().is_ok_and(|it| it.iter().any(|it| it.fence.run == run));
     if !is_held && !waits {
         let _ = Logs::new(state).by_run().remove(run);
@@ -191,38 +220,63 @@ fn artifacts(state: &Path, fence: Fence) -> PathBuf {
     Artifacts::new(state).by_run().of(fence.run).join(fence.attempt.to_string())
 }
 
+/// The server knows nothing of a run. What is here is deleted only where the records say so, too: the server may be another
+/// one, or have others.
+async fn not_ours(source: &Source<'_>, proof: &Proof) -> Result<Round, Unsent> {
+    if recorded(source, proof).await?.is_none() {
+        return Ok(Round::Over);
+    }
+    Err(Unsent::NotNow {
+        reason: "it knows nothing of a run that the records name as this host's".to_owned(),
+    })
+}
+
+/// The run as it is on record; `None` where it is another's by now. What is another's has a log of another attempt.
+async fn recorded(source: &Source<'_>, proof: &Proof) -> Result<Option<Run>, Unsent> {
+    match source.record.find(&RunSelector::Id(proof.fence.run)).await {
+        Ok(Found::Run(run)) if run.fence == proof.fence => Ok(Some(*run)),
+        Ok(Found::Run(_) | Found::Nothing | Found::Ambiguous(_)) => Ok(None),
+        Err(error) => Err(Unsent::Away { reason: error.to_string() }),
+    }
+}
+
 async fn hand_over(
-    host: &Host,
+    source: &Source<'_>,
     upstream: &dyn Upstream,
     proof: &Proof,
     at: &mut u64,
 ) -> Result<Round, Unsent> {
     // Looked at before the log: what ends after this look is seen by the next round.
-    let is_held = host.held.fences().contains(&proof.fence);
-    let complete = log(host, upstream, proof, at, is_held).await?;
+    let is_held = source.held.fences().contains(&proof.fence);
+    let complete = log(source.state, upstream, proof, at, is_held).await?;
     if is_held || !complete {
         return Ok(Round::GoesOn);
     }
-    let found = host.record.find(&RunSelector::Id(proof.fence.run)).await;
-    let found = found.map_err(|error| Unsent::Away { reason: error.to_string() })?;
-    let Found::Run(run) = found else { return Err(Unsent::NotOurs) };
-    if run.fence != proof.fence {
-        return Err(Unsent::NotOurs);
-    }
+    let Some(run) = recorded(source, proof).await? else { return Ok(Round::Over) };
     if run.state != RunState::Done {
         return Ok(Round::GoesOn);
     }
     let outputs = run.end.map(|it| it.artifacts).unwrap_or_default();
-    let directory = artifacts(&host.directories.state, proof.fence);
+    let directory = artifacts(source.state, proof.fence);
+    let mut refusals = Vec::new();
     for (index, artifact) in outputs.iter().enumerate() {
-        output(upstream, proof, u32::try_from(index).unwrap_or(u32::MAX), &directory, artifact).await?;
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        match output(upstream, proof, index, &directory, artifact).await {
+            Ok(()) => {}
+            // The others are none the worse for it.
+            Err(Unsent::Refused { reason }) => refusals.push(format!("output {index}: {reason}")),
+            Err(error) => return Err(error),
+        }
     }
-    Ok(Round::Over)
+    if refusals.is_empty() {
+        return Ok(Round::Over);
+    }
+    Err(Unsent::Refused { reason: refusals.join("; ") })
 }
 
 /// Hands over what the log has by now. Gives whether that was all of it.
 async fn log(
-    host: &Host,
+    state: &Path,
     upstream: &dyn Upstream,
     proof: &Proof,
     at: &mut u64,
@@ -230,7 +284,7 @@ async fn log(
 ) -> Result<bool, Unsent> {
     let mut moved = false;
     for _ in 0..PIECES_MAX {
-        let (state, run, after) = (host.directories.state.clone(), proof.fence.run, *at);
+        let (state, run, after) = (state.to_owned(), proof.fence.run, *at);
         let read = tokio::task::spawn_blocking(move || piece(&state, run, after, is_held)).await;
         let read = read.map_err(io::Error::other).and_then(|it| it).map_err(Unsent::Here)?;
         // What is not here any more was handed over already.
@@ -246,7 +300,7 @@ async fn log(
         if stands.at != after + piece.entries {
             // An earlier process handed over more than this one knows, or the server lost some.
             if std::mem::replace(&mut moved, true) {
-                return Err(Unsent::Away { reason: "its copy of a log does not stand still".to_owned() });
+                return Err(Unsent::NotNow { reason: "its copy of a log does not stand still".to_owned() });
             }
         } else if is_held && piece.bytes.len() < PIECE_BYTES {
             return Ok(false);
@@ -279,16 +333,30 @@ async fn output(
         return Ok(());
     }
     let path = directory.join(std::ffi::OsStr::from_bytes(&artifact.path));
-    let file = match File::open(&path) {
-        Ok(file) => file,
+    let mut taken = rest(upstream, proof, index, &path, artifact.bytes, stands.at).await;
+    if stands.at > 0 && matches!(taken, Err(Unsent::Refused { .. })) {
+        // What an earlier try had left there may be what was wrong: the server dropped it.
+        taken = rest(upstream, proof, index, &path, artifact.bytes, 0).await;
+    }
+    if taken?.complete { Ok(()) } else { Err(Unsent::NotNow { reason: "it took a part only".to_owned() }) }
+}
+
+/// Hands in the rest of an output, from `at` on.
+async fn rest(
+    upstream: &dyn Upstream,
+    proof: &Proof,
+    index: u32,
+    path: &Path,
+    bytes: u64,
+    at: u64,
+) -> Result<Stands, Unsent> {
+    match File::open(path) {
+        Ok(file) => upstream.output(proof, index, file, at, bytes.saturating_sub(at)).await,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(Unsent::Refused { reason: format!("`{}` is not here any more", path.display()) });
+            Err(Unsent::Refused { reason: format!("`{}` is not here any more", path.display()) })
         }
-        Err(error) => return Err(Unsent::Here(error)),
-    };
-    let left = artifact.bytes.saturating_sub(stands.at);
-    let stands = upstream.output(proof, index, file, stands.at, left).await?;
-    if stands.complete { Ok(()) } else { Err(Unsent::Away { reason: "it took a part only".to_owned() }) }
+        Err(error) => Err(Unsent::Here(error)),
+    }
 }
 
 #[cfg(test)]

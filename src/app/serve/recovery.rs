@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::AppError;
 use crate::app::serve::Host;
 use crate::app::serve::engine_watch::{Present, State};
+use crate::app::serve::handover::Handover;
 use crate::app::sweep::{self, Mode, Swept};
 use crate::config::{Directories, Retention};
 use crate::queue::{LEASE, Settled};
@@ -128,8 +129,14 @@ pub async fn sweep(host: &Host, stop: &CancellationToken) {
 pub async fn retain(store: &Store, host: &Host, retention: Retention, stop: &CancellationToken) {
     loop {
         let (store, directories) = (store.clone(), host.directories.clone());
+        let handover = host.upstream.is_some().then(|| Handover::of(&directories.state));
         let retained = tokio::task::spawn_blocking(move || {
-            tokio::runtime::Handle::current().block_on(retained(&store, &directories, &retention))
+            tokio::runtime::Handle::current().block_on(retained(
+                &store,
+                &directories,
+                &retention,
+                handover.as_ref(),
+            ))
         });
         match retained.await {
             Ok(Ok(())) => {}
@@ -143,9 +150,25 @@ pub async fn retain(store: &Store, host: &Host, retention: Retention, stop: &Can
     }
 }
 
-async fn retained(store: &Store, directories: &Directories, retention: &Retention) -> Result<(), AppError> {
+/// On a host that hands over to a server only files go, and none that wait for it.
+async fn retained(
+    store: &Store,
+    directories: &Directories,
+    retention: &Retention,
+    handover: Option<&Handover>,
+) -> Result<(), AppError> {
     let mut swept = Swept::default();
-    sweep::retained(store, directories, retention, Mode::Remove, &mut swept).await?;
+    match handover {
+        None => sweep::retained(store, directories, retention, Mode::Remove, &mut swept).await?,
+        Some(handover) => {
+            let waiting = handover.runs().map_err(|source| AppError::Read {
+                what: "what waits for the server below",
+                path: directories.state.clone(),
+                source,
+            })?;
+            sweep::files(store, directories, retention, &waiting, Mode::Remove, &mut swept).await?;
+        }
+    }
     let Swept { runs_forgotten, artifacts, uploads, bytes_freed, .. } = swept;
     if bytes_freed > 0 || !runs_forgotten.is_empty() || !artifacts.is_empty() {
         let (runs, outputs, uploads) = (runs_forgotten.len(), artifacts.len(), uploads.len());

@@ -18,9 +18,15 @@ pub struct Stands {
 /// Why something was not handed in or fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum Unsent {
-    /// The server cannot be had, or does not take anything now.
+    /// The server cannot be had: whatever else is asked waits in vain, too.
     #[error("the server cannot be used: {reason}")]
     Away {
+        /// Why.
+        reason: String,
+    },
+    /// The server answers and does not take this now.
+    #[error("the server does not take it now: {reason}")]
+    NotNow {
         /// Why.
         reason: String,
     },

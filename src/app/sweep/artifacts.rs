@@ -1,16 +1,19 @@
 //! Outputs that no record names: what an attempt left that was lost, or is another's by now. What a record names is whole.
 
+use std::collections::BTreeSet;
+
 use crate::app::AppError;
 use crate::app::sweep::{Mode, Swept};
 use crate::record::{Found, Record, Run};
 use crate::sandbox::artifacts::Artifacts;
-use crate::task::RunState;
 use crate::task::run_id::RunSelector;
+use crate::task::{RunId, RunState};
 
-/// Removes them, or lists their runs. A run without a record is left to the sweep of what runs keep.
+/// Removes them, or lists their runs; those of `spared` runs stay. A run without a record is left to the sweep of what runs keep.
 pub(in crate::app) async fn attempts(
     record: &dyn Record,
     artifacts: &Artifacts,
+    spared: &BTreeSet<RunId>,
     mode: Mode,
     swept: &mut Swept,
 ) -> Result<(), AppError> {
@@ -19,7 +22,7 @@ pub(in crate::app) async fn attempts(
     for run in artifacts.by_run().runs().map_err(failed)? {
         // Listed before the record is read: a directory that is made meanwhile belongs to a later attempt.
         let attempts = artifacts.attempts(run).map_err(failed)?;
-        if attempts.is_empty() {
+        if attempts.is_empty() || spared.contains(&run) {
             continue;
         }
         let Found::Run(recorded) = record.find(&RunSelector::Id(run)).await? else { continue };

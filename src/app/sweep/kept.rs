@@ -15,20 +15,20 @@ const YOUNG_MS: i64 = 60 * 60 * 1000;
 /// Runs that go on at the most.
 const ACTIVE_MAX: u32 = 100_000;
 
-/// Removes them, or lists them: runs with their bytes. Those of `forgotten` runs are gone, or listed, already.
+/// Removes them, or lists them: runs with their bytes. Those of `spared` runs stay and do not count.
 pub(super) async fn sweep(
     store: &Store,
     kept: &ByRun,
     bytes_max: u64,
     mode: Mode,
-    forgotten: &BTreeSet<RunId>,
+    spared: &BTreeSet<RunId>,
 ) -> Result<Vec<(RunId, u64)>, AppError> {
     let failed = |source| AppError::Read { what: "what runs keep in", path: kept.place().to_owned(), source };
     let active: BTreeSet<RunId> =
         store.list(RunFilter::Active, ACTIVE_MAX).await?.iter().map(|it| it.id).collect();
     let (mut staying, mut gone) = (Vec::new(), Vec::new());
     for run in kept.runs().map_err(failed)? {
-        if active.contains(&run) || forgotten.contains(&run) {
+        if active.contains(&run) || spared.contains(&run) {
             continue;
         }
         let young = now_ms().saturating_sub(run.made_ms()) < YOUNG_MS;

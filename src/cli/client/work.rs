@@ -113,14 +113,19 @@ impl Client {
             return Ok(answer);
         }
         let body = answer.whole(ANSWER_BYTES_MAX).await.unwrap_or_default();
-        let problem = serde_json::from_slice::<ProblemJson>(&body);
-        let reason = problem.map_or_else(|_| status.to_string(), |it| shown(&it.message));
-        Err(match status {
-            StatusCode::NOT_FOUND => Unsent::NotOurs,
-            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => Unsent::Refused { reason },
-            // A token can be given anew, a busy server asked again.
-            _ => Unsent::Away { reason },
-        })
+        Err(unsent(status, serde_json::from_slice(&body).ok().as_ref()))
+    }
+}
+
+/// What an answer means that is no success. Only a problem in the server's own words says that it knows nothing of a run:
+/// whatever stands before it may answer 404, too.
+fn unsent(status: StatusCode, problem: Option<&ProblemJson>) -> Unsent {
+    let reason = problem.map_or_else(|| status.to_string(), |it| shown(&it.message));
+    match status {
+        StatusCode::NOT_FOUND if problem.is_some_and(|it| it.code == "not_found") => Unsent::NotOurs,
+        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => Unsent::Refused { reason },
+        // A token can be given anew, a busy server asked again.
+        _ => Unsent::NotNow { reason },
     }
 }
 
@@ -140,4 +145,35 @@ fn refused(reason: &str) -> Unsent {
 
 fn late(_: tokio::time::error::Elapsed) -> Unsent {
     Unsent::Away { reason: "it does not answer in time".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(status: StatusCode, body: &str, expected: &str) {
+        let meant = unsent(status, serde_json::from_str(body).ok().as_ref());
+        assert_eq!(format!("{meant:?}").split(' ').next(), Some(expected), "{status} {body}");
+    }
+
+    fn problem(code: &str) -> String {
+        format!(
+            r#"{{"type":"about:blank","title":"t","status":404,"code":"{code}","message":"m","request_id":"r","errors":[]}}"#
+        )
+    }
+
+    #[test]
+    fn only_the_servers_own_words_say_that_a_run_is_not_ours() {
+        check(StatusCode::NOT_FOUND, &problem("not_found"), "NotOurs");
+        check(StatusCode::NOT_FOUND, &problem("other"), "NotNow");
+        check(StatusCode::NOT_FOUND, "<html>404</html>", "NotNow");
+        check(StatusCode::NOT_FOUND, "", "NotNow");
+    }
+
+    #[test]
+    fn what_is_malformed_is_refused_and_what_is_busy_is_not() {
+        check(StatusCode::BAD_REQUEST, &problem("digest_mismatch"), "Refused");
+        check(StatusCode::CONFLICT, &problem("elsewhere"), "NotNow");
+        check(StatusCode::SERVICE_UNAVAILABLE, "", "NotNow");
+    }
 }

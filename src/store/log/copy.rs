@@ -118,6 +118,8 @@ impl Logs {
         }
         copy.write(&added)?;
         if copy.complete && !had.complete {
+            directory.sync_all()?;
+            File::open(self.by_run.place())?.sync_all()?;
             // An uncompressed log is as good to read.
             let _ = compress::directory(&path);
         }
@@ -223,7 +225,8 @@ impl Copy {
         self.stdout_bytes + self.stderr_bytes
     }
 
-    /// Content first: a reader never finds an entry whose bytes are not there.
+    /// Content first: a reader never finds an entry whose bytes are not there. A copy that is complete lasts: whoever handed
+    /// it in keeps the log no longer.
     fn write(&mut self, added: &[(Entry, &[u8])]) -> io::Result<()> {
         let mut listed = Vec::with_capacity(added.len() * ENTRY_BYTES);
         for (entry, content) in added {
@@ -234,7 +237,14 @@ impl Copy {
             }
             listed.extend_from_slice(&entry.encode());
         }
+        if self.complete {
+            self.stdout.sync_data()?;
+            self.stderr.sync_data()?;
+        }
         self.index.write_all(&listed)?;
+        if self.complete {
+            self.index.sync_data()?;
+        }
         self.entries += added.len() as u64;
         Ok(())
     }

@@ -156,8 +156,15 @@ impl Books {
         let select = sql("SELECT max(seen_ms) FROM workers WHERE owner_lock = $1").bind(lock);
         let seen: Option<(Option<i64>,)> = tx.first(select).await?;
         let gone_ms = i64::try_from(GONE.as_millis()).unwrap_or(i64::MAX);
-        // One that was never heard of may be about to begin.
-        Ok(seen.and_then(|it| it.0).is_some_and(|it| it.saturating_add(gone_ms) < now.lease_ms))
+        if let Some(seen_ms) = seen.and_then(|it| it.0) {
+            return Ok(seen_ms.saturating_add(gone_ms) < now.lease_ms);
+        }
+        // It left, another process has its name by now, or it is about to say that it lives: the age of what waits tells.
+        let select = sql("SELECT min(runs.created_ms) FROM queue JOIN runs ON runs.id = queue.run_id \
+             WHERE queue.lane = $1 AND queue.stage = 'ready'")
+        .bind(&lane.text);
+        let oldest: Option<(Option<i64>,)> = tx.first(select).await?;
+        Ok(oldest.and_then(|it| it.0).is_some_and(|it| it.saturating_add(gone_ms) < now.wall_ms))
     }
 
     async fn shares(&self, tx: &mut Tx) -> Result<BTreeMap<String, Share>, RecordError> {

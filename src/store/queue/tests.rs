@@ -24,6 +24,7 @@ use crate::store::queue::tests::fleet::{
     a_drained_worker_claims_nothing_until_it_may_again, a_run_is_held_by_its_last_lease_alone,
     a_worker_is_listed_with_what_it_offers_until_it_is_gone,
     what_a_worker_lost_does_not_wait_for_one_that_is_drained,
+    what_waits_for_a_process_that_left_is_anybodys_soon,
 };
 use crate::task::outcome::LostReason;
 use crate::task::run_id::RunSelector;
@@ -69,6 +70,7 @@ on_both! {
     a_drained_worker_claims_nothing_until_it_may_again,
     what_a_worker_lost_does_not_wait_for_one_that_is_drained,
     a_run_is_held_by_its_last_lease_alone,
+    what_waits_for_a_process_that_left_is_anybodys_soon,
 }
 
 const HOUR_MS: i64 = 3_600_000;

@@ -1,8 +1,8 @@
 //! The workers of a database: who lives, who is drained, and who holds a run.
 
 use crate::queue::fleet::{Fleet, Holding, Proof, SEEN, Standing, Stood};
-use crate::queue::{Reached, Settled, Worker, fixture};
-use crate::record::Fence;
+use crate::queue::{NewSubmission, PROCESS_LABEL, Reached, Schedule, Settled, Worker, fixture};
+use crate::record::{Fence, NewRun, now_ms};
 use crate::store::OwnerLock;
 use crate::store::place::On;
 use crate::store::queue::tests::{BACKOFF_MS, Desk, LEASE_MS};
@@ -62,6 +62,30 @@ pub(super) async fn what_a_worker_lost_does_not_wait_for_one_that_is_drained(on:
     assert_eq!(desk.claimed().await, [], "the other one is to have it");
     assert_eq!(fleet.stand("second", Standing::Draining).await.expect("asked"), Stood::Changed);
     assert_eq!(desk.claimed().await, [fence.run]);
+}
+
+pub(super) async fn what_waits_for_a_process_that_left_is_anybodys_soon(on: On) {
+    let desk = Desk::new(&on).await;
+    let lock = OwnerLock::acquire(desk.place.directory.path()).expect("a lock");
+    let other = fixture::worker("second", lock.owner());
+    let fleet: &dyn Fleet = &desk.place.store;
+    fleet.beat(&other).await.expect("asked");
+    let plain = fixture::new("a");
+    let pinned = NewSubmission {
+        run: NewRun { created_ms: now_ms(), ..plain.run },
+        schedule: Schedule {
+            worker_labels: vec![(PROCESS_LABEL.to_owned(), other.owner.lock.clone())],
+            ..plain.schedule
+        },
+        ..plain
+    };
+    let run = desk.submit(&[pinned]).await;
+    assert_eq!(desk.claimed().await, [], "its process lives");
+    fleet.leave(&other).await.expect("asked");
+    assert_eq!(desk.claimed().await, [], "its process may be about to say that it lives");
+    drop(lock);
+    desk.place.pass(121_000);
+    assert_eq!(desk.claimed().await, run);
 }
 
 pub(super) async fn a_run_is_held_by_its_last_lease_alone(on: On) {
