@@ -402,62 +402,6 @@ mod tests {
     use crate::record::{Artifact, fixture};
     use crate::task::Outcome;
 
-    /// An output and the end that a task's pump has.
-    fn output(leaving: &Leaving) -> (Output, Sink) {
-        let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
-        let window = Arc::new(Semaphore::new(WINDOW_BYTES as usize));
-        let output = Output { stream: Stream::Stdout, chunks, window, closed: CancellationToken::new() };
-        (output, Sink { chunks: sender, given_up: leaving.given_up.clone() })
-    }
-
-    /// How much a client is shown that takes nothing, and what becomes of the writing.
-    async fn shown_to_nobody(leaving: &Leaving) -> (Extent, io::Result<()>) {
-        let (mut output, mut sink) = output(leaving);
-        let pump = std::thread::spawn(move || sink.write_all(&vec![0; 3_000_000]));
-        let (to_client, _frames) = mpsc::channel(FRAMES_MAX);
-        let taken = Notify::new();
-        let extent = tokio::select! {
-            extent = shown(&mut output, &leaving.given_up, &to_client) => extent,
-            () = hurried(leaving, &taken) => panic!("it never ends"),
-        };
-        (extent, pump.join().expect("no panic"))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_takes_nothing_is_given_up_once_the_sandbox_is_over() {
-        let leaving = Leaving::default();
-        leaving.begun.cancel();
-        let (extent, written) = shown_to_nobody(&leaving).await;
-        assert_eq!(extent, Extent::Cut);
-        written.expect("what is left goes to the log");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_task_that_goes_on_waits_for_its_client() {
-        let leaving = Leaving::default();
-        let hour = Duration::from_secs(60 * 60);
-        assert!(tokio::time::timeout(hour, shown_to_nobody(&leaving)).await.is_err());
-        assert!(!leaving.given_up.is_cancelled());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_takes_slowly_has_its_time_and_no_more() {
-        let (leaving, taken, begun) = (Leaving::default(), Notify::new(), Instant::now());
-        leaving.begun.cancel();
-        let taking = async {
-            loop {
-                tokio::time::sleep(TAKE_TIME_MAX / 2).await;
-                taken.notify_one();
-            }
-        };
-        tokio::select! {
-            () = leaving.given_up.cancelled() => {}
-            () = hurried(&leaving, &taken) => {}
-            () = taking => {}
-        }
-        assert_eq!(begun.elapsed().as_secs(), LEFT_TIME_MAX.as_secs());
-    }
-
     #[test]
     fn an_end_fits_its_frame_whatever_came_out() {
         let mut run = fixture::ended(Outcome::Exited(0));
