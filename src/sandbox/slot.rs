@@ -13,6 +13,7 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -29,6 +30,8 @@ pub const UID_FIRST: u32 = 2_000_000_000;
 const SOCKET_PATH_BYTES_MAX: usize = 100;
 /// The lock's name.
 const LOCK_NAME: &str = "owner.lock";
+/// How the extension of a directory begins that is being removed.
+const GONE: &str = "gone-";
 /// The name of the file that tells the container.
 const CONTAINER_NAME: &str = "container";
 
@@ -162,8 +165,18 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.directory);
+        let _ = remove(&self.directory);
     }
+}
+
+/// Removes a slot's directory, whose lock the caller holds. It loses its name first, and whole: who takes the number next
+/// finds nothing that is being removed.
+fn remove(directory: &Path) -> std::io::Result<()> {
+    static REMOVED: AtomicU64 = AtomicU64::new(0);
+    let (process, count) = (std::process::id(), REMOVED.fetch_add(1, Ordering::Relaxed));
+    let gone = directory.with_extension(format!("{GONE}{process}-{count}"));
+    std::fs::rename(directory, &gone)?;
+    std::fs::remove_dir_all(gone)
 }
 
 /// Slots whose owner is gone. Each is held by the caller only for the moment of looking.
@@ -176,6 +189,11 @@ pub fn dead_slots(runtime_directory: &Path) -> std::io::Result<Vec<DeadSlot>> {
     };
     for entry in entries.take(SLOTS_MAX as usize) {
         let directory = entry?.path();
+        if directory.extension().and_then(|it| it.to_str()).is_some_and(|it| it.starts_with(GONE)) {
+            // Its remover may have died over it, or be at it.
+            let _ = std::fs::remove_dir_all(&directory);
+            continue;
+        }
         let Some(number) = directory.file_name().and_then(|it| it.to_str()).and_then(|it| it.parse().ok())
         else {
             continue;
@@ -199,7 +217,7 @@ pub async fn remove_dead<F: Future<Output = bool>>(
     if !before().await {
         return Ok(false);
     }
-    std::fs::remove_dir_all(&dead.directory)?;
+    remove(&dead.directory)?;
     Ok(true)
 }
 
@@ -285,6 +303,32 @@ mod tests {
         assert!(is_container_owned(runtime.path(), slot.number, "one"));
         assert!(!is_container_owned(runtime.path(), slot.number, "two"));
         assert!(!is_container_owned(runtime.path(), slot.number + 1, "one"));
+    }
+
+    #[test]
+    fn slots_are_made_while_others_go_and_the_dead_are_swept() {
+        let runtime = tempfile::tempdir().expect("a directory");
+        let place = runtime.path();
+        drop(Slot::make(place).expect("init is in its place"));
+        std::thread::scope(|threads| {
+            let makers: Vec<_> = (0..3)
+                .map(|_| {
+                    threads.spawn(|| {
+                        for _ in 0..300 {
+                            let slot = Slot::make(place).expect("a slot");
+                            assert!(slot.inner_directory().join("aegis-init").exists());
+                        }
+                    })
+                })
+                .collect();
+            let sweeping = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            while makers.iter().any(|it| !it.is_finished()) {
+                for dead in dead_slots(place).expect("read") {
+                    sweeping.block_on(remove_dead(&dead, || async { true })).expect("removed");
+                }
+            }
+        });
+        assert_eq!(std::fs::read_dir(place.join("slots")).expect("read").count(), 0);
     }
 
     #[test]
