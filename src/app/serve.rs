@@ -180,6 +180,8 @@ pub async fn serve(
         Role::Server(listen) => interface::listeners(listen, &host.directories).await?,
         Role::Worker => Vec::new(),
     };
+    // Known before anybody is answered: an operator may drain it at once.
+    let _ = host.fleet.beat(&host.worker).await?;
     let places: Vec<String> = listeners.iter().map(Listener::shown).collect();
     let services = interface::services(&host, &store, interface::metrics());
     let stop = CancellationToken::new();
