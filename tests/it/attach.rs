@@ -258,8 +258,8 @@ fn a_client_that_takes_nothing_does_not_keep_its_worker() {
     let script = "head -c 3000000 /dev/zero; exec sleep 600";
     let run = serde_json::json!({"command": ["bash", "-c", script], "limits": {"timeout": "1s"}});
     let mut client = attached_to(&aegis, &run, b"");
-    eventually("the task waits for its client", UP_TIME_MAX, || {
-        aegis.call(&["ps", "--json"]).stdout.contains("running")
+    eventually("the run is on record", UP_TIME_MAX, || {
+        aegis.call(&["ps", "--all"]).stdout.contains("strict")
     });
     let run = newest(&aegis);
     eventually("its time is up, and that is on record", UP_TIME_MAX, || {
