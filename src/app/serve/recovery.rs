@@ -15,6 +15,8 @@ use crate::record::{Fence, RecordError, RunFilter};
 use crate::sandbox::artifacts::Artifacts;
 use crate::store::{Store, owner};
 
+/// Time that an engine has to answer at the end that did not answer before.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 /// How often everything is swept.
 const SWEEP_PAUSE: Duration = Duration::from_secs(30);
 /// The same at first: the engine may still be making what it was asked for by a server that was killed.
@@ -106,7 +108,13 @@ pub async fn sweep(host: &Host, stop: &CancellationToken) {
         let State::Present(present) = state else {
             tokio::select! {
                 Ok(()) = changes.changed() => continue,
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {}
+            }
+            // Told to stop as it began: what others left is swept all the same, if the engine is about to answer.
+            let present = changes.wait_for(|it| matches!(it, State::Present(_)));
+            match tokio::time::timeout(ANSWER_TIME_MAX, present).await {
+                Ok(Ok(_)) => continue,
+                Ok(Err(_)) | Err(_) => return,
             }
         };
         match swept(host, &present).await {
