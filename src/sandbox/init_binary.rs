@@ -24,17 +24,25 @@ pub fn digest() -> &'static str {
 /// there by a rename of a complete file.
 pub fn ensure(directory: &Path) -> std::io::Result<PathBuf> {
     let path = directory.join(format!("aegis-init-{}", &digest()[..NAME_DIGITS]));
-    match std::fs::metadata(&path) {
-        Ok(found) if found.len() == PROGRAM.len() as u64 => return Ok(path),
-        Ok(_) | Err(_) => {}
+    if is_whole(&path) {
+        return Ok(path);
     }
-    // A name of its own: other threads may be here, too, and whoever is last has put the same bytes there.
+    // A name of its own: other threads may be here, too.
     let mut partial = tempfile::Builder::new().prefix(".aegis-init-").tempfile_in(directory)?;
     partial.write_all(PROGRAM)?;
     partial.as_file().set_permissions(std::fs::Permissions::from_mode(0o555))?;
     // Closed before it has its name: a file that is open for writing cannot be executed.
-    partial.into_temp_path().persist(&path)?;
-    Ok(path)
+    let partial = partial.into_temp_path();
+    match partial.persist_noclobber(&path) {
+        Ok(()) => Ok(path),
+        // Whoever was first may be making links to theirs, which fails for a file that was replaced at that moment.
+        Err(_) if is_whole(&path) => Ok(path),
+        Err(refused) => Ok(refused.path.persist(&path).map(|()| path)?),
+    }
+}
+
+fn is_whole(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|it| it.len() == PROGRAM.len() as u64)
 }
 
 #[cfg(test)]
@@ -45,11 +53,26 @@ mod tests {
     fn threads_that_put_it_there_at_once_do_not_disturb_each_other() {
         let directory = tempfile::tempdir().expect("a directory");
         std::thread::scope(|scope| {
-            for _ in 0..16 {
-                scope.spawn(|| ensure(directory.path()).expect("put there"));
+            for number in 0..16 {
+                let link = directory.path().join(number.to_string());
+                scope.spawn(|| {
+                    let put = ensure(directory.path()).expect("put there");
+                    std::fs::hard_link(put, link).expect("it is there to stay");
+                });
             }
         });
         let left = std::fs::read_dir(directory.path()).expect("read").count();
-        assert_eq!(left, 1);
+        assert_eq!(left, 17);
+    }
+
+    #[test]
+    fn what_is_not_whole_is_replaced() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let put = ensure(directory.path()).expect("put there");
+        std::fs::remove_file(&put).expect("removed");
+        std::fs::write(&put, "short").expect("written");
+        assert_eq!(ensure(directory.path()).expect("put there"), put);
+        assert!(is_whole(&put));
+        assert_eq!(std::fs::read_dir(directory.path()).expect("read").count(), 1);
     }
 }

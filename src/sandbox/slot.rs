@@ -176,7 +176,9 @@ fn remove(directory: &Path) -> std::io::Result<()> {
     let (process, count) = (std::process::id(), REMOVED.fetch_add(1, Ordering::Relaxed));
     let gone = directory.with_extension(format!("{GONE}{process}-{count}"));
     std::fs::rename(directory, &gone)?;
-    std::fs::remove_dir_all(gone)
+    // Who was about to take the number may have put a lock there under the old name: the next sweep finds what is left then.
+    let _ = std::fs::remove_dir_all(&gone).or_else(|_| std::fs::remove_dir_all(&gone));
+    Ok(())
 }
 
 /// Slots whose owner is gone. Each is held by the caller only for the moment of looking.
@@ -249,7 +251,12 @@ fn is_free(directory: &Path) -> bool {
 
 /// The lock of a directory, made if it was not there; nothing if another process owns it.
 fn take(directory: &Path) -> std::io::Result<Option<OwnedFd>> {
-    make_private(directory)?;
+    // One step: what makes parents, too, looks again at what was there, and fails where its owner removed it meanwhile.
+    match std::fs::DirBuilder::new().mode(0o700).create(directory) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
     let path = directory.join(LOCK_NAME);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
     let lock = match rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)) {
@@ -322,11 +329,15 @@ mod tests {
                 })
                 .collect();
             let sweeping = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-            while makers.iter().any(|it| !it.is_finished()) {
+            let sweep = || {
                 for dead in dead_slots(place).expect("read") {
                     sweeping.block_on(remove_dead(&dead, || async { true })).expect("removed");
                 }
+            };
+            while makers.iter().any(|it| !it.is_finished()) {
+                sweep();
             }
+            sweep();
         });
         assert_eq!(std::fs::read_dir(place.join("slots")).expect("read").count(), 0);
     }
