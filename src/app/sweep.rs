@@ -267,12 +267,13 @@ async fn destroy_all<E: Engine>(engine: &E, containers: &[&ListedContainer]) -> 
     Ok(())
 }
 
-/// A socket that nobody listens on is a dead owner's.
+/// A socket that nobody listens on is a dead owner's, unless it has no name yet.
 pub(super) fn sockets(directory: &Path, mode: Mode, swept: &mut Swept) {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return;
     };
-    for path in entries.flatten().map(|it| it.path()) {
+    let named = |it: &std::fs::DirEntry| !it.file_name().as_encoded_bytes().starts_with(b".");
+    for path in entries.flatten().filter(named).map(|it| it.path()) {
         let connected = std::os::unix::net::UnixStream::connect(&path);
         if !matches!(connected, Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused) {
             continue;

@@ -41,8 +41,11 @@ impl Door {
         if let Some(directory) = path.parent() {
             make_private(directory)?;
         }
-        let listener = UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        // It has its name once it listens: one that nobody listens on is taken for a dead owner's.
+        let unnamed = path.with_file_name(format!(".{}", run.short()));
+        let listener = UnixListener::bind(&unnamed)?;
+        std::fs::set_permissions(&unnamed, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::rename(&unnamed, &path)?;
         let closing = CancellationToken::new();
         let serving = Some(tokio::spawn(serve(listener, control, closing.clone())));
         Ok(Self { path, closing, serving })

@@ -1,6 +1,7 @@
 //! What is past its retention, where the records are this instance's and where they are a server's.
 
 use super::*;
+use crate::app::owner::service::Door;
 use crate::record::{Found, fixture};
 use crate::store::OwnerLock;
 use crate::task::run_id::RunSelector;
@@ -77,4 +78,28 @@ async fn where_the_records_are_a_servers_only_files_go_and_none_that_wait_for_it
     files(store, directories, retention, &spared, Mode::Remove, &mut swept).await.expect("swept");
     assert_eq!(instance.has(waiting).await, [true; 3]);
     assert_eq!(instance.has(other).await, [true, false, false]);
+}
+
+#[tokio::test]
+async fn the_doors_of_runs_that_begin_are_no_dead_owners() {
+    let runtime = tempfile::tempdir().expect("a directory");
+    let (control, _wishes) = tokio::sync::mpsc::channel(1);
+    let runs = runtime.path().join("runs");
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    let ended = &ended;
+    let dead = std::thread::scope(|threads| {
+        let sweeping = threads.spawn(|| {
+            let mut swept = Swept::default();
+            while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                sockets(&runs, Mode::Remove, &mut swept);
+            }
+            swept.sockets
+        });
+        let doors: Vec<_> =
+            (0..500).map(|_| Door::open(runtime.path(), RunId::generate(), control.clone())).collect();
+        ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(doors.iter().all(Result::is_ok));
+        sweeping.join().expect("joined")
+    });
+    assert_eq!(dead, Vec::<String>::new());
 }
