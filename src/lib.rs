@@ -17,6 +17,7 @@ pub mod queue;
 pub mod record;
 
 // Floor 3: machinery.
+pub mod confine;
 pub mod doctor;
 pub mod executor;
 pub mod fault;

@@ -5,8 +5,9 @@ use std::os::fd::OwnedFd;
 
 use tokio::net::UnixStream;
 
-use crate::broker::confine::{self, ConfineError};
+use crate::broker::confine::WALLS;
 use crate::broker::server::{self, BrokerError, Settings};
+use crate::confine::ConfineError;
 
 /// Why there is no broker any more.
 #[derive(Debug, thiserror::Error)]
@@ -24,11 +25,11 @@ pub enum ProcessError {
 
 /// Serves one server over this socket.
 pub fn serve(socket: OwnedFd, settings: Settings) -> Result<(), ProcessError> {
-    confine::set_apart()?;
+    WALLS.set_apart()?;
     // Its own pipes are made before the filter, which lets none be made.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ProcessError::Start)?;
-    confine::raise_filter()?;
+    WALLS.raise_filter()?;
     runtime.block_on(async {
         let socket = std::os::unix::net::UnixStream::from(socket);
         socket.set_nonblocking(true).map_err(ProcessError::Start)?;

@@ -9,7 +9,8 @@ use hickory_resolver::net::NetError;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc};
 
-use crate::gateway::confine::{self, ConfineError};
+use crate::confine::ConfineError;
+use crate::gateway::confine::{self, WALLS};
 use crate::gateway::dial::Dial;
 use crate::gateway::lookup::Lookup;
 use crate::gateway::reading::ReadingError;
@@ -56,7 +57,7 @@ pub fn serve(socket: OwnedFd) -> Result<(), GatewayError> {
     // Its own pipes are made before the filter, which lets none be made.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(GatewayError::Start)?;
-    confine::raise_filter()?;
+    WALLS.raise_filter()?;
     runtime.block_on(converse(socket))
 }
 
