@@ -23,6 +23,7 @@ pub mod handed;
 pub mod image;
 pub mod init;
 pub mod known;
+pub mod listing;
 pub mod logs;
 pub mod policy;
 pub mod print;

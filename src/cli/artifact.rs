@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 
 use crate::cli::client::{Client, ServerArgs};
 use crate::cli::failure::Failure;
-use crate::cli::{CommandResult, attached, print, selected, talk};
+use crate::cli::listing::listed;
+use crate::cli::{CommandResult, attached, selected, talk};
 use crate::config::Directories;
 use crate::intake::shown;
 use crate::record::{End, Run};
@@ -75,13 +76,12 @@ struct GetArgs {
 
 /// Lists or fetches.
 pub fn cmd_artifact(args: &ArtifactArgs) -> CommandResult {
-    let runtime = attached::runtime()?;
-    let code = match &args.command {
-        ArtifactCommand::Ls(args) => runtime.block_on(list(args)),
-        ArtifactCommand::Get(args) => runtime.block_on(get(args)),
-    };
-    runtime.shutdown_background();
-    code
+    attached::wait(async {
+        match &args.command {
+            ArtifactCommand::Ls(args) => list(args).await,
+            ArtifactCommand::Get(args) => get(args).await,
+        }
+    })
 }
 
 async fn list(args: &LsArgs) -> CommandResult {
@@ -89,18 +89,10 @@ async fn list(args: &LsArgs) -> CommandResult {
         Some(client) => client.artifacts(&args.run).await?.files,
         None => result::artifacts(&own(&args.run).await?.1).files,
     };
-    if args.json {
-        print::data(&serde_json::to_string(&files).map_err(|it| Failure::of(&it))?)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let mut lines = Vec::new();
-    for it in &files {
+    listed(&files, args.json, "nothing came out", |it| {
         let digest = it.sha256.get(..12).unwrap_or_default();
-        lines.push(format!("{:>10}  {}  {}", amount::bytes(it.bytes), shown(digest), visible(&it.path)));
-    }
-    let text = if lines.is_empty() { "nothing came out".to_owned() } else { lines.join("\n") };
-    print::data(&text)?;
-    Ok(ExitCode::SUCCESS)
+        format!("{:>10}  {}  {}", amount::bytes(it.bytes), shown(digest), visible(&it.path))
+    })
 }
 
 async fn get(args: &GetArgs) -> CommandResult {

@@ -75,6 +75,14 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|it| Failure::of(&it))
 }
 
+/// Waits for a command's work on it. What is still going on then (a name that is looked up, a file that is read) is left.
+pub fn wait<T, E: Into<Failure>>(work: impl Future<Output = Result<T, E>>) -> Result<T, Failure> {
+    let runtime = runtime()?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    done.map_err(E::into)
+}
+
 async fn attend(
     args: &SandboxArgs,
     order: &RunOrder,

@@ -41,13 +41,10 @@ pub fn cmd_backup(args: &BackupArgs) -> CommandResult {
         Some(path) => Lock::with_passphrase_of(path)?,
         None => Lock::for_recipients(&args.recipients)?,
     };
-    let runtime = attached::runtime()?;
-    let counts = runtime.block_on(async {
-        let directories = Directories::of_this_user()?;
+    let counts = attached::wait(async {
+        let directories = Directories::of_this_user().map_err(AppError::from)?;
         back_up(&directories.state, &lock, &args.target).await
-    });
-    runtime.shutdown_background();
-    let counts = counts.map_err(|it: AppError| Failure::from(it))?;
+    })?;
     talk::note(&format!("{} are in {}", shown(counts), args.target.display()));
     Ok(ExitCode::SUCCESS)
 }

@@ -27,13 +27,10 @@ pub struct CancelArgs {
 
 /// Asks the owner to end the run, and waits for the end. A run that has ended already stays as it is.
 pub fn cmd_cancel(args: &CancelArgs) -> CommandResult {
-    let runtime = attached::runtime()?;
-    let code = match args.server.named()? {
-        Some(client) => runtime.block_on(client.cancel(&args.run, !args.no_wait)),
-        None => runtime.block_on(cancel(args)),
-    };
-    runtime.shutdown_background();
-    code
+    match args.server.named()? {
+        Some(client) => attached::wait(client.cancel(&args.run, !args.no_wait)),
+        None => attached::wait(cancel(args)),
+    }
 }
 
 async fn cancel(args: &CancelArgs) -> CommandResult {

@@ -108,10 +108,9 @@ pub fn cmd_diff(args: &DiffArgs) -> CommandResult {
 
 /// The changes of the run that was named.
 pub(super) fn changes_of(text: &str, place: &PlaceArgs) -> Result<RunChanges, Failure> {
-    let runtime = attached::runtime()?;
     if let Some(client) = place.server.named()? {
         let directory = tree(place.workspace.as_ref())?;
-        return runtime.block_on(client.changes(text, &directory));
+        return attached::wait(client.changes(text, &directory));
     }
     if place.workspace.is_some() {
         return Err(Failure::usage(
@@ -119,7 +118,7 @@ pub(super) fn changes_of(text: &str, place: &PlaceArgs) -> Result<RunChanges, Fa
         )
         .hint("name the server: `--server`"));
     }
-    let (run, directories): (Run, Directories) = runtime.block_on(async {
+    let (run, directories): (Run, Directories) = attached::wait(async {
         let directories = Directories::of_this_user().map_err(|it| Failure::from(AppError::from(it)))?;
         Ok::<_, Failure>((selected::run(text, &directories).await?, directories))
     })?;

@@ -2,13 +2,9 @@
 
 use clap::Args;
 
-use crate::app::AppError;
 use crate::cli::failure::Failure;
 use crate::cli::{CommandResult, attached, print, selected};
-use crate::config::Directories;
-use crate::record::Record;
 use crate::report::egress;
-use crate::store::Store;
 use crate::task::ExitCode;
 
 /// Show the ledger of a run's way out: every connection and request, and every name that was refused.
@@ -25,15 +21,7 @@ pub struct EgressArgs {
 
 /// Prints the ledger.
 pub fn cmd_egress(args: &EgressArgs) -> CommandResult {
-    let runtime = attached::runtime()?;
-    let (run, entries) = runtime.block_on(async {
-        let directories = Directories::of_this_user().map_err(|it| Failure::from(AppError::from(it)))?;
-        let run = selected::run(&args.run, &directories).await?;
-        let store = Store::open(&directories.state).await.map_err(|it| Failure::from(AppError::from(it)))?;
-        let entries = store.egress(run.id).await;
-        store.close().await;
-        Ok::<_, Failure>((run, entries.map_err(|it| Failure::from(AppError::from(it)))?))
-    })?;
+    let (run, entries) = attached::wait(selected::run_with_ledger(&args.run))?;
     if args.json {
         let mut lines = String::new();
         for entry in &entries {

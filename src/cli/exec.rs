@@ -55,10 +55,7 @@ pub struct ExecArgs {
 /// Runs the command and gives its exit status.
 pub fn cmd_exec(args: &ExecArgs) -> CommandResult {
     let stdio = Stdio::of(args.interactive, args.tty);
-    let runtime = attached::runtime()?;
-    let code = runtime.block_on(exec(args, stdio));
-    runtime.shutdown_background();
-    code
+    attached::wait(exec(args, stdio))
 }
 
 async fn exec(args: &ExecArgs, stdio: Stdio) -> CommandResult {

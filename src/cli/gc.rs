@@ -2,9 +2,8 @@
 
 use clap::Args;
 
+use crate::app::provision;
 use crate::app::sweep::{Mode, Swept, sweep};
-use crate::app::{AppError, provision};
-use crate::cli::failure::Failure;
 use crate::cli::{CommandResult, attached, print, talk};
 use crate::config::Directories;
 use crate::config::operator::Operator;
@@ -26,9 +25,8 @@ pub struct GcArgs {
 
 /// Sweeps, and says what went.
 pub fn cmd_gc(args: &GcArgs) -> CommandResult {
-    let runtime = attached::runtime()?;
     let mode = if args.dry_run { Mode::List } else { Mode::Remove };
-    let swept = runtime.block_on(async {
+    let swept = attached::wait(async {
         let directories = Directories::of_this_user()?;
         let retention = Operator::of_this_user()?.retention;
         let engine = provision::connect().await?;
@@ -42,9 +40,7 @@ pub fn cmd_gc(args: &GcArgs) -> CommandResult {
         let swept = sweep(&engine, Some(&store), &directories, &retention, mode).await;
         store.close().await;
         swept
-    });
-    runtime.shutdown_background();
-    let swept = swept.map_err(|it: AppError| Failure::from(it))?;
+    })?;
     print::data(&if args.json { json(&swept, mode) } else { lines(&swept, mode) })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -41,10 +41,7 @@ enum Verb {
 
 /// Carries the verb out.
 pub fn cmd_image(args: &ImageArgs) -> CommandResult {
-    let runtime = attached::runtime()?;
-    let done = runtime.block_on(carry_out(&args.verb));
-    runtime.shutdown_background();
-    done
+    attached::wait(carry_out(&args.verb))
 }
 
 async fn carry_out(verb: &Verb) -> CommandResult {

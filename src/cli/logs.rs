@@ -49,13 +49,10 @@ enum Only {
 
 /// Prints the log.
 pub fn cmd_logs(args: &LogsArgs) -> CommandResult {
-    let runtime = attached::runtime()?;
-    let code = match args.server.named()? {
-        Some(client) => runtime.block_on(of_server(&client, args)),
-        None => runtime.block_on(logs(args)),
-    };
-    runtime.shutdown_background();
-    code
+    match args.server.named()? {
+        Some(client) => attached::wait(of_server(&client, args)),
+        None => attached::wait(logs(args)),
+    }
 }
 
 async fn of_server(client: &Client, args: &LogsArgs) -> CommandResult {

@@ -64,8 +64,7 @@ fn check(args: &CheckArgs) -> CommandResult {
 }
 
 fn suggested(args: &SuggestArgs) -> CommandResult {
-    let runtime = attached::runtime()?;
-    let (run, entries) = runtime.block_on(selected::run_with_ledger(&args.run))?;
+    let (run, entries) = attached::wait(selected::run_with_ledger(&args.run))?;
     print::data(policy_file(&suggest(&entries), &run.policy.name).trim_end())?;
     Ok(ExitCode::SUCCESS)
 }

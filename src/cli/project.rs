@@ -9,7 +9,8 @@ use crate::api::wire::project::{ProjectJson, ProjectsJson, QuotasJson};
 use crate::api::wire::run::EmptyJson;
 use crate::cli::client::{Client, ServerArgs};
 use crate::cli::failure::Failure;
-use crate::cli::{CommandResult, attached, flags, print};
+use crate::cli::listing::{LsArgs, cells, listed};
+use crate::cli::{CommandResult, attached, flags};
 use crate::intake::shown;
 use crate::task::ExitCode;
 
@@ -29,16 +30,6 @@ enum ProjectCommand {
     Ls(LsArgs),
     /// Set a project up, or anew: what is left out is no limit
     Set(SetArgs),
-}
-
-#[derive(Debug, Args)]
-struct LsArgs {
-    /// Print a JSON list
-    #[arg(long)]
-    json: bool,
-
-    #[command(flatten)]
-    server: ServerArgs,
 }
 
 #[derive(Debug, Args)]
@@ -81,30 +72,22 @@ struct SetArgs {
 
 /// Lists or sets up.
 pub fn cmd_project(args: &ProjectArgs) -> CommandResult {
-    let runtime = attached::runtime()?;
-    let code = match &args.command {
-        ProjectCommand::Ls(args) => runtime.block_on(list(&args.server.any()?, args.json)),
-        ProjectCommand::Set(args) => runtime.block_on(set(&args.server.any()?, args)),
-    };
-    runtime.shutdown_background();
-    code
+    attached::wait(async {
+        match &args.command {
+            ProjectCommand::Ls(args) => list(&args.server.any()?, args.json).await,
+            ProjectCommand::Set(args) => set(&args.server.any()?, args).await,
+        }
+    })
 }
 
 async fn list(client: &Client, json: bool) -> CommandResult {
     let found: ProjectsJson = client.ask(Method::GET, "/api/v1/projects", None::<&EmptyJson>).await?;
-    if json {
-        print::data(&serde_json::to_string(&found.projects).map_err(|it| Failure::of(&it))?)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let mut lines = Vec::new();
-    for ProjectJson { name, quotas, .. } in &found.projects {
+    listed(&found.projects, json, "no projects", |ProjectJson { name, quotas, .. }| {
         let amounts = [quotas.runs, quotas.queued, quotas.cpu_seconds_day, quotas.storage_bytes];
-        let amounts = amounts.map(|it| it.map_or_else(|| "-".to_owned(), |it| it.to_string()));
-        lines.push(format!("{}  {}", shown(name), amounts.join("  ")));
-    }
-    let text = if lines.is_empty() { "no projects".to_owned() } else { lines.join("\n") };
-    print::data(&text)?;
-    Ok(ExitCode::SUCCESS)
+        let [runs, queued, seconds, bytes] =
+            amounts.map(|it| it.map_or_else(|| "-".to_owned(), |it| it.to_string()));
+        cells([name.clone(), runs, queued, seconds, bytes])
+    })
 }
 
 async fn set(client: &Client, args: &SetArgs) -> CommandResult {

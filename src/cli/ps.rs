@@ -32,19 +32,17 @@ pub struct PsArgs {
 
 /// Prints the list.
 pub fn cmd_ps(args: &PsArgs) -> CommandResult {
-    let runtime = attached::runtime()?;
     if let Some(client) = args.server.named()? {
-        return runtime.block_on(client.list(args.all, args.json));
+        return attached::wait(client.list(args.all, args.json));
     }
     let filter = if args.all { RunFilter::All } else { RunFilter::Active };
-    let runs = runtime.block_on(async {
+    let runs = attached::wait(async {
         let directories = Directories::of_this_user()?;
         let store = Store::open(&directories.state).await?;
         let runs = store.list(filter, LISTED_MAX).await;
         store.close().await;
-        Ok(runs?)
-    });
-    let runs = runs.map_err(|it: AppError| Failure::from(it))?;
+        Ok::<_, AppError>(runs?)
+    })?;
     if args.json {
         let list: Vec<_> = runs.iter().map(result::brief).collect();
         print::data(&serde_json::to_string(&list).map_err(|it| Failure::of(&it))?)?;

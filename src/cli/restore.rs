@@ -35,14 +35,11 @@ pub fn cmd_restore(args: &RestoreArgs) -> CommandResult {
         (None, Some(path)) => Unlock::with_identities_of(path)?,
         (None, None) => return Err(Failure::usage("give `--identity` or `--passphrase-file`")),
     };
-    let runtime = attached::runtime()?;
-    let restored = runtime.block_on(async {
+    let (directories, counts) = attached::wait(async {
         let directories = Directories::of_this_user()?;
         let counts = restore(&args.source, &unlock, &directories.state).await?;
-        Ok((directories, counts))
-    });
-    runtime.shutdown_background();
-    let (directories, counts) = restored.map_err(|it: AppError| Failure::from(it))?;
+        Ok::<_, AppError>((directories, counts))
+    })?;
     talk::note(&format!("{} are back in {}", backup::shown(counts), directories.state.display()));
     Ok(ExitCode::SUCCESS)
 }

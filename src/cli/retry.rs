@@ -30,11 +30,9 @@ pub struct RetryArgs {
 /// Submits it.
 pub fn cmd_retry(args: &RetryArgs) -> CommandResult {
     let client = args.server.any()?;
-    let runtime = attached::runtime()?;
     let environment: BTreeMap<String, String> = args.environment.iter().cloned().collect();
     let (json, path) = (RetryJson { environment }, path(&args.run, "/retry")?);
-    let submitted = runtime.block_on(client.ask::<SubmittedJson>(Method::POST, &path, Some(&json)));
-    runtime.shutdown_background();
-    print::data(&shown(&submitted?.id))?;
+    let submitted = attached::wait(client.ask::<SubmittedJson>(Method::POST, &path, Some(&json)))?;
+    print::data(&shown(&submitted.id))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -43,11 +43,10 @@ pub struct WhyArgs {
 
 /// Prints the run.
 pub fn cmd_show(args: &ShowArgs) -> CommandResult {
-    let runtime = attached::runtime()?;
     if let Some(client) = args.server.named()? {
-        return runtime.block_on(client.show(&args.run, args.json));
+        return attached::wait(client.show(&args.run, args.json));
     }
-    let text = runtime.block_on(async {
+    let text = attached::wait(async {
         let directories = Directories::of_this_user().map_err(|it| Failure::from(AppError::from(it)))?;
         let run = selected::run(&args.run, &directories).await?;
         if args.json {
@@ -65,8 +64,7 @@ pub fn cmd_show(args: &ShowArgs) -> CommandResult {
 
 /// Prints the explanation.
 pub fn cmd_why(args: &WhyArgs) -> CommandResult {
-    let runtime = attached::runtime()?;
-    let (run, entries) = runtime.block_on(selected::run_with_ledger(&args.run))?;
+    let (run, entries) = attached::wait(selected::run_with_ledger(&args.run))?;
     let Some(ended) = Ended::of(&run) else {
         return Err(Failure::new(format!("run {} is going on: it is {}", run.id.short(), run.state.name()))
             .hint("ask again when it has ended; `aegis logs -f` follows it")

@@ -5,11 +5,10 @@ use hyper::Method;
 
 use crate::api::wire::project::SlotsJson;
 use crate::api::wire::run::EmptyJson;
-use crate::cli::client::{Client, ServerArgs};
-use crate::cli::failure::Failure;
-use crate::cli::{CommandResult, attached, print};
-use crate::intake::{duration, shown};
-use crate::task::ExitCode;
+use crate::cli::client::Client;
+use crate::cli::listing::{LsArgs, cells, listed};
+use crate::cli::{CommandResult, attached};
+use crate::intake::duration;
 
 /// Show the sandboxes that wait for tasks on a server's host; for its administrator.
 #[derive(Debug, Args)]
@@ -24,39 +23,17 @@ enum SlotCommand {
     Ls(LsArgs),
 }
 
-#[derive(Debug, Args)]
-struct LsArgs {
-    /// Print a JSON list
-    #[arg(long)]
-    json: bool,
-
-    #[command(flatten)]
-    server: ServerArgs,
-}
-
 /// Lists them.
 pub fn cmd_slot(args: &SlotArgs) -> CommandResult {
-    let runtime = attached::runtime()?;
     let SlotCommand::Ls(args) = &args.command;
-    let code = runtime.block_on(list(&args.server.any()?, args.json));
-    runtime.shutdown_background();
-    code
+    attached::wait(async { list(&args.server.any()?, args.json).await })
 }
 
 async fn list(client: &Client, json: bool) -> CommandResult {
     let mut found: SlotsJson = client.ask(Method::GET, "/api/v1/slots", None::<&EmptyJson>).await?;
     found.slots.sort_by_key(|it| it.number);
-    if json {
-        print::data(&serde_json::to_string(&found.slots).map_err(|it| Failure::of(&it))?)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let mut lines = Vec::new();
-    for it in &found.slots {
+    listed(&found.slots, json, "nothing waits", |it| {
         let waited = duration::display(it.waited_ms / 1000 * 1000);
-        let cells = [it.number.to_string(), it.key.clone(), it.image.clone(), it.policy.clone(), waited];
-        lines.push(cells.map(|it| shown(&it)).join("  "));
-    }
-    let text = if lines.is_empty() { "nothing waits".to_owned() } else { lines.join("\n") };
-    print::data(&text)?;
-    Ok(ExitCode::SUCCESS)
+        cells([it.number.to_string(), it.key.clone(), it.image.clone(), it.policy.clone(), waited])
+    })
 }

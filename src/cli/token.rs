@@ -6,9 +6,8 @@ use hyper::Method;
 use crate::api::wire::run::EmptyJson;
 use crate::api::wire::token::{NewTokenJson, TokenMadeJson, TokensJson};
 use crate::cli::client::{Client, ServerArgs};
-use crate::cli::failure::Failure;
+use crate::cli::listing::{LsArgs, cells, listed};
 use crate::cli::{CommandResult, attached, flags, print, talk};
-use crate::intake::shown;
 use crate::task::ExitCode;
 
 /// Make, list and end the tokens of a server; for its administrator.
@@ -51,16 +50,6 @@ struct CreateArgs {
 }
 
 #[derive(Debug, Args)]
-struct LsArgs {
-    /// Print a JSON list
-    #[arg(long)]
-    json: bool,
-
-    #[command(flatten)]
-    server: ServerArgs,
-}
-
-#[derive(Debug, Args)]
 struct RevokeArgs {
     /// Its name
     #[arg(value_name = "NAME", value_parser = flags::secret_name)]
@@ -72,14 +61,13 @@ struct RevokeArgs {
 
 /// Makes, lists or ends.
 pub fn cmd_token(args: &TokenArgs) -> CommandResult {
-    let runtime = attached::runtime()?;
-    let code = match &args.command {
-        TokenCommand::Create(args) => runtime.block_on(create(&args.server.any()?, args)),
-        TokenCommand::Ls(args) => runtime.block_on(list(&args.server.any()?, args.json)),
-        TokenCommand::Revoke(args) => runtime.block_on(revoke(&args.server.any()?, &args.name)),
-    };
-    runtime.shutdown_background();
-    code
+    attached::wait(async {
+        match &args.command {
+            TokenCommand::Create(args) => create(&args.server.any()?, args).await,
+            TokenCommand::Ls(args) => list(&args.server.any()?, args.json).await,
+            TokenCommand::Revoke(args) => revoke(&args.server.any()?, &args.name).await,
+        }
+    })
 }
 
 async fn create(client: &Client, args: &CreateArgs) -> CommandResult {
@@ -97,20 +85,11 @@ async fn create(client: &Client, args: &CreateArgs) -> CommandResult {
 
 async fn list(client: &Client, json: bool) -> CommandResult {
     let tokens: TokensJson = client.ask(Method::GET, "/api/v1/tokens", None::<&EmptyJson>).await?;
-    if json {
-        print::data(&serde_json::to_string(&tokens.tokens).map_err(|it| Failure::of(&it))?)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let mut lines = Vec::new();
-    for it in &tokens.tokens {
+    listed(&tokens.tokens, json, "no tokens", |it| {
         let or_none = |it: &Option<String>| it.clone().unwrap_or_else(|| "-".to_owned());
         let end = if it.revoked { "revoked".to_owned() } else { or_none(&it.expires_at) };
-        let cells = [it.name.clone(), it.role.clone(), or_none(&it.project), end, or_none(&it.last_used_at)];
-        lines.push(cells.map(|it| shown(&it)).join("  "));
-    }
-    let text = if lines.is_empty() { "no tokens".to_owned() } else { lines.join("\n") };
-    print::data(&text)?;
-    Ok(ExitCode::SUCCESS)
+        cells([it.name.clone(), it.role.clone(), or_none(&it.project), end, or_none(&it.last_used_at)])
+    })
 }
 
 async fn revoke(client: &Client, name: &str) -> CommandResult {

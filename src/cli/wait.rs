@@ -19,8 +19,5 @@ pub struct WaitArgs {
 /// Waits.
 pub fn cmd_wait(args: &WaitArgs) -> CommandResult {
     let client = args.server.any()?;
-    let runtime = attached::runtime()?;
-    let code = runtime.block_on(client.wait(&args.run));
-    runtime.shutdown_background();
-    code
+    attached::wait(client.wait(&args.run))
 }
