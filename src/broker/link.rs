@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::frame::{self, ANSWER_BYTES_MAX, ASK_BYTES_MAX, FrameError};
 use crate::broker::server::{ASKS_MAX, seconds_max};
-use crate::broker::wire::{Answer, Answered, Ask, Failure, Verb};
+use crate::broker::wire::{self, Answer, Answered, Ask, Failure, Verb};
 use crate::container::EngineError;
 
 /// This program, whatever lies at its path by now.
@@ -122,7 +122,7 @@ impl Link {
     async fn exchange(&self, verb: Verb) -> Option<Answered> {
         let _permit = self.permits.acquire().await.ok()?;
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let frame = match frame::framed(&Ask { id, verb }.encode(), ASK_BYTES_MAX) {
+        let frame = match frame::framed(&wire::encode(&Ask { id, verb }), ASK_BYTES_MAX) {
             Ok(frame) => frame,
             Err(error) => return Some(Answered::Failed(Failure::NotAllowed { reason: error.to_string() })),
         };
@@ -198,7 +198,7 @@ async fn send(mut to: OwnedWriteHalf, mut queue: mpsc::Receiver<Vec<u8>>) -> Res
 
 async fn receive(mut from: OwnedReadHalf, waiting: &Waiting) -> Result<(), FrameError> {
     while let Some(bytes) = frame::read(&mut from, ANSWER_BYTES_MAX).await? {
-        let answer = match Answer::decode(&bytes) {
+        let answer = match wire::decode::<Answer>(&bytes) {
             Ok(answer) => answer,
             Err(reason) => return Err(FrameError::Io(std::io::Error::other(reason))),
         };

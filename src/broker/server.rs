@@ -14,7 +14,7 @@ use crate::broker::frame::{self, ANSWER_BYTES_MAX, ASK_BYTES_MAX, FrameError};
 use crate::broker::places;
 use crate::broker::rules::{self, Bounds, Refusal};
 use crate::broker::shape::{self, Ground};
-use crate::broker::wire::{Answer, Answered, Ask, Create, Failure, Verb};
+use crate::broker::wire::{self, Answer, Answered, Ask, Create, Failure, Verb};
 use crate::container::{Engine, EngineError};
 use crate::docker::DockerEngine;
 use crate::docker::images::PullError;
@@ -116,17 +116,17 @@ pub async fn serve(socket: UnixStream, settings: Settings) -> Result<(), BrokerE
 
 async fn next(asks: &mut tokio::net::unix::OwnedReadHalf) -> Result<Option<Ask>, BrokerError> {
     let Some(bytes) = frame::read(asks, ASK_BYTES_MAX).await? else { return Ok(None) };
-    Ask::decode(&bytes).map(Some).map_err(|reason| BrokerError::Unknown { reason })
+    wire::decode(&bytes).map(Some).map_err(|reason| BrokerError::Unknown { reason })
 }
 
 async fn speak(mut to: OwnedWriteHalf, mut queue: mpsc::Receiver<Answer>) -> Result<(), FrameError> {
     while let Some(answer) = queue.recv().await {
-        let frame = match frame::framed(&answer.encode(), ANSWER_BYTES_MAX) {
+        let frame = match frame::framed(&wire::encode(&answer), ANSWER_BYTES_MAX) {
             Ok(frame) => frame,
             Err(error) => {
                 let failure = Failure::Refused { message: error.to_string() };
                 let told = Answer { id: answer.id, answered: Answered::Failed(failure) };
-                frame::framed(&told.encode(), ANSWER_BYTES_MAX)?
+                frame::framed(&wire::encode(&told), ANSWER_BYTES_MAX)?
             }
         };
         frame::write(&mut to, &frame).await?;

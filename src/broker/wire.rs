@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::container::{EngineError, EngineFacts, ImageFacts, InspectedContainer, ListedContainer, Tmpfs};
@@ -306,28 +307,14 @@ impl Verb {
     }
 }
 
-impl Ask {
-    /// Reads one; the mistake names the field.
-    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(bytes).map_err(|it| it.to_string())
-    }
-
-    /// It as bytes.
-    pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
-    }
+/// Reads an [`Ask`] or an [`Answer`]; the mistake names the field.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).map_err(|it| it.to_string())
 }
 
-impl Answer {
-    /// Reads one.
-    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(bytes).map_err(|it| it.to_string())
-    }
-
-    /// It as bytes.
-    pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
-    }
+/// One of them as bytes.
+pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
+    serde_json::to_vec(message).unwrap_or_default()
 }
 
 impl Failure {
@@ -362,34 +349,6 @@ impl From<EngineError> for Failure {
             EngineError::TimedOut { seconds, .. } => Self::TimedOut { seconds },
             EngineError::Refused { message, .. } => Self::Refused { message },
         }
-    }
-}
-
-impl From<Profile> for Filter {
-    fn from(profile: Profile) -> Self {
-        let Profile { ptrace, netlink_route, preallocation } = profile;
-        Self { ptrace, netlink_route, preallocation }
-    }
-}
-
-impl From<Filter> for Profile {
-    fn from(filter: Filter) -> Self {
-        let Filter { ptrace, netlink_route, preallocation } = filter;
-        Self { ptrace, netlink_route, preallocation }
-    }
-}
-
-impl From<Tmpfs> for Place {
-    fn from(tmpfs: Tmpfs) -> Self {
-        let Tmpfs { point, bytes, inodes, exec } = tmpfs;
-        Self { point, bytes, inodes, exec }
-    }
-}
-
-impl From<Place> for Tmpfs {
-    fn from(place: Place) -> Self {
-        let Place { point, bytes, inodes, exec } = place;
-        Self { point, bytes, inodes, exec }
     }
 }
 
@@ -436,6 +395,8 @@ alike!(
     labels,
     created
 );
+alike!(Profile, Filter, ptrace, netlink_route, preallocation);
+alike!(Tmpfs, Place, point, bytes, inodes, exec);
 alike!(InspectedContainer, Inspected, id, image_id, pid, settings);
 alike!(ListedContainer, Listed, id, labels, state, created_s);
 
@@ -444,7 +405,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: &str) {
-        let refused = Ask::decode(text.as_bytes()).expect_err("it is none");
+        let refused = decode::<Ask>(text.as_bytes()).expect_err("it is none");
         assert!(refused.contains(expected), "{refused}");
     }
 
