@@ -10,8 +10,8 @@ use aegis::task::{RunId, RunState};
 use rustix::process::Signal;
 
 use crate::support::aegis::{Aegis, Ended, eventually, repetitions};
+use crate::support::cluster::{Cluster, Door};
 use crate::support::hosts::{HUB, Machine, Network};
-use crate::support::postgres::{Door, Postgres};
 use crate::support::server;
 use crate::support::serving::{Books, Server, Task};
 
@@ -188,12 +188,12 @@ fn outputs_of_a_run_that_goes_on_or_has_none_are_not_taken() {
 /// A server and its database, for worker hosts of this machine's engine.
 struct House {
     aegis: Aegis,
-    postgres: Postgres,
+    postgres: Cluster,
 }
 
 impl House {
     fn new() -> Self {
-        let postgres = Postgres::start(None);
+        let postgres = Cluster::start().expect("PostgreSQL is installed");
         Self { aegis: Aegis::new().with("AEGIS_DATABASE", &postgres.url()), postgres }
     }
 
@@ -259,7 +259,7 @@ struct Fleet {
     hub: Aegis,
     workers: Vec<(Aegis, Machine)>,
     url: String,
-    _postgres: Postgres,
+    _postgres: Cluster,
     _network: Network,
 }
 
@@ -269,7 +269,7 @@ impl Fleet {
         let machines = [1, 2, 3].map(|it| network.machine(it));
         let (certificate, key) = network.pair();
         let door = Door { namespace: network.hub(), address: HUB, pair: (&certificate, &key) };
-        let postgres = Postgres::start(Some(door));
+        let postgres = Cluster::start_at(&door).expect("PostgreSQL is installed");
         let hub = Aegis::new().with("AEGIS_DATABASE", &postgres.url()).within(network.hub());
         for (name, text) in [("server.pem", &certificate), ("key.pem", &key)] {
             std::fs::write(hub.here().join(name), text).expect("written");
@@ -282,7 +282,7 @@ impl Fleet {
         let made = ask(&hub, &["token", "create", "--name", "hosts", "--role", "worker"]);
         let token = made.code(0).stdout.trim().to_owned();
         let authority = network.authority().display().to_string();
-        let url = format!("postgresql://aegis@{HUB}/aegis?sslmode=verify-full&sslrootcert={authority}");
+        let url = format!("postgresql://aegis@{HUB}/books?sslmode=verify-full&sslrootcert={authority}");
         let mut workers = Vec::new();
         for machine in machines {
             machine.ready();

@@ -8,7 +8,6 @@ pub mod hosts;
 pub mod live;
 pub mod netns;
 pub mod packages;
-pub mod postgres;
 pub mod processes;
 pub mod random;
 pub mod registry;

@@ -1,4 +1,5 @@
-//! A PostgreSQL server of a test's own, that can be stopped and started again. Its clients are the servers under test.
+//! A PostgreSQL server of a test's own, from the distribution's programs, that can be stopped and started again: on a socket
+//! in its directory, and where it is asked for over TLS at an address of a network namespace.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,16 +14,38 @@ use crate::support::engine::required;
 const NOBODY: u32 = 65_534;
 const START_TIME_MAX: Duration = Duration::from_secs(120);
 
+/// Where it listens beside its socket.
+pub struct Door<'a> {
+    /// The namespace.
+    pub namespace: &'a str,
+    /// The address.
+    pub address: &'a str,
+    /// Certificate and key, PEM.
+    pub pair: (&'a str, &'a str),
+}
+
 /// The server. Dropped, it is gone with what it kept.
 pub struct Cluster {
     directory: tempfile::TempDir,
     programs: PathBuf,
+    /// Namespace and address.
+    network: Option<(String, String)>,
     server: Option<Child>,
 }
 
 impl Cluster {
-    /// Starts one with an empty database. `None`, said on stderr, where its programs are missing and nobody requires them.
+    /// Starts one with an empty database `books`. `None`, said on stderr, where its programs are missing and nobody requires
+    /// them.
     pub fn start() -> Option<Self> {
+        Self::make(None)
+    }
+
+    /// The same on the network, too.
+    pub fn start_at(door: &Door<'_>) -> Option<Self> {
+        Self::make(Some(door))
+    }
+
+    fn make(door: Option<&Door<'_>>) -> Option<Self> {
         let Some(programs) = programs() else {
             assert!(
                 !required("postgres"),
@@ -32,9 +55,7 @@ impl Cluster {
             return None;
         };
         let directory = tempfile::Builder::new().prefix("aegis-pg.").tempdir().expect("a directory");
-        if rustix::process::geteuid().is_root() {
-            std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY)).expect("given away");
-        }
+        give_away(directory.path());
         let made = as_nobody(&programs.join("initdb"))
             .args([
                 "--no-sync",
@@ -49,23 +70,45 @@ impl Cluster {
             .output()
             .expect("started");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let mut cluster = Self { directory, programs, server: None };
+        let network = door.map(|it| (it.namespace.to_owned(), it.address.to_owned()));
+        let mut cluster = Self { directory, programs, network, server: None };
+        if let Some(door) = door {
+            cluster.open(door);
+        }
         cluster.begin();
         cluster.sql("postgres", "CREATE DATABASE books");
         Some(cluster)
+    }
+
+    /// Lays out what it needs to be reached over the network, by nobody without TLS.
+    fn open(&self, door: &Door<'_>) {
+        let data = self.directory.path().join("data");
+        for (name, text) in [("server.crt", door.pair.0), ("server.key", door.pair.1)] {
+            write_for_nobody(&data.join(name), text);
+        }
+        let allowed = std::fs::read_to_string(data.join("pg_hba.conf")).expect("read");
+        let allowed = format!("{allowed}\nhostssl all all 0.0.0.0/0 trust\n");
+        write_for_nobody(&data.join("pg_hba.conf"), &allowed);
     }
 
     /// Starts it where it left off, and waits until it answers.
     pub fn begin(&mut self) {
         let log =
             std::fs::OpenOptions::new().append(true).create(true).open(self.directory.path().join("log"));
-        let server = as_nobody(&self.programs.join("postgres"))
+        let mut program = as_nobody(&self.programs.join("postgres"));
+        let mut addresses = "listen_addresses=".to_owned();
+        if let Some((namespace, address)) = &self.network {
+            addresses.push_str(address);
+            program = within(namespace, &program);
+            program.args(["-c", "ssl=on"]);
+        }
+        let server = program
             .arg("-D")
             .arg(self.directory.path().join("data"))
             .arg("-k")
             .arg(self.directory.path())
-            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "synchronous_commit=off"])
-            .args(["-c", "full_page_writes=off", "-c", "max_connections=100", "-c", "shared_buffers=32MB"])
+            .args(["-c", &addresses, "-c", "fsync=off", "-c", "synchronous_commit=off"])
+            .args(["-c", "full_page_writes=off", "-c", "max_connections=200", "-c", "shared_buffers=32MB"])
             .stdout(Stdio::null())
             .stderr(log.expect("a file"))
             .spawn();
@@ -124,6 +167,28 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// The server is nobody where the test is root, and reads only what is its own.
+fn give_away(path: &Path) {
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("given away");
+    }
+}
+
+fn write_for_nobody(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+
+    std::fs::write(path, text).expect("written");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("changed");
+    give_away(path);
+}
+
+/// The same program in a network namespace.
+fn within(namespace: &str, program: &Command) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/run/netns/{namespace}")).arg(program.get_program()).args(program.get_args());
+    command
 }
 
 /// A program that ends with this process, as a user who is nobody.
