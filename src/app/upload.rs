@@ -13,6 +13,7 @@ use crate::config::Directories;
 use crate::config::trust::TrustStore;
 use crate::policy::Origin;
 use crate::record::WorkspaceRecord;
+use crate::sandbox::outputs::OutputLimits;
 use crate::sandbox::workspace::{Plan, Stopped, send};
 use crate::task::TaskSpec;
 
@@ -30,6 +31,8 @@ pub struct Package {
     pub summary: Option<(Vec<String>, WorkspaceRecord)>,
     /// Why the image is the one that it is, where nobody named one.
     pub remark: Option<String>,
+    /// Bounds of what it puts out, as this user's own rules have them.
+    pub outputs: OutputLimits,
     /// Whether the project's file has a say in its policy.
     pub project_policy: ProjectPolicy,
 }
@@ -70,7 +73,8 @@ pub fn package(order: &RunOrder) -> Result<Package, AppError> {
     let workspace = plan.as_ref().map(pack).transpose()?;
     let summary = plan.as_ref().map(|it| (it.summary.notes.clone(), it.record(&prepared.task)));
     let remark = prepared.remark.clone();
-    Ok(Package { task: prepared.task, workspace, summary, remark, project_policy })
+    let outputs = OutputLimits::from(&prepared.resolved.policy.outputs);
+    Ok(Package { task: prepared.task, workspace, summary, remark, outputs, project_policy })
 }
 
 fn pack(plan: &Plan) -> Result<Packed, AppError> {

@@ -1,6 +1,8 @@
 //! A run that a server runs, with this process's streams at its other end: what comes is shown, what is typed is sent, and
 //! the run ends with this process.
 
+mod outputs;
+
 use std::sync::Arc;
 
 use hyper::upgrade::Upgraded;
@@ -20,6 +22,7 @@ use crate::cli::client::submit::obstacle;
 use crate::cli::client::{By, Client, Offer};
 use crate::cli::exec::Unrecorded;
 use crate::cli::failure::Failure;
+use crate::cli::handed::outputs::Outputs;
 use crate::cli::progress::Progress;
 use crate::cli::run::SandboxArgs;
 use crate::cli::{ending, talk};
@@ -27,7 +30,7 @@ use crate::executor::Control;
 use crate::executor::control::{self, QUEUE_MAX};
 use crate::executor::meter::Meter;
 use crate::executor::streams::{ChildEnds, Pumps, pipes};
-use crate::record::Stream;
+use crate::record::{Phase, Stream};
 use crate::report::result;
 use crate::task::ExitCode;
 
@@ -54,8 +57,9 @@ pub fn run(
         return here(offer, args, obstacle.why);
     }
     let target = ending::Target::open(args.result.as_ref())?;
+    let outputs = Outputs::of(order, &package)?;
     let told = stdio != Stdio::Output || args.quiet || attached::tell_if_input_waits();
-    let end = runtime.block_on(attend(&offer.client, args, order, package, stdio));
+    let end = runtime.block_on(attend(&offer.client, args, order, (package, outputs), stdio));
     if !told {
         attached::tell_if_input_waits();
     }
@@ -76,9 +80,6 @@ fn here(offer: &Offer, args: &SandboxArgs, why: &str) -> Result<Option<ExitCode>
 
 /// What keeps an order here.
 fn in_the_way(order: &RunOrder, by: By) -> Option<&'static str> {
-    if !order.outputs.is_empty() {
-        return Some("what a server's run puts out does not come back to this directory");
-    }
     // A server that nobody named gets what leaves nothing of this user's behind, and needs nothing of it.
     if by != By::Socket {
         return None;
@@ -100,7 +101,7 @@ async fn attend(
     client: &Client,
     args: &SandboxArgs,
     order: &RunOrder,
-    package: Package,
+    (package, outputs): (Package, Option<Outputs>),
     stdio: Stdio,
 ) -> Result<EndJson, Failure> {
     let progress = Progress::new(args.quiet);
@@ -122,9 +123,14 @@ async fn attend(
             Stdio::Terminal => RawTerminal::enter(),
             Stdio::Output | Stdio::Both => None,
         };
-        let end = streamed(stream, wished, stdio, &progress).await;
+        let end = streamed(stream, &mut wished, stdio, &progress).await;
         drop(raw);
-        end
+        let mut end = end?;
+        if let Some(outputs) = outputs {
+            progress.step(&Step::Phase(Phase::Outputs));
+            outputs.bring(client, order, &mut wished, &mut end).await;
+        }
+        Ok(end)
     };
     let end = tokio::select! {
         end = attached => end,
@@ -141,7 +147,7 @@ async fn attend(
 /// Joins the stream with this process's own. Everything is shown when this returns.
 async fn streamed(
     stream: Upgraded,
-    wished: mpsc::Receiver<Control>,
+    wished: &mut mpsc::Receiver<Control>,
     stdio: Stdio,
     progress: &Progress,
 ) -> Result<EndJson, Failure> {
@@ -158,7 +164,7 @@ async fn converse(
     stream: Upgraded,
     child: ChildEnds,
     has_input: bool,
-    wished: mpsc::Receiver<Control>,
+    wished: &mut mpsc::Receiver<Control>,
     progress: &Progress,
 ) -> Result<EndJson, Failure> {
     let failed = |it: std::io::Error| Failure::of(&it);
@@ -270,7 +276,7 @@ async fn typed(stdin: Option<pipe::Receiver>, window: &Semaphore, to_server: &mp
 }
 
 /// Passes this process's signals on. Ends with the run only.
-async fn wishes(mut wished: mpsc::Receiver<Control>, to_server: &mpsc::Sender<FromClient>) {
+async fn wishes(wished: &mut mpsc::Receiver<Control>, to_server: &mpsc::Sender<FromClient>) {
     while let Some(wish) = wished.recv().await {
         let frame = match wish {
             Control::Cancel(by) => FromClient::Cancel(by),

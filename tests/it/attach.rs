@@ -1,9 +1,14 @@
 //! `aegis run` through a server: the same to the eye, and over with its client.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -75,10 +80,107 @@ fn summary_and_result_say_where_it_ran() {
     assert!(!ended.stderr.contains("on the server"), "{ended:#?}");
     assert_eq!(place, "local");
     // What the server cannot do is done here, in one line.
-    let ended = aegis.script(&["-o", "made"], "echo made >made");
-    ended.code(0).says("this runs here, not on the server").says("1 file collected");
+    let odd = |flags: &[&str]| {
+        let mut command = aegis.command(&[&["run", "--no-workspace"], flags, &["--", "echo"]].concat());
+        command.arg(OsStr::from_bytes(b"\xff"));
+        finish(command.spawn().expect("aegis starts"), b"")
+    };
+    odd(&[]).code(0).says("this runs here, not on the server: an argument is not UTF-8");
     let flag = format!("unix:{}/aegis.sock", aegis.state().display());
-    aegis.script(&["--server", &flag, "-o", "made"], "echo ran").code(2);
+    odd(&["--server", &flag]).code(2);
+}
+
+/// What lies below a directory: content and permission bits of files, targets of links.
+fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
+    let (mut found, mut waiting) = (BTreeMap::new(), vec![root.to_owned()]);
+    while let Some(directory) = waiting.pop() {
+        for entry in std::fs::read_dir(directory).expect("a directory").flatten() {
+            let (path, metadata) = (entry.path(), entry.metadata().expect("metadata"));
+            let what = if metadata.is_dir() {
+                waiting.push(path.clone());
+                format!("directory {:o}", metadata.mode())
+            } else if metadata.is_symlink() {
+                format!("link {}", std::fs::read_link(&path).expect("a link").display())
+            } else {
+                format!("{:o} {}", metadata.mode(), std::fs::read_to_string(&path).expect("text"))
+            };
+            found.insert(path.strip_prefix(root).expect("below").to_owned(), what);
+        }
+    }
+    found
+}
+
+/// The directory below `aegis-out` that a run made.
+fn came_out(aegis: &Aegis) -> PathBuf {
+    let entries = std::fs::read_dir(aegis.here().join("aegis-out")).expect("outputs").flatten();
+    let mut directories = entries.map(|it| it.path()).filter(|it| it.is_dir());
+    let directory = directories.next().expect("a directory of the run");
+    assert_eq!(directories.next(), None, "and no other");
+    directory
+}
+
+#[test]
+fn outputs_are_where_a_run_here_puts_them() {
+    let script = "mkdir -p out/deep/empty; echo made >out/deep/file; chmod 750 out/deep/file; ln -s deep/file out/link; \
+                  ln -s /etc/passwd out/leads-out; mkfifo out/pipe; : >out/nothing; touch -d @1000000000 out/deep/file";
+    let (here, through) = (Aegis::new(), Aegis::new().through_a_server());
+    let [a, b] = [&here, &through].map(|aegis| {
+        let flags = ["-o", "out", "-o", "absent", "--result", "result.json"];
+        let ended = aegis.script(&flags, script);
+        ended.code(0).says("2 files collected, 2 left out, 1 not found").says("`absent` is not there");
+        ended
+            .says("`out/pipe` was left out: it is a FIFO")
+            .says("`out/leads-out` was left out: it is a link");
+        let out = came_out(aegis);
+        ended.says(&format!("outputs are in {}", out.display()));
+        let modified = std::fs::metadata(out.join("out/deep/file")).and_then(|it| it.modified());
+        let since = modified.expect("a time").duration_since(SystemTime::UNIX_EPOCH).expect("after it");
+        assert_eq!(since, Duration::from_secs(1_000_000_000));
+        let result = std::fs::read(aegis.here().join("result.json")).expect("a result");
+        let mut result: serde_json::Value = serde_json::from_slice(&result).expect("JSON");
+        let told = result["artifacts"]["directory"].take();
+        assert_eq!(told, out.to_str().expect("text"));
+        (tree(&out), result["artifacts"].take())
+    });
+    assert_eq!(a, b);
+    // A directory that was named, and one that cannot be had.
+    let named = through.script(&["-o", "out", "--output-dir", "named/deep"], "mkdir out; echo 1 >out/a");
+    named.code(0).says(", on the server").says("here/named/deep");
+    assert_eq!(std::fs::read_to_string(through.here().join("named/deep/out/a")).expect("it came"), "1\n");
+    std::fs::write(through.here().join("file"), "").expect("written");
+    let runs = || through.call(&["ps", "--all"]).stdout.lines().count();
+    let before = runs();
+    for (flags, says) in [
+        (["-o", "out", "--output-dir", "file"], "`--output-dir`"),
+        (["-o", "../out", "--output-dir", "x"], "leads out of the workspace"),
+    ] {
+        let refused = [&here, &through].map(|it| {
+            std::fs::write(it.here().join("file"), "").expect("written");
+            let ended = it.script(&flags, "true");
+            ended.says(says);
+            ended.code
+        });
+        assert_eq!(refused[0], refused[1], "{says}");
+    }
+    assert_eq!(runs(), before, "nothing ran");
+}
+
+#[test]
+fn outputs_that_cannot_be_written_are_told() {
+    let aegis = Aegis::new().through_a_server();
+    std::fs::create_dir_all(aegis.here().join("out/taken")).expect("made");
+    let flags = ["-o", "*", "--output-dir", "out", "--result", "result.json"];
+    let ended = aegis.script(&flags, "echo 1 >taken; echo 2 >free");
+    ended.code(0).says("the output `taken` was left out: a directory has its name");
+    let result = std::fs::read(aegis.here().join("result.json")).expect("a result");
+    let result: serde_json::Value = serde_json::from_slice(&result).expect("JSON");
+    assert_eq!(result["artifacts"]["files"][0]["path"], "free", "{result:#}");
+    assert_eq!(result["artifacts"]["dropped"][0]["path"], "taken", "{result:#}");
+    // What came out is on the server all the same.
+    let run = newest(&aegis);
+    let server = format!("unix:{}/aegis.sock", aegis.state().display());
+    let fetched = aegis.call(&["artifact", "get", "--server", &server, &run, "taken", "-o", "-"]);
+    assert_eq!(fetched.code(0).stdout, "1\n");
 }
 
 #[test]
