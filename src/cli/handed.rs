@@ -1,6 +1,7 @@
 //! A run that a server runs, with this process's streams at its other end: what comes is shown, what is typed is sent, and
 //! the run ends with this process.
 
+mod changes;
 mod outputs;
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::api::attach::frame::{CHUNK_BYTES_MAX, FromClient, FromServer, WINDOW_
 use crate::api::wire::attach::EndJson;
 use crate::app::run::Step;
 use crate::app::upload::{Package, package};
-use crate::app::{AppError, Changes, RunOrder, WorkspaceChoice};
+use crate::app::{AppError, RunOrder};
 use crate::cli::attached::{self, RawTerminal, Stdio};
 use crate::cli::client::submit::obstacle;
 use crate::cli::client::{By, Client, Offer};
@@ -80,15 +81,11 @@ fn here(offer: &Offer, args: &SandboxArgs, why: &str) -> Result<Option<ExitCode>
 
 /// What keeps an order here.
 fn in_the_way(order: &RunOrder, by: By) -> Option<&'static str> {
-    // A server that nobody named gets what leaves nothing of this user's behind, and needs nothing of it.
+    // A server that nobody named gets what needs nothing of this user.
     if by != By::Socket {
         return None;
     }
-    let keeps_changes = order.changes == Changes::Kept && order.workspace != WorkspaceChoice::None;
     match () {
-        () if keeps_changes => {
-            Some("changes in the workspace are kept here (`--no-changes` if you want none)")
-        }
         () if !order.secrets.is_empty() => Some("its secrets are this user's"),
         () if order.policy.as_ref().is_some_and(|it| it.contains('/') || it.ends_with(".toml")) => {
             Some("a policy file may name secrets of this user")
@@ -101,14 +98,14 @@ async fn attend(
     client: &Client,
     args: &SandboxArgs,
     order: &RunOrder,
-    (package, outputs): (Package, Option<Outputs>),
+    (mut package, outputs): (Package, Option<Outputs>),
     stdio: Stdio,
 ) -> Result<EndJson, Failure> {
     let progress = Progress::new(args.quiet);
     if let Some(remark) = package.remark.clone() {
         progress.step(&Step::Image(remark));
     }
-    let workspace = package.summary.clone();
+    let (workspace, given) = (package.summary.clone(), package.given.take());
     if let Some((notes, record)) = &workspace {
         progress.step(&Step::Workspace(notes.clone(), record.clone()));
     }
@@ -129,6 +126,9 @@ async fn attend(
         if let Some(outputs) = outputs {
             progress.step(&Step::Phase(Phase::Outputs));
             outputs.bring(client, order, &mut wished, &mut end).await;
+        }
+        if let Some(given) = given {
+            changes::bring(client, given, &mut wished, &mut end).await;
         }
         Ok(end)
     };

@@ -194,6 +194,54 @@ fn a_workspace_goes_along() {
     ended.says(".env").says(", on the server");
 }
 
+/// A server's instance, and a user of it with records of their own.
+fn server_and_user() -> (Aegis, Server, Aegis) {
+    let aegis = Aegis::new();
+    let server = Server::start(&aegis, &[]);
+    let user = Aegis::new().with("AEGIS_SERVER", &format!("unix:{}/aegis.sock", aegis.state().display()));
+    (aegis, server, user)
+}
+
+#[test]
+fn changes_are_shown_and_brought_in_as_those_of_a_run_here() {
+    let (_aegis, server, user) = server_and_user();
+    let project = user.here().join("project");
+    std::fs::create_dir(&project).expect("made");
+    for (name, text) in [("edited", "before\n"), ("gone", "gone\n"), (".aegisignore", "*.cache\n")] {
+        std::fs::write(project.join(name), text).expect("written");
+    }
+    let script =
+        "echo after >edited; rm gone; mkdir made; echo new >made/file; echo x >a.cache; chmod 750 made/file";
+    let flags = ["run", "-w", "project", "--result", "result.json", "--", "bash", "-c", script];
+    let ended = user.call(&flags);
+    let result = std::fs::read(user.here().join("result.json")).expect("a result");
+    let result: serde_json::Value = serde_json::from_slice(&result).expect("JSON");
+    let run = result["short_id"].as_str().expect("an id");
+    ended
+        .code(0)
+        .says(", on the server")
+        .says(&format!("`aegis diff {run}` shows the changes, `aegis apply {run}`"));
+    let changes = &result["changes"];
+    assert_eq!((&changes["added"], &changes["left_out"]), (&2.into(), &1.into()), "{changes}");
+    // Neither needs the server any more, nor the project's directory around.
+    drop(server);
+    let diff = user.call(&["diff", run, "--name-status"]);
+    assert_eq!(diff.code(0).stdout, "M\tedited\nD\tgone\nA\tmade\nA\tmade/file\n");
+    user.call(&["diff", run]).code(0).prints("-before").prints("+after");
+    // What stands against one of them stands against all.
+    std::fs::write(project.join("edited"), "mine\n").expect("written");
+    user.call(&["apply", run]).code(125).says("edited");
+    assert!(project.join("gone").exists() && !project.join("made").exists(), "nothing was applied");
+    std::fs::write(project.join("edited"), "before\n").expect("written");
+    // A sweep knows no record of it, and leaves it.
+    user.call(&["gc"]).code(0);
+    user.call(&["apply", run]).code(0).says("2 added, 1 modified, 1 deleted");
+    assert_eq!(std::fs::read_to_string(project.join("edited")).expect("read"), "after\n");
+    assert!(!project.join("gone").exists() && !project.join("a.cache").exists());
+    let mode = std::fs::metadata(project.join("made/file")).expect("there").mode();
+    assert_eq!(mode & 0o700, 0o700, "{mode:o}");
+}
+
 #[test]
 fn a_terminal_is_the_clients() {
     let aegis = Aegis::new().through_a_server();

@@ -25,9 +25,9 @@ const BUSY_TRIES_MAX: u32 = 60;
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
 
 impl Client {
-    /// Everything that came out of a run, as an archive that is still to be read.
-    pub async fn outputs(&self, run: &str) -> Result<Answer, Failure> {
-        let path = path(run, "/outputs")?;
+    /// An archive of a run, of its outputs or changes, that is still to be read.
+    pub async fn archive(&self, run: &str, rest: &str) -> Result<Answer, Failure> {
+        let path = path(run, rest)?;
         for _ in 0..BUSY_TRIES_MAX {
             let mut answer = self.send(Question::new(Method::GET, &path)).await?;
             if answer.status().is_success() {
@@ -39,8 +39,7 @@ impl Client {
             }
             tokio::time::sleep(BUSY_PAUSE).await;
         }
-        Err(Failure::new("the server is busy with what others read")
-            .hint("`aegis artifact get` fetches it later"))
+        Err(Failure::new("the server is busy with what others read").hint("ask again"))
     }
 
     /// The files that came out of a run.

@@ -88,7 +88,7 @@ impl Outputs {
     ) -> Result<(Collected, Option<String>), Failure> {
         let run = id.parse().map_err(|_| Failure::new("the server told of a run that has no id"))?;
         let mut extractor = self.open(order, run)?;
-        let mut answer = client.outputs(id).await?;
+        let mut answer = client.archive(id, "/outputs").await?;
         let (pieces, arriving) = mpsc::channel(PIECES_MAX);
         // Files are written where they may block, and read from here.
         let taking = tokio::task::spawn_blocking(move || {
