@@ -24,7 +24,7 @@ export AEGIS_TEST_REQUIRE ?= docker,registry,postgres
 
 # What of the tests of `aegis run` runs a second time through a server. Others look at the one container or gateway of an
 # instance (a server keeps warm ones), at the owner's process, at secrets that a project has to be allowed, at hints that a
-# server does not give, or at outputs, changes and published ports, which stay here anyway.
+# server does not give, or at published ports, which stay here anyway. Outputs and changes: tests/it/attach.rs.
 THROUGH := test(/^(ps|run|sc|terminal)::/) - test(/sc_05/)
 
 FUZZ_TARGETS := $(notdir $(basename $(wildcard tests/fuzz/fuzz_targets/*.rs)))

@@ -208,7 +208,7 @@ async fn heard(
 ) -> Result<EndJson, Failure> {
     while let Some(frame) = hear::<FromServer>(read).await {
         match frame {
-            FromServer::Waiting => progress.waiting(),
+            FromServer::Waiting(place) => progress.waiting(place),
             FromServer::Begun => progress.clear(),
             FromServer::Output(stream, bytes) => {
                 let into = match stream {

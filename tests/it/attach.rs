@@ -301,6 +301,35 @@ fn signals_are_the_same_as_here() {
 }
 
 #[test]
+fn who_waits_is_told_where_it_stands() {
+    let (aegis, first, second, third) = (Aegis::new(), Tag::new(), Tag::new(), Tag::new());
+    let socket = format!("unix:{}/aegis.sock", aegis.state().display());
+    let aegis = aegis.with("AEGIS_SERVER", &socket);
+    let _server = Server::start(&aegis, &["--workers", "1"]);
+    let running = endless(&aegis, &first);
+    let wait = |tag: &Tag, place: &str| {
+        let script = format!(": {tag}; echo ran");
+        let mut command = aegis.command(&["run", "--no-workspace", "--", "bash", "-c", &script]);
+        let mut client = command.spawn().expect("aegis starts");
+        let stderr = client.stderr.take().expect("a pipe");
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stderr));
+        let line = lines.next().expect("a line").expect("text");
+        assert_eq!(line, format!("aegis: waiting: position {place}"));
+        (client, lines)
+    };
+    let (one, of_one) = wait(&second, "1");
+    let (two, of_two) = wait(&third, "2");
+    signal(&running, Signal::TERM);
+    finish(running, b"").code(143);
+    for (client, lines) in [(one, of_one), (two, of_two)] {
+        let said: Vec<String> = lines.map(|it| it.expect("text")).collect();
+        let places = said.iter().filter(|it| it.contains("waiting")).count();
+        assert!(places <= 1, "{said:?}");
+        finish(client, b"").code(0).prints("ran");
+    }
+}
+
+#[test]
 fn a_server_that_goes_takes_its_attached_runs_along() {
     let (aegis, tag, later) = (Aegis::new(), Tag::new(), Tag::new());
     let socket = format!("unix:{}/aegis.sock", aegis.state().display());
@@ -443,6 +472,45 @@ fn frames_that_break_the_rules_end_the_connection_and_the_run() {
         assert_eq!(outcome(&aegis), serde_json::json!({"kind": "cancelled", "by": "client"}), "{what}");
         eventually(what, GONE_TIME_MAX, || processes_with(&tag).is_empty());
     }
+}
+
+#[test]
+fn over_tls_a_token_attaches_as_a_socket_does() {
+    let aegis = Aegis::new();
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
+    for (name, text) in [("server.pem", made.cert.pem()), ("key.pem", made.signing_key.serialize_pem())] {
+        std::fs::write(aegis.here().join(name), text).expect("written");
+    }
+    let unix = format!("unix:{}/aegis.sock", aegis.state().display());
+    let tls = ["--listen", "127.0.0.1:0", "--tls-certificate", "server.pem", "--tls-key", "key.pem"];
+    let server = Server::start(&aegis, &[&["--listen", &unix], &tls[..]].concat());
+    let said = server.said();
+    let at = said.find("https://").expect("it listens over TLS");
+    let url: String = said[at..].chars().take_while(|it| !it.is_whitespace() && *it != ',').collect();
+    let create = ["token", "create", "--server", &unix, "--name", "ci", "--role", "submit", "--project", "a"];
+    let token = aegis.call(&create).code(0).stdout.trim().to_owned();
+    let authority = aegis.here().join("server.pem").display().to_string();
+    let user = Aegis::new().with("AEGIS_TOKEN", &token);
+    let project = user.here().join("project");
+    std::fs::create_dir(&project).expect("made");
+    std::fs::write(project.join("edited"), "before\n").expect("written");
+    let script = "cat; echo err >&2; echo after >edited; echo out >made; exit 3";
+    let words = ["run", "-i", "--server", &url, "-w", "project", "-o", "made", "--", "bash", "-c", script];
+    let run = |authority: Option<&str>| {
+        let mut command = user.command(&words);
+        command.stdin(Stdio::piped()).envs(authority.map(|it| ("SSL_CERT_FILE", it)));
+        finish(command.spawn().expect("aegis starts"), b"given\n")
+    };
+    let ended = run(Some(&authority));
+    assert_eq!(ended.code(3).stdout, "given\n");
+    ended.says("err\n").says(", on the server").says("outputs are in").says("aegis diff");
+    assert_eq!(std::fs::read_to_string(came_out(&user).join("made")).expect("it came"), "out\n");
+    let at = ended.stderr.find("aegis: run ").expect("a summary") + "aegis: run ".len();
+    let id = &ended.stderr[at..at + 12];
+    assert_eq!(user.call(&["diff", id, "--name-status"]).code(0).stdout, "M\tedited\nA\tmade\n");
+    // A server that does not prove itself is told nothing.
+    run(None).code(125).says("does not prove who it is");
+    assert!(!server.said().contains(&token), "a token is in the log");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What a server's run changed in its workspace, brought to where the changes of a run of this process are kept: `aegis diff`
 //! and `aegis apply` find it here, for the directory that the run was given a copy of.
 
+use tokio::sync::mpsc;
+
 use crate::api::wire::attach::{EndJson, SaidJson};
 use crate::app::AppError;
 use crate::app::changes::{Given, bring as keep};
@@ -8,11 +10,9 @@ use crate::cli::client::Client;
 use crate::cli::diff;
 use crate::cli::failure::Failure;
 use crate::config::Directories;
-use crate::executor::Control;
-use crate::executor::control;
+use crate::executor::{Control, control};
 use crate::report::json::ChangesJson;
 use crate::sandbox::changes::{ChangeSet, Verb};
-use tokio::sync::mpsc;
 
 /// Fetches and keeps the changes, and makes `end` tell if that failed.
 pub async fn bring(client: &Client, given: Given, wished: &mut mpsc::Receiver<Control>, end: &mut EndJson) {

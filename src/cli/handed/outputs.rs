@@ -13,17 +13,15 @@ use crate::app::upload::Package;
 use crate::app::{AppError, RunOrder, run};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
-use crate::executor::Control;
-use crate::executor::control;
+use crate::executor::{Control, control};
 use crate::record::Dropped;
 use crate::report::json::{ArtifactJson, ArtifactsJson, DroppedJson};
 use crate::report::told;
 use crate::sandbox::artifacts::parcel::{self, ParcelError};
 use crate::sandbox::container_spec::WORKSPACE;
 use crate::sandbox::outputs::{Collected, Extractor, OutputLimits, Wanted};
-use crate::task::RunId;
-use crate::task::causes;
 use crate::task::escape::{escape, unescape};
+use crate::task::{RunId, causes};
 
 /// Pieces that wait to be written.
 const PIECES_MAX: usize = 8;
