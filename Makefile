@@ -24,8 +24,9 @@ export AEGIS_TEST_REQUIRE ?= docker,registry,postgres
 
 # What of the tests of `aegis run` runs a second time through a server. Others look at the one container or gateway of an
 # instance (a server keeps warm ones), at the owner's process, at secrets that a project has to be allowed, at hints that a
-# server does not give, or at outputs, changes and published ports, which stay here anyway.
-THROUGH := test(/^(ps|run|sc|terminal)::/) - test(/sc_05/)
+# server does not give, at snapshots that a run here keeps for the next one, or at published ports, which stay here anyway.
+# Outputs are in tests/it/attach.rs.
+THROUGH := test(/^(changes|ps|run|sc|terminal)::/) - test(/sc_05|of_a_repeated_run|nothing_is_kept/)
 
 FUZZ_TARGETS := $(notdir $(basename $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 FUZZ_SECONDS ?= 300

@@ -4,6 +4,7 @@
 //! Every request passes one gate (`gate.rs`): where it came from, who asks, what the route needs (`rights.rs`), how
 //! much they asked for already. Errors have one form (`problem.rs`). Lengths, times, counts and rates are bounded.
 
+mod archive;
 mod artifacts;
 pub mod attach;
 mod body;
@@ -53,7 +54,7 @@ struct Api {
     meter: Meter,
     believed: Believed,
     closing: CancellationToken,
-    /// Changes that are packed at the same time, each on a thread for as long as its reader takes.
+    /// Archives that are made at the same time, each on a thread for as long as its reader takes.
     packings: Arc<tokio::sync::Semaphore>,
     /// The OpenAPI document.
     document: String,

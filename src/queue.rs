@@ -299,6 +299,9 @@ pub trait History: Send + Sync {
     fn past(&self, run: RunId) -> Pending<'_, Option<PastSubmission>>;
 }
 
+/// Places that are told apart.
+pub const PLACE_MAX: u32 = 1_000;
+
 /// Runs that wait. Both databases behave alike; a model holds them to it.
 pub trait Queue: Send + Sync {
     /// Queues a batch of at most [`BATCH_MAX`], whole or not at all. It is on disk when this returns. Where anything of it
@@ -345,6 +348,10 @@ pub trait Queue: Send + Sync {
     fn cancel(&self, run: RunId, by: Cancellation) -> Pending<'_, CancelAnswer> {
         self.cancel_for(run, by, None)
     }
+
+    /// Where a run stands among those of its project that a worker could take: 1 is the next, [`PLACE_MAX`] is that or
+    /// later. `None` where it does not wait for a worker alone.
+    fn place(&self, run: RunId) -> Pending<'_, Option<u32>>;
 
     /// Settles runs whose lease ran out or whose owner is dead, ends what passed its deadline, and finishes what a crash
     /// left half done; at most `count_max` of each.

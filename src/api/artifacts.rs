@@ -15,20 +15,23 @@ use axum::response::{IntoResponse, Response};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
-use crate::api::Shared;
 use crate::api::artifacts::range::{Part, part};
 use crate::api::problem::Problem;
 use crate::api::scope::Scoped;
 use crate::api::sse::Reader;
 use crate::api::wire::artifact::FilesJson;
+use crate::api::{Shared, archive};
 use crate::record::Artifact;
 use crate::report::result;
+use crate::sandbox::artifacts::parcel;
 use crate::task::escape::escape;
 
 /// Bytes that are read at once.
 const PIECE_BYTES: usize = 128 * 1024;
 /// Bytes of a name that a download suggests.
 const NAME_BYTES_MAX: usize = 200;
+/// Why content that is on record cannot be given.
+const AWAY: &str = "its content is not on this server: it ran on another host, or is kept no more";
 /// What stands in an extended parameter as it is (RFC 8187).
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
 
@@ -108,13 +111,38 @@ pub(super) async fn get(
     Ok(response)
 }
 
+/// Everything that came out of a run: a tar archive of files, directories and links.
+#[utoipa::path(get, path = "/api/v1/runs/{id}/outputs", tag = "runs",
+    params(("id" = String, Path, description = "the whole id or its last 12 digits")),
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 404, description = "no such run, or nothing that came out of it is here"),
+        (status = 409, description = "the run has not ended"),
+        (status = 429, description = "too many read archives at this moment")))]
+pub(super) async fn all(State(api): State<Shared>, scoped: Scoped) -> Result<Response, Problem> {
+    let Some(end) = scoped.run.end else {
+        let message = "the run has not ended: what comes out is known when it has";
+        return Err(Problem::new(StatusCode::CONFLICT, "going_on", message));
+    };
+    let not_kept = || Problem::new(StatusCode::NOT_FOUND, "not_kept", AWAY);
+    if end.output_dir.is_none() {
+        return Err(not_kept());
+    }
+    let (run, attempt) = (scoped.run.id, scoped.run.fence.attempt);
+    let (artifacts, name) = (api.services.artifacts.clone(), format!("{}.outputs.tar", run.short()));
+    let pack = move |into: &mut archive::Into| match artifacts.directory(run, attempt) {
+        Ok(directory) => parcel::pack(&directory, &end.artifacts, into),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    archive::answer(api, scoped.caller, &name, pack).await?.ok_or_else(not_kept)
+}
+
 /// A file that is still what came out, by its size: its content was never anybody's to write.
 fn whole(opened: io::Result<File>, found: &Artifact) -> Result<File, Problem> {
-    let away = "its content is not on this server: it ran on another host, or is kept no more";
     let file = match opened {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(Problem::new(StatusCode::NOT_FOUND, "not_kept", away));
+            return Err(Problem::new(StatusCode::NOT_FOUND, "not_kept", AWAY));
         }
         Err(error) => return Err(Problem::internal(format!("an artifact: {error}"))),
     };

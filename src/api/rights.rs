@@ -39,7 +39,7 @@ impl Need {
 }
 
 /// Method, path and need. HEAD is GET's.
-pub const RIGHTS: [(&str, &str, Need); 36] = [
+pub const RIGHTS: [(&str, &str, Need); 37] = [
     ("GET", "/livez", Need::Open),
     ("GET", "/readyz", Need::Open),
     ("GET", "/metrics", Need::Read),
@@ -61,6 +61,7 @@ pub const RIGHTS: [(&str, &str, Need); 36] = [
     ("GET", "/api/v1/runs/{id}/egress", Need::Read),
     ("GET", "/api/v1/runs/{id}/artifacts", Need::Read),
     ("GET", "/api/v1/runs/{id}/artifacts/{*path}", Need::Read),
+    ("GET", "/api/v1/runs/{id}/outputs", Need::Read),
     ("GET", "/api/v1/runs/{id}/changes", Need::Read),
     ("POST", "/api/v1/runs/{id}/cancel", Need::Submit),
     ("POST", "/api/v1/runs/{id}/retry", Need::Submit),

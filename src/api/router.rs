@@ -35,6 +35,7 @@ fn all() -> OpenApiRouter<Shared> {
         .routes(routes!(runs::ledger))
         .routes(routes!(artifacts::list))
         .routes(routes!(artifacts::get))
+        .routes(routes!(artifacts::all))
         .routes(routes!(changes::get))
         .routes(routes!(runs::cancel))
         .routes(routes!(submit::retry))

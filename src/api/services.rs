@@ -115,6 +115,9 @@ pub trait Front: Send + Sync {
         by: Cancellation,
         audit: Option<&'a NewAudit>,
     ) -> Pending<'a, CancelAnswer>;
+
+    /// Where a run stands among those of its project; `None` where it does not wait for a worker alone.
+    fn standing(&self, run: RunId) -> Pending<'_, Option<u32>>;
 }
 
 impl<T: Queue> Front for T {
@@ -133,6 +136,10 @@ impl<T: Queue> Front for T {
         audit: Option<&'a NewAudit>,
     ) -> Pending<'a, CancelAnswer> {
         self.cancel_for(run, by, audit)
+    }
+
+    fn standing(&self, run: RunId) -> Pending<'_, Option<u32>> {
+        self.place(run)
     }
 }
 

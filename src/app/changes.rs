@@ -1,10 +1,12 @@
 //! The changes of a run: looked up, compared with what it was given, brought into the caller's tree.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+
+use rustix::fs::{AtFlags, statat};
 
 use crate::config::Directories;
 use crate::record::Run;
@@ -14,10 +16,12 @@ use crate::sandbox::changes::apply::{self, Applied, ApplyError, Plan, lies_in};
 use crate::sandbox::changes::gather::{RootError, open_root};
 use crate::sandbox::changes::kept::{Kept, KeptError};
 use crate::sandbox::changes::parcel::{self, ParcelError};
-use crate::sandbox::changes::{After, AfterKind, Before, BeforeKind, Change, ChangeSet, Digest};
+use crate::sandbox::changes::{After, AfterKind, Before, BeforeKind, Change, ChangeSet, Digest, Root};
 use crate::sandbox::outputs::path::SafePath;
+use crate::sandbox::workspace::LeftOut;
 use crate::sandbox::workspace::base::Identity;
 use crate::task::RunId;
+use crate::task::run_id::RunSelector;
 
 /// Bytes of one side of a difference that are shown at the most.
 const SHOWN_BYTES_MAX: u64 = 1024 * 1024;
@@ -82,10 +86,71 @@ pub fn load(run: &Run, directories: &Directories) -> Result<RunChanges, ChangesE
 pub fn receive(run: RunId, parcel: impl Read, directory: &Path) -> Result<RunChanges, ChangesError> {
     let received = tempfile::tempdir().map_err(|it| ChangesError::Parcel(it.into()))?;
     let kept = Kept::new(received.path());
-    let mut set = parcel::unpack(parcel, &kept, run)?;
     let (root, named) = open_root(directory)?;
-    set.root = named;
+    let set = parcel::unpack(parcel, &kept, run, |it| it.root = named)?;
     Ok(RunChanges { run, set, kept, root: Some(root), _received: Some(received) })
+}
+
+/// A tree that a run was given a copy of.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// Which directory it is.
+    pub root: Root,
+    /// What the project leaves out.
+    pub left_out: LeftOut,
+}
+
+/// Keeps the changes of a server's run here, as those of a run of this user's own: for the tree that it was given, and
+/// without what the project leaves out.
+pub fn bring(
+    run: RunId,
+    parcel: impl Read,
+    given: &Given,
+    directories: &Directories,
+) -> Result<ChangeSet, ChangesError> {
+    let kept = Kept::new(&directories.state);
+    let tree = open_root(&given.root.path).ok().map(|(tree, _)| tree);
+    let set = parcel::unpack(parcel, &kept, run, |set| {
+        set.root = given.root.clone();
+        leave_out(set, &given.left_out, tree.as_ref());
+    })?;
+    kept.by_run().mark_foreign(run).map_err(ParcelError::Io)?;
+    Ok(set)
+}
+
+/// What a task makes in an ignored place is a cache, not a change. Only the client knows the project's rules.
+fn leave_out(set: &mut ChangeSet, left_out: &LeftOut, tree: Option<&OwnedFd>) {
+    let changed: HashSet<Vec<u8>> =
+        set.changes.iter().filter(|it| it.after.is_some()).map(|it| it.path.clone()).collect();
+    let exists = |path: &[u8]| {
+        let in_tree = |it: &OwnedFd| statat(it, path, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        changed.contains(path) || tree.is_some_and(in_tree)
+    };
+    let count = set.changes.len();
+    set.changes.retain(|it| {
+        let is_directory = matches!(&it.after, Some(After { kind: AfterKind::Directory, .. }));
+        it.before.is_some() || !left_out.says(&it.path, is_directory, exists)
+    });
+    set.left_out = set.left_out.saturating_add((count - set.changes.len()) as u64);
+}
+
+/// The changes of a server's run that were brought here when it ended; `None` where none were.
+pub fn brought(
+    selector: &RunSelector,
+    directories: &Directories,
+) -> Result<Option<RunChanges>, ChangesError> {
+    let kept = Kept::new(&directories.state);
+    let place = kept.by_run().place().to_owned();
+    let runs = kept.by_run().runs().map_err(|cause| KeptError::Io { path: place, cause })?;
+    let named = |it: &RunId| match selector {
+        RunSelector::Id(id) => it == id,
+        RunSelector::Short(digits) => it.short() == *digits,
+    };
+    let mut found = runs.into_iter().filter(|it| named(it) && kept.by_run().is_foreign(*it));
+    let (Some(run), None) = (found.next(), found.next()) else { return Ok(None) };
+    let Some(set) = kept.load(run)? else { return Ok(None) };
+    let root = open_root(&set.root.path).ok().map(|(root, _)| root);
+    Ok(Some(RunChanges { run, set, kept, root, _received: None }))
 }
 
 impl RunChanges {

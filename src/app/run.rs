@@ -258,6 +258,14 @@ fn outputs(
     if wanted.is_empty() {
         return Ok(None);
     }
+    let destination = destination(order, id)?;
+    let limits = OutputLimits::from(&admitted.policy().outputs);
+    let patterns: Vec<String> = wanted.iter().map(|it| it.pattern.clone()).collect();
+    Ok(Some(Extractor::new(&destination, Wanted::parse(&patterns, WORKSPACE)?, limits)?))
+}
+
+/// Where the outputs of a run go, as its caller asked.
+pub fn destination(order: &RunOrder, run: RunId) -> Result<Destination, AppError> {
     // Whole paths: the record is read from other directories.
     let whole = |path: &Path| {
         std::path::absolute(path).map_err(|source| AppError::Read {
@@ -266,13 +274,10 @@ fn outputs(
             source,
         })
     };
-    let destination = match &order.output_directory {
+    Ok(match &order.output_directory {
         Some(directory) => Destination::Named(whole(directory)?),
-        None => Destination::Run { base: whole(Path::new("."))?, run: id },
-    };
-    let limits = OutputLimits::from(&admitted.policy().outputs);
-    let patterns: Vec<String> = wanted.iter().map(|it| it.pattern.clone()).collect();
-    Ok(Some(Extractor::new(&destination, Wanted::parse(&patterns, WORKSPACE)?, limits)?))
+        None => Destination::Run { base: whole(Path::new("."))?, run },
+    })
 }
 
 /// Opens where changes are looked for, before anything is started; `None` where there is no workspace, or nobody wants

@@ -139,12 +139,13 @@ pub(super) async fn files(
     let state = &directories.state;
     let (logs, changes, outputs) = (Logs::new(state), Kept::new(state), Artifacts::new(state));
     artifacts::attempts(store, &outputs, spared, mode, swept).await?;
+    let horizon_ms = retention.horizon_ms(now_ms());
     for (kept, bytes_max, into) in [
         (logs.by_run(), retention.log_bytes_max, &mut swept.logs),
         (changes.by_run(), retention.changes_bytes_max, &mut swept.changes),
         (outputs.by_run(), retention.artifact_bytes_max, &mut swept.artifacts),
     ] {
-        let gone = kept::sweep(store, kept, bytes_max, mode, spared).await?;
+        let gone = kept::sweep(store, kept, (bytes_max, horizon_ms), mode, spared).await?;
         swept.bytes_freed += gone.iter().map(|(_, bytes)| bytes).sum::<u64>();
         into.extend(gone.into_iter().map(|(run, _)| run));
     }

@@ -7,14 +7,17 @@ use std::io::{self, Seek, Write};
 use aegis_init::frame;
 use sha2::{Digest, Sha256};
 
+use crate::app::changes::Given;
 use crate::app::prepare::{Unwalked, prepare};
-use crate::app::{AppError, RunOrder, host};
+use crate::app::{AppError, Changes, RunOrder, host};
 use crate::config::Directories;
 use crate::config::trust::TrustStore;
 use crate::policy::Origin;
 use crate::record::WorkspaceRecord;
+use crate::sandbox::changes::gather::open_root;
+use crate::sandbox::outputs::OutputLimits;
 use crate::sandbox::workspace::{Plan, Stopped, send};
-use crate::task::TaskSpec;
+use crate::task::{TaskSpec, WorkspaceSource};
 
 /// A level that packs as fast as the files are read.
 const LEVEL: i32 = 1;
@@ -30,6 +33,10 @@ pub struct Package {
     pub summary: Option<(Vec<String>, WorkspaceRecord)>,
     /// Why the image is the one that it is, where nobody named one.
     pub remark: Option<String>,
+    /// The tree whose changes are to be kept.
+    pub given: Option<Given>,
+    /// Bounds of what it puts out, as this user's own rules have them.
+    pub outputs: OutputLimits,
     /// Whether the project's file has a say in its policy.
     pub project_policy: ProjectPolicy,
 }
@@ -70,7 +77,14 @@ pub fn package(order: &RunOrder) -> Result<Package, AppError> {
     let workspace = plan.as_ref().map(pack).transpose()?;
     let summary = plan.as_ref().map(|it| (it.summary.notes.clone(), it.record(&prepared.task)));
     let remark = prepared.remark.clone();
-    Ok(Package { task: prepared.task, workspace, summary, remark, project_policy })
+    let outputs = OutputLimits::from(&prepared.resolved.policy.outputs);
+    let given = match (&plan, &prepared.task.workspace, order.changes) {
+        (Some(plan), WorkspaceSource::Directory(root), Changes::Kept) => {
+            Some(Given { root: open_root(root)?.1, left_out: plan.left_out.clone() })
+        }
+        _ => None,
+    };
+    Ok(Package { task: prepared.task, workspace, summary, remark, given, outputs, project_policy })
 }
 
 fn pack(plan: &Plan) -> Result<Packed, AppError> {

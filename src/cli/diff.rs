@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::app::AppError;
-use crate::app::changes::{ChangesError, RunChanges, load};
+use crate::app::changes::{ChangesError, RunChanges, brought, load};
 use crate::cli::client::ServerArgs;
 use crate::cli::failure::Failure;
 use crate::cli::{CommandResult, attached, known, print, selected, talk};
@@ -108,6 +108,12 @@ pub fn cmd_diff(args: &DiffArgs) -> CommandResult {
 
 /// The changes of the run that was named.
 pub(super) fn changes_of(text: &str, place: &PlaceArgs) -> Result<RunChanges, Failure> {
+    if !place.server.is_given()
+        && place.workspace.is_none()
+        && let Some(changes) = here(text)?
+    {
+        return Ok(changes);
+    }
     if let Some(client) = place.server.named()? {
         let directory = tree(place.workspace.as_ref())?;
         return attached::wait(client.changes(text, &directory));
@@ -123,6 +129,13 @@ pub(super) fn changes_of(text: &str, place: &PlaceArgs) -> Result<RunChanges, Fa
         Ok::<_, Failure>((selected::run(text, &directories).await?, directories))
     })?;
     load(&run, &directories).map_err(failure)
+}
+
+/// What was brought here when a run that was handed over ended.
+fn here(text: &str) -> Result<Option<RunChanges>, Failure> {
+    let Ok(selector) = text.parse() else { return Ok(None) };
+    let directories = Directories::of_this_user().map_err(|it| Failure::from(AppError::from(it)))?;
+    brought(&selector, &directories).map_err(failure)
 }
 
 /// The directory that a server's run was given a copy of.

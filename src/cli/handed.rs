@@ -1,6 +1,9 @@
 //! A run that a server runs, with this process's streams at its other end: what comes is shown, what is typed is sent, and
 //! the run ends with this process.
 
+mod changes;
+mod outputs;
+
 use std::sync::Arc;
 
 use hyper::upgrade::Upgraded;
@@ -14,12 +17,13 @@ use crate::api::attach::frame::{CHUNK_BYTES_MAX, FromClient, FromServer, WINDOW_
 use crate::api::wire::attach::EndJson;
 use crate::app::run::Step;
 use crate::app::upload::{Package, package};
-use crate::app::{AppError, Changes, RunOrder, WorkspaceChoice};
+use crate::app::{AppError, RunOrder};
 use crate::cli::attached::{self, RawTerminal, Stdio};
 use crate::cli::client::submit::obstacle;
 use crate::cli::client::{By, Client, Offer};
 use crate::cli::exec::Unrecorded;
 use crate::cli::failure::Failure;
+use crate::cli::handed::outputs::Outputs;
 use crate::cli::progress::Progress;
 use crate::cli::run::SandboxArgs;
 use crate::cli::{ending, talk};
@@ -27,7 +31,7 @@ use crate::executor::Control;
 use crate::executor::control::{self, QUEUE_MAX};
 use crate::executor::meter::Meter;
 use crate::executor::streams::{ChildEnds, Pumps, pipes};
-use crate::record::Stream;
+use crate::record::{Phase, Stream};
 use crate::report::result;
 use crate::task::ExitCode;
 
@@ -54,8 +58,9 @@ pub fn run(
         return here(offer, args, obstacle.why);
     }
     let target = ending::Target::open(args.result.as_ref())?;
+    let outputs = Outputs::of(order, &package)?;
     let told = stdio != Stdio::Output || args.quiet || attached::tell_if_input_waits();
-    let end = runtime.block_on(attend(&offer.client, args, order, package, stdio));
+    let end = runtime.block_on(attend(&offer.client, args, order, (package, outputs), stdio));
     if !told {
         attached::tell_if_input_waits();
     }
@@ -76,18 +81,11 @@ fn here(offer: &Offer, args: &SandboxArgs, why: &str) -> Result<Option<ExitCode>
 
 /// What keeps an order here.
 fn in_the_way(order: &RunOrder, by: By) -> Option<&'static str> {
-    if !order.outputs.is_empty() {
-        return Some("what a server's run puts out does not come back to this directory");
-    }
-    // A server that nobody named gets what leaves nothing of this user's behind, and needs nothing of it.
+    // A server that nobody named gets what needs nothing of this user.
     if by != By::Socket {
         return None;
     }
-    let keeps_changes = order.changes == Changes::Kept && order.workspace != WorkspaceChoice::None;
     match () {
-        () if keeps_changes => {
-            Some("changes in the workspace are kept here (`--no-changes` if you want none)")
-        }
         () if !order.secrets.is_empty() => Some("its secrets are this user's"),
         () if order.policy.as_ref().is_some_and(|it| it.contains('/') || it.ends_with(".toml")) => {
             Some("a policy file may name secrets of this user")
@@ -100,14 +98,14 @@ async fn attend(
     client: &Client,
     args: &SandboxArgs,
     order: &RunOrder,
-    package: Package,
+    (mut package, outputs): (Package, Option<Outputs>),
     stdio: Stdio,
 ) -> Result<EndJson, Failure> {
     let progress = Progress::new(args.quiet);
     if let Some(remark) = package.remark.clone() {
         progress.step(&Step::Image(remark));
     }
-    let workspace = package.summary.clone();
+    let (workspace, given) = (package.summary.clone(), package.given.take());
     if let Some((notes, record)) = &workspace {
         progress.step(&Step::Workspace(notes.clone(), record.clone()));
     }
@@ -122,9 +120,17 @@ async fn attend(
             Stdio::Terminal => RawTerminal::enter(),
             Stdio::Output | Stdio::Both => None,
         };
-        let end = streamed(stream, wished, stdio, &progress).await;
+        let end = streamed(stream, &mut wished, stdio, &progress).await;
         drop(raw);
-        end
+        let mut end = end?;
+        if let Some(outputs) = outputs {
+            progress.step(&Step::Phase(Phase::Outputs));
+            outputs.bring(client, order, &mut wished, &mut end).await;
+        }
+        if let Some(given) = given {
+            changes::bring(client, given, &mut wished, &mut end).await;
+        }
+        Ok(end)
     };
     let end = tokio::select! {
         end = attached => end,
@@ -141,7 +147,7 @@ async fn attend(
 /// Joins the stream with this process's own. Everything is shown when this returns.
 async fn streamed(
     stream: Upgraded,
-    wished: mpsc::Receiver<Control>,
+    wished: &mut mpsc::Receiver<Control>,
     stdio: Stdio,
     progress: &Progress,
 ) -> Result<EndJson, Failure> {
@@ -158,7 +164,7 @@ async fn converse(
     stream: Upgraded,
     child: ChildEnds,
     has_input: bool,
-    wished: mpsc::Receiver<Control>,
+    wished: &mut mpsc::Receiver<Control>,
     progress: &Progress,
 ) -> Result<EndJson, Failure> {
     let failed = |it: std::io::Error| Failure::of(&it);
@@ -202,7 +208,7 @@ async fn heard(
 ) -> Result<EndJson, Failure> {
     while let Some(frame) = hear::<FromServer>(read).await {
         match frame {
-            FromServer::Waiting => progress.waiting(),
+            FromServer::Waiting(place) => progress.waiting(place),
             FromServer::Begun => progress.clear(),
             FromServer::Output(stream, bytes) => {
                 let into = match stream {
@@ -270,7 +276,7 @@ async fn typed(stdin: Option<pipe::Receiver>, window: &Semaphore, to_server: &mp
 }
 
 /// Passes this process's signals on. Ends with the run only.
-async fn wishes(mut wished: mpsc::Receiver<Control>, to_server: &mpsc::Sender<FromClient>) {
+async fn wishes(wished: &mut mpsc::Receiver<Control>, to_server: &mpsc::Sender<FromClient>) {
     while let Some(wish) = wished.recv().await {
         let frame = match wish {
             Control::Cancel(by) => FromClient::Cancel(by),

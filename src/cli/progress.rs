@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::app::run::Step;
 use crate::cli::talk;
 use crate::policy::Origin;
+use crate::queue::PLACE_MAX;
 use crate::record::Phase;
 use crate::report::{amount, workspace};
 
@@ -66,9 +67,14 @@ impl Progress {
         }
     }
 
-    /// A server has no worker free yet.
-    pub fn waiting(&self) {
-        self.spin("waiting: the server has no worker free yet");
+    /// A server has no worker free yet; 0 is no place.
+    pub fn waiting(&self, place: u32) {
+        let text = match place {
+            0 => return self.spin("waiting"),
+            PLACE_MAX.. => format!("waiting: position {PLACE_MAX} or later"),
+            place => format!("waiting: position {place}"),
+        };
+        if talk::is_lively() { self.spin(&text) } else { self.line(&text) }
     }
 
     /// Takes the spinner away.

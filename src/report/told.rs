@@ -1,6 +1,8 @@
 //! What a person is told at the end of a run, line by line: the same words wherever it ran.
 
-use crate::record::{ChangeCounts, Exposure, Kept, Run};
+use std::path::Path;
+
+use crate::record::{ChangeCounts, Dropped, Exposure, Kept, Run};
 use crate::report::summary;
 use crate::report::why::{Ended, remarks};
 use crate::task::escape::escape;
@@ -33,21 +35,33 @@ pub fn lines(run: &Run) -> Vec<Said> {
     for pattern in &end.unmatched {
         notes.push(format!("the output `{}` is not there", escape(pattern.as_bytes())));
     }
-    for drop in end.dropped.iter().take(DROPS_SHOWN_MAX) {
-        notes.push(format!("the output `{}` was left out: {}", escape(&drop.path), drop.reason));
-    }
-    let rest = end.dropped_count.saturating_sub(DROPS_SHOWN_MAX as u64);
-    if rest > 0 {
-        notes.push(format!("{rest} more were left out: `aegis show {short}`"));
-    }
+    notes.extend(left_out(&end.dropped, end.dropped_count, &short));
     notes.extend(exposures(&end.exposures, &short));
     notes.extend(end.changes.iter().flat_map(|it| changes(it, &short)));
     // A directory of the server's is no place of the caller's.
     if let (Some(directory), None) = (&end.output_dir, &run.project) {
-        notes.push(format!("outputs are in {}", directory.display()));
+        notes.push(outputs_are_in(directory));
     }
     said.extend(notes.into_iter().map(Said::Note));
     said
+}
+
+/// What did not come out, of `count` things in all.
+pub fn left_out(dropped: &[Dropped], count: u64, run: &str) -> Vec<String> {
+    let mut notes = Vec::new();
+    for drop in dropped.iter().take(DROPS_SHOWN_MAX) {
+        notes.push(format!("the output `{}` was left out: {}", escape(&drop.path), drop.reason));
+    }
+    let rest = count.saturating_sub(DROPS_SHOWN_MAX as u64);
+    if rest > 0 {
+        notes.push(format!("{rest} more were left out: `aegis show {run}`"));
+    }
+    notes
+}
+
+/// Where it came out to.
+pub fn outputs_are_in(directory: &Path) -> String {
+    format!("outputs are in {}", directory.display())
 }
 
 fn exposures(exposures: &[Exposure], run: &str) -> Vec<String> {

@@ -5,6 +5,8 @@
 //! <state>/artifacts/<run>/<attempt>/…
 //! ```
 
+pub mod parcel;
+
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::AsFd;
@@ -73,9 +75,14 @@ impl Artifacts {
 
     /// Opens a file that an attempt left.
     pub fn open(&self, run: RunId, attempt: u32, path: &[u8]) -> io::Result<File> {
+        open_below(&self.directory(run, attempt)?, path)
+    }
+
+    /// Opens the directory of what an attempt left.
+    pub fn directory(&self, run: RunId, attempt: u32) -> io::Result<File> {
         let directory = self.by_run.of(run).join(attempt.to_string());
         let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits() as i32;
-        open_below(&File::options().read(true).custom_flags(flags).open(directory)?, path)
+        File::options().read(true).custom_flags(flags).open(directory)
     }
 }
 

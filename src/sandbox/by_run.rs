@@ -9,6 +9,9 @@ use crate::task::RunId;
 /// Entries that are looked at.
 const RUNS_MAX: usize = 1_000_000;
 
+/// Marks the directory of a run whose record is a server's.
+const FOREIGN: &str = "of-a-server";
+
 /// The directories of runs in one place.
 #[derive(Debug, Clone)]
 pub struct ByRun {
@@ -29,6 +32,16 @@ impl ByRun {
     /// The one of a run.
     pub fn of(&self, run: RunId) -> PathBuf {
         self.place.join(run.to_string())
+    }
+
+    /// Marks what is kept of a run as that of a server's, so that it is kept without a record here.
+    pub fn mark_foreign(&self, run: RunId) -> io::Result<()> {
+        std::fs::write(self.of(run).join(FOREIGN), b"")
+    }
+
+    /// Whether the run is a server's.
+    pub fn is_foreign(&self, run: RunId) -> bool {
+        self.of(run).join(FOREIGN).exists()
     }
 
     /// Every run that has one, in no order.

@@ -7,6 +7,7 @@ mod expire;
 mod fleet;
 mod lease;
 mod past;
+mod place;
 mod quota;
 mod settle;
 mod stage;
@@ -70,6 +71,10 @@ impl Queue for Store {
         audit: Option<&'a NewAudit>,
     ) -> Pending<'a, CancelAnswer> {
         Box::pin(self.books.cancel(run, by, audit))
+    }
+
+    fn place(&self, run: RunId) -> Pending<'_, Option<u32>> {
+        Box::pin(self.books.place(run))
     }
 
     fn expire(&self, count_max: u32) -> Pending<'_, Vec<Expired>> {

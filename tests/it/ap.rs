@@ -93,6 +93,7 @@ fn ap_02_runs_of_another_project_are_not_there() {
             ("GET", "/egress"),
             ("GET", "/artifacts"),
             ("GET", "/artifacts/out"),
+            ("GET", "/outputs"),
             ("GET", "/changes"),
             ("POST", "/retry"),
             ("POST", "/cancel"),

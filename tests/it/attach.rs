@@ -1,9 +1,14 @@
 //! `aegis run` through a server: the same to the eye, and over with its client.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -75,10 +80,107 @@ fn summary_and_result_say_where_it_ran() {
     assert!(!ended.stderr.contains("on the server"), "{ended:#?}");
     assert_eq!(place, "local");
     // What the server cannot do is done here, in one line.
-    let ended = aegis.script(&["-o", "made"], "echo made >made");
-    ended.code(0).says("this runs here, not on the server").says("1 file collected");
+    let odd = |flags: &[&str]| {
+        let mut command = aegis.command(&[&["run", "--no-workspace"], flags, &["--", "echo"]].concat());
+        command.arg(OsStr::from_bytes(b"\xff"));
+        finish(command.spawn().expect("aegis starts"), b"")
+    };
+    odd(&[]).code(0).says("this runs here, not on the server: an argument is not UTF-8");
     let flag = format!("unix:{}/aegis.sock", aegis.state().display());
-    aegis.script(&["--server", &flag, "-o", "made"], "echo ran").code(2);
+    odd(&["--server", &flag]).code(2);
+}
+
+/// What lies below a directory: content and permission bits of files, targets of links.
+fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
+    let (mut found, mut waiting) = (BTreeMap::new(), vec![root.to_owned()]);
+    while let Some(directory) = waiting.pop() {
+        for entry in std::fs::read_dir(directory).expect("a directory").flatten() {
+            let (path, metadata) = (entry.path(), entry.metadata().expect("metadata"));
+            let what = if metadata.is_dir() {
+                waiting.push(path.clone());
+                format!("directory {:o}", metadata.mode())
+            } else if metadata.is_symlink() {
+                format!("link {}", std::fs::read_link(&path).expect("a link").display())
+            } else {
+                format!("{:o} {}", metadata.mode(), std::fs::read_to_string(&path).expect("text"))
+            };
+            found.insert(path.strip_prefix(root).expect("below").to_owned(), what);
+        }
+    }
+    found
+}
+
+/// The directory below `aegis-out` that a run made.
+fn came_out(aegis: &Aegis) -> PathBuf {
+    let entries = std::fs::read_dir(aegis.here().join("aegis-out")).expect("outputs").flatten();
+    let mut directories = entries.map(|it| it.path()).filter(|it| it.is_dir());
+    let directory = directories.next().expect("a directory of the run");
+    assert_eq!(directories.next(), None, "and no other");
+    directory
+}
+
+#[test]
+fn outputs_are_where_a_run_here_puts_them() {
+    let script = "mkdir -p out/deep/empty; echo made >out/deep/file; chmod 750 out/deep/file; ln -s deep/file out/link; \
+                  ln -s /etc/passwd out/leads-out; mkfifo out/pipe; : >out/nothing; touch -d @1000000000 out/deep/file";
+    let (here, through) = (Aegis::new(), Aegis::new().through_a_server());
+    let [a, b] = [&here, &through].map(|aegis| {
+        let flags = ["-o", "out", "-o", "absent", "--result", "result.json"];
+        let ended = aegis.script(&flags, script);
+        ended.code(0).says("2 files collected, 2 left out, 1 not found").says("`absent` is not there");
+        ended
+            .says("`out/pipe` was left out: it is a FIFO")
+            .says("`out/leads-out` was left out: it is a link");
+        let out = came_out(aegis);
+        ended.says(&format!("outputs are in {}", out.display()));
+        let modified = std::fs::metadata(out.join("out/deep/file")).and_then(|it| it.modified());
+        let since = modified.expect("a time").duration_since(SystemTime::UNIX_EPOCH).expect("after it");
+        assert_eq!(since, Duration::from_secs(1_000_000_000));
+        let result = std::fs::read(aegis.here().join("result.json")).expect("a result");
+        let mut result: serde_json::Value = serde_json::from_slice(&result).expect("JSON");
+        let told = result["artifacts"]["directory"].take();
+        assert_eq!(told, out.to_str().expect("text"));
+        (tree(&out), result["artifacts"].take())
+    });
+    assert_eq!(a, b);
+    // A directory that was named, and one that cannot be had.
+    let named = through.script(&["-o", "out", "--output-dir", "named/deep"], "mkdir out; echo 1 >out/a");
+    named.code(0).says(", on the server").says("here/named/deep");
+    assert_eq!(std::fs::read_to_string(through.here().join("named/deep/out/a")).expect("it came"), "1\n");
+    std::fs::write(through.here().join("file"), "").expect("written");
+    let runs = || through.call(&["ps", "--all"]).stdout.lines().count();
+    let before = runs();
+    for (flags, says) in [
+        (["-o", "out", "--output-dir", "file"], "`--output-dir`"),
+        (["-o", "../out", "--output-dir", "x"], "leads out of the workspace"),
+    ] {
+        let refused = [&here, &through].map(|it| {
+            std::fs::write(it.here().join("file"), "").expect("written");
+            let ended = it.script(&flags, "true");
+            ended.says(says);
+            ended.code
+        });
+        assert_eq!(refused[0], refused[1], "{says}");
+    }
+    assert_eq!(runs(), before, "nothing ran");
+}
+
+#[test]
+fn outputs_that_cannot_be_written_are_told() {
+    let aegis = Aegis::new().through_a_server();
+    std::fs::create_dir_all(aegis.here().join("out/taken")).expect("made");
+    let flags = ["-o", "*", "--output-dir", "out", "--result", "result.json"];
+    let ended = aegis.script(&flags, "echo 1 >taken; echo 2 >free");
+    ended.code(0).says("the output `taken` was left out: a directory has its name");
+    let result = std::fs::read(aegis.here().join("result.json")).expect("a result");
+    let result: serde_json::Value = serde_json::from_slice(&result).expect("JSON");
+    assert_eq!(result["artifacts"]["files"][0]["path"], "free", "{result:#}");
+    assert_eq!(result["artifacts"]["dropped"][0]["path"], "taken", "{result:#}");
+    // What came out is on the server all the same.
+    let run = newest(&aegis);
+    let server = format!("unix:{}/aegis.sock", aegis.state().display());
+    let fetched = aegis.call(&["artifact", "get", "--server", &server, &run, "taken", "-o", "-"]);
+    assert_eq!(fetched.code(0).stdout, "1\n");
 }
 
 #[test]
@@ -90,6 +192,54 @@ fn a_workspace_goes_along() {
         aegis.call(&["run", "-w", ".", "--", "sh", "-c", "cat input.txt; test ! -e .env && echo withheld"]);
     assert_eq!(ended.code(0).stdout, "from here\nwithheld\n");
     ended.says(".env").says(", on the server");
+}
+
+/// A server's instance, and a user of it with records of their own.
+fn server_and_user() -> (Aegis, Server, Aegis) {
+    let aegis = Aegis::new();
+    let server = Server::start(&aegis, &[]);
+    let user = Aegis::new().with("AEGIS_SERVER", &format!("unix:{}/aegis.sock", aegis.state().display()));
+    (aegis, server, user)
+}
+
+#[test]
+fn changes_are_shown_and_brought_in_as_those_of_a_run_here() {
+    let (_aegis, server, user) = server_and_user();
+    let project = user.here().join("project");
+    std::fs::create_dir(&project).expect("made");
+    for (name, text) in [("edited", "before\n"), ("gone", "gone\n"), (".aegisignore", "*.cache\n")] {
+        std::fs::write(project.join(name), text).expect("written");
+    }
+    let script =
+        "echo after >edited; rm gone; mkdir made; echo new >made/file; echo x >a.cache; chmod 750 made/file";
+    let flags = ["run", "-w", "project", "--result", "result.json", "--", "bash", "-c", script];
+    let ended = user.call(&flags);
+    let result = std::fs::read(user.here().join("result.json")).expect("a result");
+    let result: serde_json::Value = serde_json::from_slice(&result).expect("JSON");
+    let run = result["short_id"].as_str().expect("an id");
+    ended
+        .code(0)
+        .says(", on the server")
+        .says(&format!("`aegis diff {run}` shows the changes, `aegis apply {run}`"));
+    let changes = &result["changes"];
+    assert_eq!((&changes["added"], &changes["left_out"]), (&2.into(), &1.into()), "{changes}");
+    // Neither needs the server any more, nor the project's directory around.
+    drop(server);
+    let diff = user.call(&["diff", run, "--name-status"]);
+    assert_eq!(diff.code(0).stdout, "M\tedited\nD\tgone\nA\tmade\nA\tmade/file\n");
+    user.call(&["diff", run]).code(0).prints("-before").prints("+after");
+    // What stands against one of them stands against all.
+    std::fs::write(project.join("edited"), "mine\n").expect("written");
+    user.call(&["apply", run]).code(125).says("edited");
+    assert!(project.join("gone").exists() && !project.join("made").exists(), "nothing was applied");
+    std::fs::write(project.join("edited"), "before\n").expect("written");
+    // A sweep knows no record of it, and leaves it.
+    user.call(&["gc"]).code(0);
+    user.call(&["apply", run]).code(0).says("2 added, 1 modified, 1 deleted");
+    assert_eq!(std::fs::read_to_string(project.join("edited")).expect("read"), "after\n");
+    assert!(!project.join("gone").exists() && !project.join("a.cache").exists());
+    let mode = std::fs::metadata(project.join("made/file")).expect("there").mode();
+    assert_eq!(mode & 0o700, 0o700, "{mode:o}");
 }
 
 #[test]
@@ -149,6 +299,35 @@ fn signals_are_the_same_as_here() {
             let ended = finish(client, b"");
             assert_eq!(ended.code(code).stdout, "up\ntold\n");
         }
+    }
+}
+
+#[test]
+fn who_waits_is_told_where_it_stands() {
+    let (aegis, first, second, third) = (Aegis::new(), Tag::new(), Tag::new(), Tag::new());
+    let socket = format!("unix:{}/aegis.sock", aegis.state().display());
+    let aegis = aegis.with("AEGIS_SERVER", &socket);
+    let _server = Server::start(&aegis, &["--workers", "1"]);
+    let running = endless(&aegis, &first);
+    let wait = |tag: &Tag, place: &str| {
+        let script = format!(": {tag}; echo ran");
+        let mut command = aegis.command(&["run", "--no-workspace", "--", "bash", "-c", &script]);
+        let mut client = command.spawn().expect("aegis starts");
+        let stderr = client.stderr.take().expect("a pipe");
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stderr));
+        let line = lines.next().expect("a line").expect("text");
+        assert_eq!(line, format!("aegis: waiting: position {place}"));
+        (client, lines)
+    };
+    let (one, of_one) = wait(&second, "1");
+    let (two, of_two) = wait(&third, "2");
+    signal(&running, Signal::TERM);
+    finish(running, b"").code(143);
+    for (client, lines) in [(one, of_one), (two, of_two)] {
+        let said: Vec<String> = lines.map(|it| it.expect("text")).collect();
+        let places = said.iter().filter(|it| it.contains("waiting")).count();
+        assert!(places <= 1, "{said:?}");
+        finish(client, b"").code(0).prints("ran");
     }
 }
 
@@ -295,6 +474,45 @@ fn frames_that_break_the_rules_end_the_connection_and_the_run() {
         assert_eq!(outcome(&aegis), serde_json::json!({"kind": "cancelled", "by": "client"}), "{what}");
         eventually(what, GONE_TIME_MAX, || processes_with(&tag).is_empty());
     }
+}
+
+#[test]
+fn over_tls_a_token_attaches_as_a_socket_does() {
+    let aegis = Aegis::new();
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
+    for (name, text) in [("server.pem", made.cert.pem()), ("key.pem", made.signing_key.serialize_pem())] {
+        std::fs::write(aegis.here().join(name), text).expect("written");
+    }
+    let unix = format!("unix:{}/aegis.sock", aegis.state().display());
+    let tls = ["--listen", "127.0.0.1:0", "--tls-certificate", "server.pem", "--tls-key", "key.pem"];
+    let server = Server::start(&aegis, &[&["--listen", &unix], &tls[..]].concat());
+    let said = server.said();
+    let at = said.find("https://").expect("it listens over TLS");
+    let url: String = said[at..].chars().take_while(|it| !it.is_whitespace() && *it != ',').collect();
+    let create = ["token", "create", "--server", &unix, "--name", "ci", "--role", "submit", "--project", "a"];
+    let token = aegis.call(&create).code(0).stdout.trim().to_owned();
+    let authority = aegis.here().join("server.pem").display().to_string();
+    let user = Aegis::new().with("AEGIS_TOKEN", &token);
+    let project = user.here().join("project");
+    std::fs::create_dir(&project).expect("made");
+    std::fs::write(project.join("edited"), "before\n").expect("written");
+    let script = "cat; echo err >&2; echo after >edited; echo out >made; exit 3";
+    let words = ["run", "-i", "--server", &url, "-w", "project", "-o", "made", "--", "bash", "-c", script];
+    let run = |authority: Option<&str>| {
+        let mut command = user.command(&words);
+        command.stdin(Stdio::piped()).envs(authority.map(|it| ("SSL_CERT_FILE", it)));
+        finish(command.spawn().expect("aegis starts"), b"given\n")
+    };
+    let ended = run(Some(&authority));
+    assert_eq!(ended.code(3).stdout, "given\n");
+    ended.says("err\n").says(", on the server").says("outputs are in").says("aegis diff");
+    assert_eq!(std::fs::read_to_string(came_out(&user).join("made")).expect("it came"), "out\n");
+    let at = ended.stderr.find("aegis: run ").expect("a summary") + "aegis: run ".len();
+    let id = &ended.stderr[at..at + 12];
+    assert_eq!(user.call(&["diff", id, "--name-status"]).code(0).stdout, "M\tedited\nA\tmade\n");
+    // A server that does not prove itself is told nothing.
+    run(None).code(125).says("does not prove who it is");
+    assert!(!server.said().contains(&token), "a token is in the log");
 }
 
 #[test]

@@ -589,6 +589,29 @@ fn a_sweep_takes_the_changes_with_the_run() {
 }
 
 #[test]
+fn changes_of_a_servers_run_stay_without_a_record() {
+    let project = Project::new();
+    project.run(&[], "true").code(0);
+    // Ids tell when they were made: two hours ago, and long ago.
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after it").as_millis() as u64;
+    let id =
+        |made_ms: u64, last: &str| format!("{:08x}-{:04x}-7abc-8def-{last}", made_ms >> 16, made_ms & 0xffff);
+    let hour_ms = 60 * 60 * 1000;
+    let (recent, old) = (id(now - 2 * hour_ms, "0000000000aa"), id(now - 31 * 24 * hour_ms, "0000000000bb"));
+    let nobodys = id(now - 2 * hour_ms, "0000000000cc");
+    for (run, marked) in [(&recent, true), (&old, true), (&nobodys, false)] {
+        let place = project.aegis.state().join("changes").join(run);
+        std::fs::create_dir_all(&place).expect("made");
+        if marked {
+            std::fs::write(place.join("of-a-server"), "").expect("written");
+        }
+    }
+    let swept = project.aegis.call(&["gc"]);
+    swept.code(0).prints("changes of run 0000000000bb").prints("changes of run 0000000000cc");
+    assert!(project.aegis.state().join("changes").join(&recent).exists(), "{swept:#?}");
+}
+
+#[test]
 fn changes_that_no_run_has_go_once_they_are_old() {
     let project = Project::new();
     project.changed("true");

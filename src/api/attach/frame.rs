@@ -72,8 +72,8 @@ pub enum FromClient {
 /// What a server says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromServer {
-    /// The run waits for a worker.
-    Waiting,
+    /// The run waits, at this place of its project's runs; 0 where it waits for more than a worker.
+    Waiting(u32),
     /// A worker has it.
     Begun,
     /// Bytes of an output.
@@ -179,9 +179,9 @@ impl Frame for FromClient {
 impl Frame for FromServer {
     fn bytes_max(kind: u8) -> Option<usize> {
         match kind {
-            0x81 | 0x82 | 0x86 => Some(0),
+            0x82 | 0x86 => Some(0),
             0x83 => Some(1 + CHUNK_BYTES_MAX),
-            0x84 => Some(4),
+            0x81 | 0x84 => Some(4),
             0x85 => Some(END_BYTES_MAX),
             _ => None,
         }
@@ -189,7 +189,7 @@ impl Frame for FromServer {
 
     fn decode(kind: u8, mut payload: Vec<u8>) -> Option<Self> {
         match (kind, payload.as_slice()) {
-            (0x81, []) => Some(Self::Waiting),
+            (0x81, &[a, b, c, d]) => Some(Self::Waiting(u32::from_le_bytes([a, b, c, d]))),
             (0x82, []) => Some(Self::Begun),
             (0x83, &[of, _, ..]) => {
                 let stream = stream(of)?;
@@ -205,7 +205,7 @@ impl Frame for FromServer {
 
     fn encode(&self) -> (u8, Vec<u8>) {
         match self {
-            Self::Waiting => (0x81, Vec::new()),
+            Self::Waiting(place) => (0x81, place.to_le_bytes().to_vec()),
             Self::Begun => (0x82, Vec::new()),
             Self::Output(of, bytes) => (0x83, [&[number(*of)], &bytes[..]].concat()),
             Self::Taken(bytes) => (0x84, bytes.to_le_bytes().to_vec()),
@@ -252,7 +252,7 @@ mod tests {
         check(FromClient::Taken(Stream::Stderr, 70_000)).await;
         check(FromClient::Closed(Stream::Stdout)).await;
         check(FromClient::Alive).await;
-        check(FromServer::Waiting).await;
+        check(FromServer::Waiting(3)).await;
         check(FromServer::Begun).await;
         check(FromServer::Output(Stream::Stdout, vec![7; CHUNK_BYTES_MAX])).await;
         check(FromServer::Taken(9)).await;

@@ -309,12 +309,17 @@ async fn done(
         if run.state == RunState::Done {
             return run;
         }
-        let waits = run.state == RunState::Queued;
-        if said != Some(waits) {
-            let frame = if waits { FromServer::Waiting } else { FromServer::Begun };
+        let place = if run.state == RunState::Queued {
+            // Books that cannot be asked just now are asked again.
+            Some(api.services.queue.standing(run.id).await.ok().flatten().unwrap_or(0))
+        } else {
+            None
+        };
+        if said != Some(place) {
+            let frame = place.map_or(FromServer::Begun, FromServer::Waiting);
             // A client that takes nothing does not keep the end from being seen.
             if tokio::time::timeout(LOOK_EVERY, to_client.send(frame)).await.is_ok() {
-                said = Some(waits);
+                said = Some(place);
             }
         }
     }

@@ -40,4 +40,8 @@ impl Front for Nearby {
             answer
         })
     }
+
+    fn standing(&self, run: RunId) -> Pending<'_, Option<u32>> {
+        self.host.queue.place(run)
+    }
 }

@@ -15,11 +15,12 @@ const YOUNG_MS: i64 = 60 * 60 * 1000;
 /// Runs that go on at the most.
 const ACTIVE_MAX: u32 = 100_000;
 
-/// Removes them, or lists them: runs with their bytes. Those of `spared` runs stay and do not count.
+/// Removes them, or lists them: runs with their bytes. Those of `spared` runs stay and do not count; those of a server's
+/// runs stay as long as their records would, which are not here: if the run was made after `horizon_ms`.
 pub(super) async fn sweep(
     store: &Store,
     kept: &ByRun,
-    bytes_max: u64,
+    (bytes_max, horizon_ms): (u64, i64),
     mode: Mode,
     spared: &BTreeSet<RunId>,
 ) -> Result<Vec<(RunId, u64)>, AppError> {
@@ -35,6 +36,9 @@ pub(super) async fn sweep(
         // One that cannot be measured is one that goes away at this moment.
         let bytes = kept.bytes(run).unwrap_or(0);
         match store.find(&RunSelector::Id(run)).await? {
+            Found::Nothing if kept.is_foreign(run) && run.made_ms() >= horizon_ms => {
+                staying.push((run, bytes))
+            }
             Found::Nothing if !young => gone.push((run, bytes)),
             Found::Nothing | Found::Run(_) | Found::Ambiguous(_) => staying.push((run, bytes)),
         }

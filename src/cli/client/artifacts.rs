@@ -1,23 +1,47 @@
 //! What came out of a server's runs: listed, and fetched as exactly what the list says it is.
 
 use std::io::Write;
+use std::time::Duration;
 
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 
 use crate::api::wire::artifact::FilesJson;
 use crate::api::wire::run::EmptyJson;
-use crate::cli::client::Client;
-use crate::cli::client::connection::Question;
+use crate::cli::client::connection::{Answer, Question};
 use crate::cli::client::runs::path;
+use crate::cli::client::{Client, refused};
 use crate::cli::failure::Failure;
 use crate::report::json::ArtifactJson;
 
 /// What stands in a path as it is.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'/');
 
+/// Bytes of a refusal.
+const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+/// How often archives that others read are waited for, and how long each time.
+const BUSY_TRIES_MAX: u32 = 60;
+const BUSY_PAUSE: Duration = Duration::from_secs(1);
+
 impl Client {
+    /// An archive of a run, of its outputs or changes, that is still to be read.
+    pub async fn archive(&self, run: &str, rest: &str) -> Result<Answer, Failure> {
+        let path = path(run, rest)?;
+        for _ in 0..BUSY_TRIES_MAX {
+            let mut answer = self.send(Question::new(Method::GET, &path)).await?;
+            if answer.status().is_success() {
+                return Ok(answer);
+            }
+            if answer.status() != StatusCode::TOO_MANY_REQUESTS {
+                let body = answer.whole(REFUSAL_BYTES_MAX).await.unwrap_or_default();
+                return Err(refused(answer.status(), serde_json::from_slice(&body).ok()));
+            }
+            tokio::time::sleep(BUSY_PAUSE).await;
+        }
+        Err(Failure::new("the server is busy with what others read").hint("ask again"))
+    }
+
     /// The files that came out of a run.
     pub async fn artifacts(&self, run: &str) -> Result<FilesJson, Failure> {
         self.ask(Method::GET, &path(run, "/artifacts")?, None::<&EmptyJson>).await

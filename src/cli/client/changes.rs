@@ -1,14 +1,11 @@
 //! What a server's run changed: fetched whole, checked, and held against a tree of this user's.
 
+use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::Path;
 
-use hyper::Method;
-
 use crate::app::changes::{RunChanges, receive};
 use crate::cli::client::Client;
-use crate::cli::client::connection::Question;
-use crate::cli::client::runs::path;
 use crate::cli::diff::failure;
 use crate::cli::failure::Failure;
 
@@ -20,7 +17,12 @@ impl Client {
     pub async fn changes(&self, run: &str, directory: &Path) -> Result<RunChanges, Failure> {
         let id = self.run(run).await?.id;
         let id = id.parse().map_err(|_| Failure::new("the server told of a run that has no id"))?;
-        let mut answer = self.open(Question::new(Method::GET, &path(run, "/changes")?)).await?;
+        receive(id, self.parcel(run).await?, directory).map_err(failure)
+    }
+
+    /// What a run changed, as the server packs it: unchecked.
+    pub async fn parcel(&self, run: &str) -> Result<File, Failure> {
+        let mut answer = self.archive(run, "/changes").await?;
         let mut parcel = tempfile::tempfile().map_err(|it| Failure::of(&it))?;
         let mut bytes = 0_u64;
         while let Some(piece) = answer.next().await.map_err(|it| Failure::of(&it))? {
@@ -31,6 +33,6 @@ impl Client {
             parcel.write_all(&piece).map_err(|it| Failure::of(&it))?;
         }
         parcel.rewind().map_err(|it| Failure::of(&it))?;
-        receive(id, parcel, directory).map_err(failure)
+        Ok(parcel)
     }
 }

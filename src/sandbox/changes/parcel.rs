@@ -1,13 +1,14 @@
 //! A kept change set on its way to who asked for it, as a tar archive of plain files: `manifest.json`, then
 //! `content/<sha256>`. What arrives is somebody else's: names, kinds, sizes and digests are checked before it counts.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 
 use tar::{Archive, Builder, EntryType, Header};
 
 use crate::sandbox::changes::kept::{Kept, MANIFEST_BYTES_MAX};
-use crate::sandbox::changes::{ChangeSet, Digest};
+use crate::sandbox::changes::{After, AfterKind, Before, BeforeKind, Change, ChangeSet, Digest};
 use crate::task::RunId;
 
 const MANIFEST: &str = "manifest.json";
@@ -52,11 +53,18 @@ fn append(builder: &mut Builder<impl Write>, name: &str, file: &mut File) -> io:
     builder.append_data(&mut header, name, file.take(bytes))
 }
 
-/// Takes a parcel over as the change set of `run`, and gives it. Nothing of one that is not sound counts.
-pub fn unpack(from: impl Read, kept: &Kept, run: RunId) -> Result<ChangeSet, ParcelError> {
+/// Takes a parcel over as the change set of `run`, made the receiver's own by `adapt`, and gives it. Nothing of one that is
+/// not sound counts; a content that the set does not name is passed over.
+pub fn unpack(
+    from: impl Read,
+    kept: &Kept,
+    run: RunId,
+    adapt: impl FnOnce(&mut ChangeSet),
+) -> Result<ChangeSet, ParcelError> {
     let draft = kept.begin(run)?;
     let mut archive = Archive::new(from);
-    let (mut set, mut contents) = (None, 0);
+    let (mut set, mut contents, mut adapt) = (None::<ChangeSet>, 0, Some(adapt));
+    let mut wanted = HashSet::new();
     for entry in archive.entries()? {
         let mut entry = entry?;
         if entry.header().entry_type() != EntryType::Regular {
@@ -69,13 +77,21 @@ pub fn unpack(from: impl Read, kept: &Kept, run: RunId) -> Result<ChangeSet, Par
             }
             let mut text = Vec::new();
             entry.read_to_end(&mut text)?;
-            set = Some(Kept::read_manifest(&text).map_err(ParcelError::Damaged)?);
+            let mut read = Kept::read_manifest(&text).map_err(ParcelError::Damaged)?;
+            if let Some(adapt) = adapt.take() {
+                adapt(&mut read);
+            }
+            wanted = read.changes.iter().flat_map(contents_of).collect();
+            set = Some(read);
             continue;
         }
         contents += 1;
         let digest = named(&name).ok_or(ParcelError::Damaged("an entry has no digest's name"))?;
         if bytes > CONTENT_BYTES_MAX || contents > CONTENTS_MAX {
             return Err(ParcelError::Damaged("it is too large"));
+        }
+        if set.is_some() && !wanted.contains(&digest) {
+            continue;
         }
         let mut content = draft.content()?;
         let mut piece = vec![0; PIECE_BYTES];
@@ -95,6 +111,19 @@ pub fn unpack(from: impl Read, kept: &Kept, run: RunId) -> Result<ChangeSet, Par
     Ok(set)
 }
 
+/// The contents that a change names.
+fn contents_of(change: &Change) -> impl Iterator<Item = Digest> {
+    let before = match &change.before {
+        Some(Before { kind: BeforeKind::File { sha256, .. }, .. }) => *sha256,
+        Some(Before { kind: BeforeKind::Directory | BeforeKind::Symlink(_), .. }) | None => None,
+    };
+    let after = match &change.after {
+        Some(After { kind: AfterKind::File { sha256, .. }, .. }) => *sha256,
+        Some(After { kind: AfterKind::Directory | AfterKind::Symlink(_), .. }) | None => None,
+    };
+    before.into_iter().chain(after)
+}
+
 /// The digest that an entry is named after.
 fn named(name: &[u8]) -> Option<Digest> {
     let digits = name.strip_prefix(CONTENT.as_bytes())?;
@@ -106,7 +135,7 @@ fn named(name: &[u8]) -> Option<Digest> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::changes::{After, AfterKind, Change, Root};
+    use crate::sandbox::changes::Root;
 
     fn set(sha256: Digest) -> ChangeSet {
         let kind = AfterKind::File { size: 7, sha256: Some(sha256) };
@@ -135,9 +164,13 @@ mod tests {
         let digest = draft.keep(content).expect("kept");
         draft.finish(&set(digest)).expect("finished");
         assert!(pack(&here, run, &mut parcel).expect("packed"));
-        assert_eq!(unpack(parcel.as_slice(), &there, run).expect("it is sound"), set(digest));
+        assert_eq!(unpack(parcel.as_slice(), &there, run, |_| {}).expect("it is sound"), set(digest));
         assert_eq!(there.load(run).expect("it is read"), Some(set(digest)));
         assert_eq!(there.read(run, &digest, 100).expect("it is read").as_deref(), Some(&b"content"[..]));
+        // What the receiver does not want is not kept.
+        let trimmed = Kept::new(&place.path().join("c"));
+        let set = unpack(parcel.as_slice(), &trimmed, run, |it| it.changes.clear()).expect("it is sound");
+        assert_eq!((set.changes, trimmed.contents(run).expect("listed")), (vec![], vec![]));
     }
 
     fn check_refused(name: &str, kind: EntryType, content: &[u8], expected: &str) {
@@ -151,7 +184,7 @@ mod tests {
         let parcel = builder.into_inner().expect("ended");
         let place = tempfile::tempdir().expect("a directory");
         let (kept, run) = (Kept::new(place.path()), RunId::generate());
-        let told = unpack(parcel.as_slice(), &kept, run).expect_err("refused").to_string();
+        let told = unpack(parcel.as_slice(), &kept, run, |_| {}).expect_err("refused").to_string();
         assert!(told.contains(expected), "{name}: {told}");
         assert_eq!(kept.load(run).expect("it is looked at"), None);
     }
@@ -170,7 +203,7 @@ mod tests {
     fn a_parcel_without_a_manifest_is_none() {
         let place = tempfile::tempdir().expect("a directory");
         let empty = Builder::new(Vec::new()).into_inner().expect("ended");
-        let refused = unpack(empty.as_slice(), &Kept::new(place.path()), RunId::generate());
+        let refused = unpack(empty.as_slice(), &Kept::new(place.path()), RunId::generate(), |_| {});
         assert!(matches!(refused, Err(ParcelError::Damaged(_))));
     }
 }

@@ -17,7 +17,7 @@ use crate::task::outcome::StartFailure;
 
 /// Every lane with something ready. Each step reads one entry of the index, so that a lane costs as much as the next. Not by
 /// `min`: PostgreSQL, which plans by what the table was like, reads all of a queue that was empty then.
-const LANES: &str = "WITH RECURSIVE found (lane) AS ( \
+pub(super) const LANES: &str = "WITH RECURSIVE found (lane) AS ( \
      SELECT (SELECT lane FROM queue WHERE stage = 'ready' ORDER BY lane LIMIT 1) \
      UNION ALL \
      SELECT (SELECT lane FROM queue WHERE stage = 'ready' AND lane > found.lane ORDER BY lane LIMIT 1) FROM found \

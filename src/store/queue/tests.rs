@@ -38,6 +38,7 @@ on_both! {
     a_batch_with_an_unknown_dependency_leaves_nothing,
     a_batch_with_a_circle_leaves_nothing,
     within_a_project_priority_goes_before_age,
+    a_run_that_waits_has_its_place_among_those_of_its_project,
     a_flood_of_one_project_does_not_starve_another,
     a_concurrency_key_holds_back_what_its_lowest_limit_does_not_allow,
     an_urgent_run_takes_the_turn_of_one_that_is_not_claimed_yet,
@@ -262,6 +263,27 @@ async fn a_batch_with_a_circle_leaves_nothing(on: On) {
     let refused = desk.queue().submit(&[first, second]).await.expect("asked");
     assert!(matches!(refused, Submitted::Cycle { .. }), "{refused:?}");
     assert_eq!(desk.runs().await, 0);
+}
+
+async fn a_run_that_waits_has_its_place_among_those_of_its_project(on: On) {
+    let desk = Desk::new(&on).await;
+    let mut batch: Vec<NewSubmission> = (0..4).map(|_| fixture::new("a")).collect();
+    for (new, priority) in batch.iter_mut().zip([0, 5, -5, 5]) {
+        new.schedule.priority = priority;
+    }
+    // Another lane of the project counts, another project does not.
+    batch[0].schedule.worker_labels.push(("disk".to_owned(), "fast".to_owned()));
+    let runs = desk.submit(&batch).await;
+    desk.one("b").await;
+    for (run, place) in runs.iter().zip([3, 1, 4, 2]) {
+        assert_eq!(desk.queue().place(*run).await.expect("asked"), Some(place));
+    }
+    let claimed = desk.queue().claim(&desk.worker, 5).await.expect("asked");
+    assert!(claimed.iter().any(|it| it.fence.run == runs[1]), "{claimed:?}");
+    assert_eq!(desk.queue().place(runs[1]).await.expect("asked"), None);
+    // Nobody offers what the first asks for.
+    assert_eq!(desk.queue().place(runs[0]).await.expect("asked"), Some(1));
+    assert_eq!(desk.queue().place(RunId::generate()).await.expect("asked"), None);
 }
 
 async fn within_a_project_priority_goes_before_age(on: On) {
