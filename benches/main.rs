@@ -7,6 +7,7 @@ mod cold;
 mod gateway;
 mod queue;
 mod redaction;
+mod serve;
 mod streaming;
 mod support;
 mod workspace;
@@ -18,13 +19,14 @@ use crate::support::table::Verdict;
 
 type Subject = fn(&Instance) -> anyhow::Result<Verdict>;
 
-const SUBJECTS: [(&str, Subject); 6] = [
+const SUBJECTS: [(&str, Subject); 7] = [
     ("cold", cold::measure),
     ("redaction", redaction::measure),
     ("streaming", streaming::measure),
     ("workspace", workspace::measure),
     ("gateway", gateway::measure),
     ("queue", queue::measure),
+    ("serve", serve::measure),
 ];
 
 fn main() -> anyhow::Result<ExitCode> {

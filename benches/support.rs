@@ -5,4 +5,5 @@ pub mod by_hand;
 pub mod instance;
 pub mod load;
 pub mod pairs;
+pub mod server;
 pub mod table;

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use aegis::docker::address::socket_path;
 use anyhow::{Context, bail};
@@ -52,18 +53,33 @@ impl ByHand {
 
     /// Create, start, wait, remove: with a client that is connected already.
     pub fn through_the_api(&self) -> anyhow::Result<()> {
+        self.runtime.block_on(self.once())
+    }
+
+    /// The same so often, so many at once; how many a second.
+    pub fn rate(&self, count: usize, at_once: usize) -> anyhow::Result<f64> {
+        let begun = Instant::now();
         self.runtime.block_on(async {
-            let id = self.docker.create_container(None, self.body.clone()).await?.id;
-            self.docker.start_container(&id, None).await?;
-            let mut ends = self.docker.wait_container(&id, None::<WaitContainerOptions>);
-            let end = ends.next().await.context("the engine told no end")??;
-            let options = RemoveContainerOptions { force: false, v: true, link: false };
-            self.docker.remove_container(&id, Some(options)).await?;
-            if end.status_code != 0 {
-                bail!("the container ended with {}", end.status_code);
+            let mut all = futures_util::stream::iter(0..count).map(|_| self.once()).buffer_unordered(at_once);
+            while let Some(ended) = all.next().await {
+                ended?;
             }
-            Ok(())
-        })
+            anyhow::Ok(())
+        })?;
+        Ok(count as f64 / begun.elapsed().as_secs_f64())
+    }
+
+    async fn once(&self) -> anyhow::Result<()> {
+        let id = self.docker.create_container(None, self.body.clone()).await?.id;
+        self.docker.start_container(&id, None).await?;
+        let mut ends = self.docker.wait_container(&id, None::<WaitContainerOptions>);
+        let end = ends.next().await.context("the engine told no end")??;
+        let options = RemoveContainerOptions { force: false, v: true, link: false };
+        self.docker.remove_container(&id, Some(options)).await?;
+        if end.status_code != 0 {
+            bail!("the container ended with {}", end.status_code);
+        }
+        Ok(())
     }
 
     /// `docker run --rm` with the flags that say the same.

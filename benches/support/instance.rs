@@ -69,6 +69,12 @@ impl Instance {
         Ok(())
     }
 
+    /// Its id, once a command has run.
+    pub fn id(&self) -> anyhow::Result<String> {
+        let id = std::fs::read_to_string(self.state().join("instance")).context("the instance's id")?;
+        Ok(id.trim().to_owned())
+    }
+
     fn state(&self) -> PathBuf {
         self.directory().join("state")
     }

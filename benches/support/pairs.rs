@@ -14,9 +14,22 @@ pub struct Pairs {
 }
 
 impl Series {
+    /// One value.
+    pub fn of(value: f64) -> Self {
+        Self(vec![value])
+    }
+
     /// Adds a value.
     pub fn add(&mut self, value: f64) {
         self.0.push(value);
+    }
+
+    /// The value that so many of a hundred do not pass.
+    pub fn percentile(&self, percent: usize) -> Self {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+        Self::of(sorted.get(at).copied().unwrap_or(f64::NAN))
     }
 
     /// The middle value, which one slow moment does not move. Not a number where nothing was measured: then every

@@ -26,11 +26,22 @@ impl Bar {
 impl std::fmt::Display for Bar {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::AtMost(bar) => write!(formatter, "at most {bar:.1}"),
-            Self::Below(bar) => write!(formatter, "below {bar:.1}"),
-            Self::Above(bar) => write!(formatter, "above {bar:.1}"),
+            Self::AtMost(bar) => write!(formatter, "at most {bar:.2}"),
+            Self::Below(bar) => write!(formatter, "below {bar:.2}"),
+            Self::Above(bar) => write!(formatter, "above {bar:.2}"),
         }
     }
+}
+
+/// What a quantity is to come to on a machine that does nothing else.
+#[derive(Debug, Clone, Copy)]
+pub enum Aim {
+    /// Nothing is asked of it.
+    None,
+    /// Below this.
+    Below(f64),
+    /// Above this.
+    Above(f64),
 }
 
 /// Whether the bars were held.
@@ -92,4 +103,19 @@ impl Comparisons {
 /// Prints one quantity that nothing is compared with.
 pub fn quantity(name: &str, series: &Series, unit: &str) {
     println!("{name:<44} {:>11.0} {unit:<3} ({:.0} to {:.0})", series.median(), series.min(), series.max());
+}
+
+/// Prints one quantity with its aim beside it. It is told and not judged: what one machine reaches is no verdict.
+pub fn aimed(name: &str, series: &Series, unit: &str, aim: Aim) {
+    let (median, min, max) = (series.median(), series.min(), series.max());
+    let aim = match aim {
+        Aim::None => String::new(),
+        Aim::Below(bound) => told(format!("below {bound}"), median < bound),
+        Aim::Above(bound) => told(format!("above {bound}"), median > bound),
+    };
+    println!("{name:<44} {median:>11.2} {unit:<3} ({min:.2} to {max:.2})  {aim}");
+}
+
+fn told(aim: String, reached: bool) -> String {
+    format!("aim: {aim}, {}", if reached { "reached" } else { "NOT REACHED" })
 }

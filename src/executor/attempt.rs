@@ -279,6 +279,7 @@ async fn start_gateway(begin: Option<Begin>) -> Option<Result<Link, LinkError>> 
 
 /// A task that runs.
 struct Released {
+    at: Instant,
     pumps: Pumps,
     master: Option<OwnedFd>,
     environment: Vec<String>,
@@ -340,6 +341,7 @@ async fn released<R: Record>(
         // Told before there is anything that could outlive it. Nothing left is an end at once.
         standing.sender.send(&Request::Lease { remaining_ms: lease.remaining_ms() }, &[]).await?;
     }
+    let at = Instant::now();
     {
         let descriptors: Vec<_> =
             ends.iter().flat_map(|it| [it.stdin.as_fd(), it.stdout.as_fd(), it.stderr.as_fd()]).collect();
@@ -351,7 +353,7 @@ async fn released<R: Record>(
     fault::reach(Point::Started);
     let (pumps, master) = start_pumps(host, master, sinks, meter).map_err(|it| io_failed(&it))?;
     timings.ended(Phase::Release);
-    Ok(Released { pumps, master, environment })
+    Ok(Released { at, pumps, master, environment })
 }
 
 fn start_pumps(
@@ -467,6 +469,9 @@ async fn run_to_end<E: Engine, R: Record>(
     destroy_unless_ended(engine, standing, exited.is_some()).await;
     // The sandbox is gone, so the pipes end; what is left in them is still shown.
     end.redactions = released.pumps.finish().await;
+    if let Some(first) = meter.first() {
+        timings.took(Phase::FirstOutput, first.saturating_duration_since(released.at));
+    }
     if let Some((status, stopped, usage, exceeded_before)) = exited {
         // It may be what passes the limit; a task that was ended for another reason has that one.
         let output_exceeded = exceeded_before || (stopped.is_none() && meter.exceeded());

@@ -1,6 +1,8 @@
 //! What went through the streams, held to the output limit.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
@@ -14,6 +16,7 @@ pub struct Meter {
     stdout: AtomicU64,
     stderr: AtomicU64,
     exceeded: AtomicBool,
+    first: OnceLock<Instant>,
     /// Told once, when the limit is passed.
     pub passed: Notify,
     /// Told when the caller typed Ctrl-C three times within a second.
@@ -29,6 +32,7 @@ impl Meter {
             stdout: AtomicU64::new(0),
             stderr: AtomicU64::new(0),
             exceeded: AtomicBool::new(false),
+            first: OnceLock::new(),
             passed: Notify::new(),
             interrupted: Notify::new(),
         }
@@ -36,6 +40,7 @@ impl Meter {
 
     /// How many of `count` more bytes are within the limit.
     pub(super) fn admit(&self, stream: Stream, count: usize) -> usize {
+        self.first.get_or_init(Instant::now);
         let count_before = self.total.fetch_add(count as u64, Ordering::Relaxed);
         let admitted = self.limit_bytes.saturating_sub(count_before).min(count as u64);
         let counter = match stream {
@@ -48,6 +53,11 @@ impl Meter {
             self.passed.notify_one();
         }
         admitted as usize
+    }
+
+    /// When the first bytes were seen; `None` where there were none.
+    pub fn first(&self) -> Option<Instant> {
+        self.first.get().copied()
     }
 
     /// Whether the limit was passed.

@@ -153,6 +153,11 @@ impl Timings {
         self.last = now;
     }
 
+    /// A time that lies across the phases.
+    pub fn took(&mut self, phase: Phase, duration: Duration) {
+        self.phases.push((phase, micros(duration)));
+    }
+
     /// All phases with the total.
     pub fn total(mut self) -> Vec<(Phase, u64)> {
         self.phases.push((Phase::Total, micros(self.begun.elapsed())));

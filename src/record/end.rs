@@ -204,6 +204,9 @@ pub enum Phase {
     Release,
     /// The command.
     Run,
+    /// From the release message to the first byte of output that the host saw; not there where there was none. It lies
+    /// across the phases around it.
+    FirstOutput,
     /// Copying outputs out.
     Outputs,
     /// Ending the sandbox.
@@ -214,7 +217,7 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, in order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Admission,
         Self::Image,
         Self::Create,
@@ -223,6 +226,7 @@ impl Phase {
         Self::Workspace,
         Self::Release,
         Self::Run,
+        Self::FirstOutput,
         Self::Outputs,
         Self::Removal,
         Self::Total,
@@ -239,6 +243,7 @@ impl Phase {
             Self::Workspace => "workspace",
             Self::Release => "release",
             Self::Run => "run",
+            Self::FirstOutput => "first_output",
             Self::Outputs => "outputs",
             Self::Removal => "removal",
             Self::Total => "total",

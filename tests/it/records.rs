@@ -162,7 +162,7 @@ fn the_result_holds_what_was_used_and_proven() {
     assert_eq!(artifacts.unmatched, ["absent/*"]);
     let report = artifacts.files.iter().find(|it| it.path == "out/report").expect("it came out");
     assert_eq!((report.bytes, report.sha256.as_str()), (7, REPORT_SHA256));
-    for phase in ["create", "start", "attestation", "run", "total"] {
+    for phase in ["create", "start", "attestation", "run", "first_output", "total"] {
         assert!(run.timings_us.contains_key(phase), "{phase}: {:?}", run.timings_us);
     }
     let attestation = run.attestation.expect("it was proven");
