@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::serve::Host;
 use crate::app::serve::held::Held;
 use crate::app::serve::upstream::{Stands, Unsent, Upstream};
+use crate::fault::{self, Point};
 use crate::queue::fleet::Proof;
 use crate::record::{Artifact, Fence, Found, Record, Run};
 use crate::sandbox::artifacts::Artifacts;
@@ -293,6 +294,7 @@ async fn log(
             return Ok(false);
         }
         let stands = upstream.log(proof, after, &piece.bytes).await?;
+        fault::reach(Point::HandedOver);
         *at = stands.at;
         if stands.complete {
             return Ok(true);
