@@ -14,6 +14,7 @@ mod books;
 mod clock;
 mod crash;
 mod engine;
+mod ledger;
 mod matrix;
 mod shares;
 mod soak;
