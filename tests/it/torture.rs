@@ -10,6 +10,7 @@ use crate::support::aegis::{Aegis, eventually};
 use crate::support::serving::{Books, Server};
 
 mod api_tester;
+mod bombs;
 mod books;
 mod clock;
 mod crash;
