@@ -312,7 +312,7 @@ impl Books {
         let quotas = Quotas { queued_max: Some(queued_max), ..Quotas::NONE };
         let name = project.to_owned();
         let project = Project { name, quotas, ceiling: None, images: None, secrets: None };
-        self.runtime.block_on(self.store.put_project(&project)).expect("kept");
+        self.runtime.block_on(self.store.put_project(&project, None)).expect("kept");
     }
 
     /// Closes them: everything is in the one file then.
