@@ -17,12 +17,12 @@ use crate::torture::{end, ended_once};
 /// Kills of a process after which all is let end and looked at: a run that was lost more often would wait for minutes.
 const KILLS: u32 = 15;
 /// Instances side by side, each alone with its books.
-const ALONE: u32 = 4;
+const ALONE: u32 = 5;
 /// Processes that share books and are killed: a server and a worker host.
 const SHARING: u32 = 2;
 /// How often all of that is done, in CI's form and in the long one.
 const TIMES_ALONE: (u32, u32) = (1, 10);
-const TIMES_SHARED: (u32, u32) = (2, 15);
+const TIMES_SHARED: (u32, u32) = (1, 15);
 const _: () = assert!(KILLS * (ALONE * TIMES_ALONE.0 + SHARING * TIMES_SHARED.0) >= 100);
 const _: () = assert!(KILLS * (ALONE * TIMES_ALONE.1 + SHARING * TIMES_SHARED.1) >= 1_000);
 
