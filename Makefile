@@ -20,7 +20,7 @@ PROFILE := --release --locked --workspace
 
 # What the tests need beside the base image, and which backends must not be missing.
 TEST_IMAGES := base minimal
-export AEGIS_TEST_REQUIRE ?= docker,registry,postgres
+export AEGIS_TEST_REQUIRE ?= docker,registry,postgres,api_tester
 
 # What of the tests of `aegis run` runs a second time through a server. Others look at the one container or gateway of an
 # instance (a server keeps warm ones), at the owner's process, at secrets that a project has to be allowed, at hints that a
@@ -48,7 +48,7 @@ build: ## Build target/release/aegis
 
 # Everything of the lock file is fetched, other systems' parts too: a test reads it without the network.
 test: ## Every test, in CI's form
-	$(BOOTSTRAP) build engine $(TEST_IMAGES:%=image-%) test
+	$(BOOTSTRAP) build engine $(TEST_IMAGES:%=image-%) test api_tester
 	$(CARGO) fetch --locked --quiet
 	$(CARGO) build --release --locked
 	packaging/image.sh $(AEGIS) $(TEST_IMAGES)

@@ -11,7 +11,8 @@ readonly DENY=0.20.2
 readonly MDBOOK=0.5.4
 readonly CYCLONEDX=0.5.9
 readonly FUZZ=0.13.2
-readonly SCHEMATHESIS=4.32.5
+SCHEMATHESIS=$(sed -n 's/^schemathesis==\([0-9.]*\).*/\1/p' packaging/schemathesis.txt)
+readonly SCHEMATHESIS
 pinned=$(packaging/cargo.sh --pinned)
 
 packages=()   # from the distribution
@@ -94,12 +95,16 @@ need_fuzz() {
     has cargo-fuzz || [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo-fuzz" ] || tools+=("cargo-fuzz@$FUZZ")
 }
 
-# It is for `make test-long` only, in a Python environment of its own.
+# In a Python environment of its own.
 need_api_tester() {
     local place=${XDG_CACHE_HOME:-$HOME/.cache}/aegis/schemathesis-$SCHEMATHESIS
     [ ! -x "$place/bin/schemathesis" ] || return 0
     tester=$place
     if ! has python3 || ! python3 -c 'import ensurepip, venv' 2>/dev/null; then packages+=(python3 python3-venv); fi
+    if has python3 && ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+        fail 'the tester of the HTTP interface needs Python 3.11 or newer, and this machine has an older one' \
+            'run the tests on Debian 12, Ubuntu 24.04, or newer'
+    fi
 }
 
 components_are_here() { packaging/cargo.sh fmt --version && packaging/cargo.sh clippy --version; } >/dev/null 2>&1
@@ -116,7 +121,7 @@ plan() {
     [ "$rust" != add ] || lines+=("Rust $pinned, beside the toolchains that rustup has here")
     [ -z "$components" ] || lines+=('rustfmt and clippy, through rustup')
     [ ${#tools[@]} = 0 ] || lines+=("programs built by cargo install: ${tools[*]}")
-    [ -z "$tester" ] || lines+=("schemathesis $SCHEMATHESIS, by pip, into $tester")
+    [ -z "$tester" ] || lines+=("schemathesis $SCHEMATHESIS, by pip and by digest, into $tester")
     [ -z "$engine" ] || lines+=('the engine (dockerd) is started')
 }
 
@@ -185,7 +190,7 @@ install_components() {
 
 install_api_tester() {
     python3 -m venv "$tester"
-    "$tester/bin/pip" install --quiet "schemathesis==$SCHEMATHESIS" >&2
+    "$tester/bin/pip" install --quiet --no-deps --only-binary :all: --require-hashes -r packaging/schemathesis.txt >&2
 }
 
 install_tools() {

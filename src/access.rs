@@ -197,7 +197,7 @@ pub trait Access: Send + Sync {
     fn authenticate<'a>(&'a self, secret_sha256: &'a [u8; 32]) -> Pending<'a, Authenticated>;
 
     /// Makes a project, or changes it.
-    fn put_project<'a>(&'a self, project: &'a Project) -> Pending<'a, ()>;
+    fn put_project<'a>(&'a self, project: &'a Project, audit: Option<&'a NewAudit>) -> Pending<'a, ()>;
 
     /// The project of this name. Runs may be submitted to one that was never made: it has no quotas.
     fn project<'a>(&'a self, name: &'a str) -> Pending<'a, Option<Project>>;

@@ -25,11 +25,13 @@ pub enum Point {
     Logged,
     /// An outcome is recorded; those that wait for it were not told.
     Settled,
+    /// The server has a piece of a log; the worker host that handed it in has not noted that.
+    HandedOver,
 }
 
 impl Point {
     /// Every point, in the order of a run.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Queued,
         Self::Claimed,
         Self::Created,
@@ -38,6 +40,7 @@ impl Point {
         Self::Ended,
         Self::Logged,
         Self::Settled,
+        Self::HandedOver,
     ];
 
     /// Its name.
@@ -51,6 +54,7 @@ impl Point {
             Self::Ended => "ended",
             Self::Logged => "logged",
             Self::Settled => "settled",
+            Self::HandedOver => "handed_over",
         }
     }
 }

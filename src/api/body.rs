@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::api::Shared;
 use crate::api::problem::Problem;
+use crate::api::wire::object::Object;
 use crate::intake::shown;
 
 /// Bytes of a body at the most, where it holds one thing.
@@ -67,7 +68,7 @@ async fn read(request: Request, bytes_max: usize) -> Result<Bytes, Problem> {
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut decoder = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut decoder).map_err(|error| {
+    let Object(value) = serde_path_to_error::deserialize(&mut decoder).map_err(|error| {
         let path = error.path().to_string();
         field_problem(&path, &error.into_inner().to_string())
     })?;
@@ -139,6 +140,15 @@ mod tests {
         check(r#"{"schedule": {"priority": "high"}}"#, "schedule.priority");
         check(r#"{"command": "true"}"#, "command");
         check(r#"{"command": ["a", 1]}"#, "command[1]");
+    }
+
+    #[test]
+    fn a_list_is_no_object() {
+        check(r#"[["true"]]"#, ".");
+        check("[]", ".");
+        check(r#"{"command": ["true"], "limits": ["64MiB"]}"#, "limits");
+        check(r#"{"command": ["true"], "schedule": {"after": [["01", true]]}}"#, "schedule.after[0]");
+        check(r#"{"command": ["true"], "schedule": {"concurrency": ["deploy", 1]}}"#, "schedule.concurrency");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::access::{Project, Quotas};
 use crate::api::Shared;
 use crate::api::body::JsonBody;
 use crate::api::caller::{Caller, is_project};
-use crate::api::gate::About;
+use crate::api::gate::{About, Asking, WrittenDown};
 use crate::api::problem::Problem;
 use crate::api::wire::project::{ProjectJson, ProjectsJson, QuotasJson};
 use crate::intake::secret_name;
@@ -51,17 +51,20 @@ pub(super) async fn get(
     responses((status = 200, body = ProjectJson)))]
 pub(super) async fn put(
     State(api): State<Shared>,
+    Extension(asking): Extension<Asking>,
     name: axum::extract::Path<String>,
     body: JsonBody<ProjectJson>,
-) -> Result<(Extension<About>, Json<ProjectJson>), Problem> {
+) -> Result<(Extension<About>, Extension<WrittenDown>, Json<ProjectJson>), Problem> {
     let json = body.value;
     if !is_project(&name) || *name != json.name {
         let message = "use 1 to 63 lower-case letters, digits and `-_.`, a letter or digit first, in path and body alike";
         return Err(Problem::field("name", message));
     }
     let project = read(json)?;
-    api.services.access.put_project(&project).await?;
-    Ok((Extension(About(format!("project:{}", project.name))), Json(shown(project))))
+    let object = format!("project:{}", project.name);
+    let audit = asking.entry(object.clone());
+    api.services.access.put_project(&project, Some(&audit)).await?;
+    Ok((Extension(About(object)), Extension(WrittenDown), Json(shown(project))))
 }
 
 fn read(json: ProjectJson) -> Result<Project, Problem> {

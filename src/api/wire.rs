@@ -2,6 +2,7 @@
 
 pub mod artifact;
 pub mod attach;
+pub mod object;
 pub mod problem;
 pub mod project;
 pub mod run;

@@ -7,7 +7,7 @@ use axum::{Extension, Json};
 
 use crate::api::Shared;
 use crate::api::body::JsonBody;
-use crate::api::gate::About;
+use crate::api::gate::{About, Asking, WrittenDown};
 use crate::api::problem::Problem;
 use crate::api::wire::problem::ProblemJson;
 use crate::api::wire::run::EmptyJson;
@@ -28,10 +28,11 @@ pub(super) async fn list(State(api): State<Shared>) -> Result<Json<WorkersJson>,
     responses((status = 204), (status = 404, body = ProblemJson, content_type = "application/problem+json")))]
 pub(super) async fn drain(
     State(api): State<Shared>,
+    Extension(asking): Extension<Asking>,
     name: axum::extract::Path<String>,
     _: JsonBody<EmptyJson>,
 ) -> Result<Response, Problem> {
-    stand(&api, &name, Standing::Draining).await
+    stand(&api, &asking, &name, Standing::Draining).await
 }
 
 /// Let a worker take runs again.
@@ -40,18 +41,21 @@ pub(super) async fn drain(
     responses((status = 204), (status = 404, body = ProblemJson, content_type = "application/problem+json")))]
 pub(super) async fn resume(
     State(api): State<Shared>,
+    Extension(asking): Extension<Asking>,
     name: axum::extract::Path<String>,
     _: JsonBody<EmptyJson>,
 ) -> Result<Response, Problem> {
-    stand(&api, &name, Standing::Taking).await
+    stand(&api, &asking, &name, Standing::Taking).await
 }
 
-async fn stand(api: &Shared, name: &str, standing: Standing) -> Result<Response, Problem> {
+async fn stand(api: &Shared, asking: &Asking, name: &str, standing: Standing) -> Result<Response, Problem> {
     secret_name::parse(name).map_err(|_| Problem::not_found("worker"))?;
-    if api.services.fleet.stand(name, standing).await? == Stood::Unknown {
+    let object = format!("worker:{name}");
+    let audit = asking.entry(object.clone());
+    if api.services.fleet.stand(name, standing, Some(&audit)).await? == Stood::Unknown {
         return Err(Problem::not_found("worker"));
     }
-    Ok((StatusCode::NO_CONTENT, Extension(About(format!("worker:{name}")))).into_response())
+    Ok((StatusCode::NO_CONTENT, Extension(About(object)), Extension(WrittenDown)).into_response())
 }
 
 fn shown(member: Member) -> WorkerJson {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::access::NewAudit;
 use crate::queue::Worker;
 use crate::record::{Fence, Pending};
 
@@ -83,8 +84,13 @@ pub trait Fleet: Send + Sync {
     /// Every worker that is known, by name; at most 10,000.
     fn members(&self) -> Pending<'_, Vec<Member>>;
 
-    /// Lets a worker take runs, or no more.
-    fn stand<'a>(&'a self, name: &'a str, standing: Standing) -> Pending<'a, Stood>;
+    /// Lets a worker take runs, or no more. Where there is such a one, `audit` is on disk with it.
+    fn stand<'a>(
+        &'a self,
+        name: &'a str,
+        standing: Standing,
+        audit: Option<&'a NewAudit>,
+    ) -> Pending<'a, Stood>;
 
     /// What a proof is worth now.
     fn holding<'a>(&'a self, proof: &'a Proof) -> Pending<'a, Holding>;

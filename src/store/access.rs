@@ -68,8 +68,8 @@ impl Access for Store {
         Box::pin(self.books.authenticate(secret_sha256))
     }
 
-    fn put_project<'a>(&'a self, project: &'a Project) -> Pending<'a, ()> {
-        Box::pin(self.books.put_project(project))
+    fn put_project<'a>(&'a self, project: &'a Project, audit: Option<&'a NewAudit>) -> Pending<'a, ()> {
+        Box::pin(self.books.put_project(project, audit))
     }
 
     fn project<'a>(&'a self, name: &'a str) -> Pending<'a, Option<Project>> {
@@ -173,7 +173,7 @@ impl Books {
         Ok(Authenticated::As(Identity { name, role, project }))
     }
 
-    async fn put_project(&self, project: &Project) -> Result<(), RecordError> {
+    async fn put_project(&self, project: &Project, audit: Option<&NewAudit>) -> Result<(), RecordError> {
         let list = |it: &Option<Vec<String>>| it.as_ref().map(column::text).transpose();
         let number = |it: Option<u64>| it.map(|it| i64::try_from(it).unwrap_or(i64::MAX));
         let upsert = sql("INSERT INTO projects (name, runs_max, queued_max, cpu_seconds_day_max, storage_bytes_max, \
@@ -190,7 +190,9 @@ impl Books {
         .bind(list(&project.images).map_err(|err| self.unencodable(err))?)
         .bind(list(&project.secrets).map_err(|err| self.unencodable(err))?);
         let mut tx = self.begin(Durability::PowerCut).await?;
+        let now = self.now(&mut tx).await?;
         tx.execute(upsert).await?;
+        self.write_down(&mut tx, audit, now).await?;
         tx.commit().await?;
         // A quota that was raised may let a run start.
         self.wake.all();

@@ -21,12 +21,14 @@ const CONNECTIONS_MAX: u32 = 16;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The oldest server, as `server_version_num` has it.
 const OLDEST: i64 = 130_000;
-/// Limits that the server keeps by itself: a client that hangs holds no lock for ever.
-const LIMITS: [(&str, &str); 4] = [
+/// What holds for our sessions, whatever the server's own settings are. Limits that it keeps by itself: a client that hangs
+/// holds no lock for ever. And what it acknowledges is on its disk.
+const SESSION: [(&str, &str); 5] = [
     ("statement_timeout", "30s"),
     ("lock_timeout", "20s"),
     ("idle_in_transaction_session_timeout", "60s"),
     ("default_transaction_isolation", "read committed"),
+    ("synchronous_commit", "on"),
 ];
 
 static MIGRATOR: Migrator = sqlx::migrate!("migrations/postgres");
@@ -60,7 +62,7 @@ fn options(url: &str, protection: Protection) -> Result<PgConnectOptions, OpenEr
     let is_postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
     // The driver's own message may hold the whole URL, and with it the password.
     let options = PgConnectOptions::from_str(url).ok().filter(|_| is_postgres).ok_or(OpenError::Url)?;
-    let options = options.options(LIMITS).application_name("aegis").disable_statement_logging();
+    let options = options.options(SESSION).application_name("aegis").disable_statement_logging();
     if is_local(&options) || protection == Protection::Elsewhere {
         return Ok(options);
     }

@@ -37,6 +37,7 @@ mod probe;
 mod project;
 mod ps;
 mod rb;
+mod readers;
 mod readme;
 mod recipes;
 mod recommendations;

@@ -10,10 +10,13 @@ use crate::support::aegis::{Aegis, eventually};
 use crate::support::serving::{Books, Server};
 
 mod api_tester;
+mod bombs;
 mod books;
 mod clock;
 mod crash;
 mod engine;
+mod ledger;
+mod matrix;
 mod shares;
 mod soak;
 mod streams;

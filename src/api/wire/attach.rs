@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::api::wire::object;
 use crate::api::wire::submit::SubmitJson;
 use crate::report::json::RunJson;
 
@@ -11,10 +12,12 @@ use crate::report::json::RunJson;
 #[serde(deny_unknown_fields)]
 pub struct AttachJson {
     /// What is to be run. It has one attempt: what was lost with its streams is not begun anew.
+    #[serde(deserialize_with = "object::one")]
     pub run: SubmitJson,
     /// Whether the client gives standard input. A terminal has one in any case.
     pub input: bool,
     /// The size of the client's terminal, where the command is to have one.
+    #[serde(default, deserialize_with = "object::maybe")]
     pub terminal: Option<TerminalJson>,
 }
 

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::api::wire::object;
+
 /// A project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -10,7 +12,7 @@ pub struct ProjectJson {
     /// Its name.
     pub name: String,
     /// What its runs may use together.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object::one")]
     pub quotas: QuotasJson,
     /// A policy that its runs may not exceed, TOML, within the server's own ceiling.
     #[serde(default)]

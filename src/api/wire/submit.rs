@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::api::wire::object;
+
 /// A run that is to be queued.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -23,8 +25,10 @@ pub struct SubmitJson {
     /// A policy that the server knows by name; without it its default.
     pub policy: Option<String>,
     /// A policy of the submitter's own; not beside `policy`.
+    #[serde(deserialize_with = "object::maybe")]
     pub policy_document: Option<PolicyDocumentJson>,
     /// What changes the policy's amounts.
+    #[serde(deserialize_with = "object::one")]
     pub limits: LimitsAskedJson,
     /// When the engine may fetch the image: `missing`, `never` or `always`.
     pub pull: Option<String>,
@@ -49,6 +53,7 @@ pub struct SubmitJson {
     /// Time between SIGTERM and SIGKILL; without it `2s`.
     pub grace: Option<String>,
     /// When, how often and where it may be started.
+    #[serde(deserialize_with = "object::one")]
     pub schedule: ScheduleJson,
 }
 
@@ -94,8 +99,10 @@ pub struct ScheduleJson {
     /// Not started after this time, RFC 3339.
     pub deadline: Option<String>,
     /// At most so many with the same key, in the same project, at once.
+    #[serde(deserialize_with = "object::maybe")]
     pub concurrency: Option<ConcurrencyJson>,
     /// Starts when these have ended.
+    #[serde(deserialize_with = "object::each")]
     pub after: Vec<DependencyJson>,
     /// May be started again although a sandbox may have begun to run it.
     pub idempotent: bool,
@@ -139,6 +146,7 @@ fn required() -> bool {
 pub struct BatchJson {
     /// At most 1,000.
     #[schema(min_items = 1, max_items = 1000)]
+    #[serde(deserialize_with = "object::each")]
     pub runs: Vec<SubmitJson>,
 }
 

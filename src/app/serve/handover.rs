@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::serve::Host;
 use crate::app::serve::held::Held;
 use crate::app::serve::upstream::{Stands, Unsent, Upstream};
+use crate::fault::{self, Point};
 use crate::queue::fleet::Proof;
 use crate::record::{Artifact, Fence, Found, Record, Run};
 use crate::sandbox::artifacts::Artifacts;
@@ -66,8 +67,17 @@ enum Round {
     GoesOn,
 }
 
-/// Entries of its log that the server has, by the name of the attempt, as far as this process knows.
-type Known = HashMap<String, u64>;
+/// How far an attempt is, as far as this process knows.
+#[derive(Debug, Clone, Default)]
+struct Progress {
+    /// Entries of its log that the server has.
+    entries: u64,
+    /// Why the server never takes the rest of its log, where it said so.
+    log_refused: Option<String>,
+}
+
+/// By the name of the attempt.
+type Known = HashMap<String, Progress>;
 
 impl Handover {
     /// Those of a state directory.
@@ -170,19 +180,19 @@ async fn round(source: &Source<'_>, upstream: &dyn Upstream, known: &mut Known) 
     let waiting = handover.waiting().map_err(Unsent::Here)?;
     let mut stood = Vec::with_capacity(waiting.len());
     for proof in waiting {
-        let mut at = known.get(&name(&proof)).copied().unwrap_or(0);
+        let mut progress = known.get(&name(&proof)).cloned().unwrap_or_default();
         stood.push(async move {
-            let done = match hand_over(source, upstream, &proof, &mut at).await {
+            let done = match hand_over(source, upstream, &proof, &mut progress).await {
                 Err(Unsent::NotOurs) => not_ours(source, &proof).await,
                 done => done,
             };
-            (proof, at, done)
+            (proof, progress, done)
         });
     }
     let mut rounds = futures_util::stream::iter(stood).buffer_unordered(AT_ONCE);
     let mut failure = None;
-    while let Some((proof, at, done)) = rounds.next().await {
-        known.insert(name(&proof), at);
+    while let Some((proof, progress, done)) = rounds.next().await {
+        known.insert(name(&proof), progress);
         match done {
             Ok(Round::GoesOn) => {}
             Ok(Round::Over) | Err(Unsent::NotOurs) => {
@@ -244,12 +254,20 @@ async fn hand_over(
     source: &Source<'_>,
     upstream: &dyn Upstream,
     proof: &Proof,
-    at: &mut u64,
+    progress: &mut Progress,
 ) -> Result<Round, Unsent> {
     // Looked at before the log: what ends after this look is seen by the next round.
     let is_held = source.held.fences().contains(&proof.fence);
-    let complete = log(source.state, upstream, proof, at, is_held).await?;
-    if is_held || !complete {
+    if progress.log_refused.is_none() {
+        match log(source.state, upstream, proof, &mut progress.entries, is_held).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(Round::GoesOn),
+            // The outputs are none the worse for it.
+            Err(Unsent::Refused { reason }) => progress.log_refused = Some(format!("log: {reason}")),
+            Err(error) => return Err(error),
+        }
+    }
+    if is_held {
         return Ok(Round::GoesOn);
     }
     let Some(run) = recorded(source, proof).await? else { return Ok(Round::Over) };
@@ -258,7 +276,7 @@ async fn hand_over(
     }
     let outputs = run.end.map(|it| it.artifacts).unwrap_or_default();
     let directory = artifacts(source.state, proof.fence);
-    let mut refusals = Vec::new();
+    let mut refusals = Vec::from_iter(progress.log_refused.clone());
     for (index, artifact) in outputs.iter().enumerate() {
         let index = u32::try_from(index).unwrap_or(u32::MAX);
         match output(upstream, proof, index, &directory, artifact).await {
@@ -293,6 +311,7 @@ async fn log(
             return Ok(false);
         }
         let stands = upstream.log(proof, after, &piece.bytes).await?;
+        fault::reach(Point::HandedOver);
         *at = stands.at;
         if stands.complete {
             return Ok(true);
@@ -360,21 +379,4 @@ async fn rest(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_waits_is_known_by_its_name_alone() {
-        let state = tempfile::tempdir().expect("a directory");
-        let handover = Handover::of(state.path());
-        assert_eq!(handover.waiting().expect("nothing"), []);
-        let fence = Fence { run: RunId::generate(), attempt: 2, epoch: 7 };
-        let proof = Proof { fence, owner_lock: "00ff".to_owned() };
-        handover.note(&proof).expect("noted");
-        handover.note(&proof).expect("noted once");
-        std::fs::write(handover.place.join("stranger"), "").expect("written");
-        assert_eq!(handover.waiting().expect("read"), std::slice::from_ref(&proof));
-        handover.forget(&proof);
-        assert_eq!(handover.waiting().expect("read"), []);
-    }
-}
+mod tests;

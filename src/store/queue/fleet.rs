@@ -1,5 +1,6 @@
 //! The fleet port in SQL: a row a worker, written by its beats and its claims. A wish of an operator outlives the worker.
 
+use crate::access::NewAudit;
 use crate::queue::Worker;
 use crate::queue::fleet::{Fleet, Holding, Member, Proof, SEEN, Standing, Stood};
 use crate::record::{Pending, RecordError};
@@ -27,8 +28,13 @@ impl Fleet for Store {
         Box::pin(self.books.members())
     }
 
-    fn stand<'a>(&'a self, name: &'a str, standing: Standing) -> Pending<'a, Stood> {
-        Box::pin(self.books.stand(name, standing))
+    fn stand<'a>(
+        &'a self,
+        name: &'a str,
+        standing: Standing,
+        audit: Option<&'a NewAudit>,
+    ) -> Pending<'a, Stood> {
+        Box::pin(self.books.stand(name, standing, audit))
     }
 
     fn holding<'a>(&'a self, proof: &'a Proof) -> Pending<'a, Holding> {
@@ -108,14 +114,24 @@ impl Books {
             && self.owners.as_ref().is_none_or(|it| owner::is_alive(it, lock))
     }
 
-    async fn stand(&self, name: &str, standing: Standing) -> Result<Stood, RecordError> {
+    async fn stand(
+        &self,
+        name: &str,
+        standing: Standing,
+        audit: Option<&NewAudit>,
+    ) -> Result<Stood, RecordError> {
         let update = sql("UPDATE workers SET draining = $2 WHERE name = $1");
         let mut tx = self.begin(Durability::PowerCut).await?;
-        let found = tx.execute(update.bind(name).bind(standing == Standing::Draining)).await?;
+        let now = self.now(&mut tx).await?;
+        if tx.execute(update.bind(name).bind(standing == Standing::Draining)).await? == 0 {
+            tx.rollback().await?;
+            return Ok(Stood::Unknown);
+        }
+        self.write_down(&mut tx, audit, now).await?;
         announce(&mut tx).await?;
         tx.commit().await?;
         self.wake.all();
-        Ok(if found == 0 { Stood::Unknown } else { Stood::Changed })
+        Ok(Stood::Changed)
     }
 
     /// The epoch of a run grows with each lease and stays when it ends.

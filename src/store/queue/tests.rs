@@ -589,7 +589,7 @@ async fn quotas_of_a_project_are_kept(on: On) {
         images: None,
         secrets: None,
     };
-    desk.place.store.put_project(&project).await.expect("kept");
+    desk.place.store.put_project(&project, None).await.expect("kept");
     desk.submit(&[fixture::new("a"), fixture::new("a")]).await;
     let refused = desk.queue().submit(&[fixture::new("a")]).await.expect("asked");
     assert!(matches!(&refused, Submitted::QuotaExceeded { what } if what.contains("`2` runs may wait")));
@@ -598,7 +598,7 @@ async fn quotas_of_a_project_are_kept(on: On) {
     assert_eq!(desk.settle(claimed[0].fence, Outcome::Exited(0)).await, Settled::Done);
     assert_eq!(desk.claim(10).await.len(), 1);
     project.quotas = Quotas { cpu_seconds_day_max: Some(0), ..Quotas::NONE };
-    desk.place.store.put_project(&project).await.expect("kept");
+    desk.place.store.put_project(&project, None).await.expect("kept");
     let fence = desk.leased(fixture::new("a"), Reached::Released).await;
     let end = crate::record::fixture::end(Outcome::Exited(0));
     let settled = desk.queue().settle(fence, Reached::Released, &end, None).await.expect("asked");
@@ -618,7 +618,7 @@ async fn batches_that_share_a_commit_see_each_other(on: On) {
         images: None,
         secrets: None,
     };
-    desk.place.store.put_project(&project).await.expect("kept");
+    desk.place.store.put_project(&project, None).await.expect("kept");
     let parent = fixture::new("a");
     let mut child = fixture::new("a");
     child.schedule.after = vec![Dependency { run: parent.run.id, success: true }];

@@ -305,8 +305,8 @@ impl Access for Clerk {
         })
     }
 
-    fn put_project<'a>(&'a self, project: &'a Project) -> Pending<'a, ()> {
-        self.store.put_project(project)
+    fn put_project<'a>(&'a self, project: &'a Project, audit: Option<&'a NewAudit>) -> Pending<'a, ()> {
+        self.store.put_project(project, audit)
     }
 
     fn project<'a>(&'a self, name: &'a str) -> Pending<'a, Option<Project>> {

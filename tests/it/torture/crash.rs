@@ -1,98 +1,16 @@
-//! The crash matrix (acceptance 1 of the server): `kill -9` at random moments and at each narrow place, a PostgreSQL that
-//! crashes, a server that sleeps through its lease. No run is lost, none ends twice, and nothing of the dead stays.
+//! `kill -9` at each narrow place, and a server that sleeps through its lease: what becomes of the run is what the rule says
+//! for that place. Kills at random are in `matrix`.
 
 use std::time::Duration;
 
 use aegis::task::{RunId, RunState};
 use rustix::process::Signal;
 
-use crate::support::aegis::{Aegis, eventually, repetitions};
+use crate::support::aegis::{Aegis, eventually};
 use crate::support::cluster::Cluster;
 use crate::support::processes::{Tag, processes_with};
-use crate::support::random::Random;
 use crate::support::serving::{Books, Server, Task, asked};
 use crate::torture::{BODY, end, ended_once};
-
-/// Both kinds of runs: what may be repeated ends well; what may not is lost if it was released, and was never run twice.
-#[track_caller]
-fn check_ends(books: &Books, runs: &[(RunId, bool)], server: &Server) {
-    for (run, idempotent) in runs {
-        let outcome = ended_once(books, *run, server);
-        let events = books.events(*run);
-        let released = events.iter().filter(|it| it.as_str() == "Running").count();
-        match outcome.as_str() {
-            "exited(0)" => {}
-            "lost(owner)" => assert!(!idempotent && released == 1, "{events:?}"),
-            other => panic!("{other}: {events:?}"),
-        }
-        assert!(*idempotent || released <= 1, "{events:?}");
-    }
-}
-
-/// Tasks of both kinds, in memory and on disk; every other one may be repeated.
-fn mixed(count: usize, random: &Random) -> Vec<(Task, bool)> {
-    let mut tasks = Vec::with_capacity(count);
-    for index in 0..count {
-        let task = Task::script(&format!("sleep 0.{}; echo {index}", random.below(6)));
-        let task = if random.below(4) == 0 { task.under("ci") } else { task };
-        let idempotent = index % 2 == 0;
-        tasks.push((if idempotent { task.idempotent(100) } else { task.attempts(100) }, idempotent));
-    }
-    tasks
-}
-
-fn submitted(books: &Books, tasks: Vec<(Task, bool)>) -> Vec<(RunId, bool)> {
-    let (tasks, idempotent): (Vec<Task>, Vec<bool>) = tasks.into_iter().unzip();
-    books.submit_all(&tasks).into_iter().zip(idempotent).collect()
-}
-
-#[test]
-fn of_01_a_server_that_is_killed_at_any_moment_loses_nothing() {
-    let aegis = Aegis::new();
-    let books = Books::of(&aegis);
-    let random = Random::seeded_by_the_caller();
-    let mut runs = Vec::new();
-    for round in 0..repetitions(20, 600) {
-        if round % 2 == 0 {
-            runs.extend(submitted(&books, mixed(2, &random)));
-        }
-        let server = Server::start(&aegis, &["--workers", "3"]);
-        std::thread::sleep(Duration::from_millis(random.below(1_200)));
-        server.kill();
-    }
-    let server = Server::start(&aegis, &["--workers", "3"]);
-    check_ends(&books, &runs, &server);
-    end(&aegis, server);
-}
-
-#[test]
-fn of_01_one_of_two_workers_around_a_postgresql_that_crashes_too() {
-    let Some(mut cluster) = Cluster::start() else { return };
-    let url = cluster.url();
-    let flags = ["--workers", "3", "--database", &url];
-    let (steady, mortal) = (Aegis::new(), Aegis::new());
-    let books = Books::at(&url);
-    let random = Random::seeded_by_the_caller();
-    let survivor = Server::start(&steady, &flags);
-    let mut runs = Vec::new();
-    let kills = repetitions(12, 400);
-    for round in 0..kills {
-        if round % 2 == 0 {
-            runs.extend(submitted(&books, mixed(4, &random)));
-        }
-        let server = Server::start(&mortal, &flags);
-        std::thread::sleep(Duration::from_millis(random.below(1_500)));
-        server.kill();
-        if round % 40 == 19 {
-            cluster.crash();
-            cluster.begin();
-        }
-    }
-    let server = Server::start(&mortal, &flags);
-    check_ends(&books, &runs, &survivor);
-    end(&mortal, server);
-    end(&steady, survivor);
-}
 
 #[test]
 fn a_server_that_slept_through_its_lease_changes_nothing_when_it_wakes() {
@@ -214,4 +132,27 @@ fn of_01_killed_after_a_submission_is_on_disk_it_is_there_and_its_key_finds_it()
     let listed = asked(&aegis, "GET", "/api/v1/runs", "", "").expect("an answer");
     assert_eq!(listed.is(200).json()["runs"].as_array().expect("runs").len(), 1);
     end(&aegis, server);
+}
+
+#[test]
+fn of_01_killed_while_its_log_is_handed_over_the_server_has_it_once() {
+    let Some(cluster) = Cluster::start() else { return };
+    let url = cluster.url();
+    let front = Aegis::new();
+    let books = Books::at(&url);
+    let server = Server::start(&front, &["--database", &url, "--name", "front", "--workers", "1"]);
+    let socket = format!("unix:{}/aegis.sock", front.state().display());
+    let host = Aegis::new().with("AEGIS_SERVER", &socket);
+    let flags = ["--database", &url, "--role", "worker", "--name", "host", "--label", "host=host"];
+    let run =
+        books.submit(&Task::script("for i in $(seq 100); do echo line $i; done").idempotent(5).on("host"));
+    Server::with_fault(&host, &flags, "handed_over").died();
+    let worker = Server::start(&host, &flags);
+    assert_eq!(ended_once(&books, run, &worker), "exited(0)");
+    let log = || front.call(&["logs", "--server", &socket, &run.to_string()]).stdout;
+    eventually("the log is whole", Duration::from_secs(60), || log().contains("line 100\n"));
+    let expected: Vec<String> = (1..=100).map(|it| format!("line {it}")).collect();
+    assert_eq!(log().lines().collect::<Vec<_>>(), expected);
+    end(&host, worker);
+    end(&front, server);
 }

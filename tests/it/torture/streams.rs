@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::Duration;
 
 use aegis::task::{RunId, RunState};
@@ -119,5 +120,48 @@ fn ap_20_each_change_is_written_down_once() {
     asked(&aegis, "POST", &cancel, "", "{}").expect("an answer");
     assert_eq!(books.outcome(run, &server), "cancelled(command)");
     assert_eq!(audited(&books, &run.to_string()), ["POST /api/v1/runs/{id}/cancel"]);
+    end(&aegis, server);
+}
+
+/// A statement that another program runs on the books.
+#[track_caller]
+fn sql(aegis: &Aegis, statement: &str) {
+    let script = "import sqlite3, sys; \
+        sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30).execute(sys.argv[2])";
+    let mut python = Command::new("python3");
+    let status = python.args(["-c", script]).arg(aegis.state().join("aegis.db")).arg(statement).status();
+    assert!(status.expect("python starts").success(), "{statement}");
+}
+
+#[test]
+fn ap_20_what_cannot_be_written_down_is_not_done() {
+    let aegis = Aegis::new();
+    let books = Books::of(&aegis);
+    let server = Server::start(&aegis, &["--workers", "1", "--name", "alpha"]);
+    let said = |method: &str, path: &str, body: &str| {
+        asked(&aegis, method, path, "", body).expect("an answer").status
+    };
+    let project = r#"{"name": "web", "quotas": {"runs": 1}}"#;
+    let token = r#"{"name": "ci", "role": "submit", "project": "web"}"#;
+    sql(&aegis, "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no room'); END");
+    assert!(said("PUT", "/api/v1/projects/web", project) >= 500);
+    assert!(said("POST", "/api/v1/workers/alpha/drain", "{}") >= 500);
+    assert!(said("POST", "/api/v1/tokens", token) >= 500);
+    assert!(said("POST", "/api/v1/runs", BODY) >= 500);
+    sql(&aegis, "DROP TRIGGER full");
+    assert_eq!(said("GET", "/api/v1/projects/web", ""), 404);
+    let workers = asked(&aegis, "GET", "/api/v1/workers", "", "").expect("an answer").json();
+    assert_eq!(workers["workers"][0]["standing"], "taking");
+    let tokens = asked(&aegis, "GET", "/api/v1/tokens", "", "").expect("an answer").json();
+    assert_eq!(tokens["tokens"].as_array().map(Vec::len), Some(0));
+    let runs = asked(&aegis, "GET", "/api/v1/runs", "", "").expect("an answer").json();
+    assert_eq!(runs["runs"].as_array().map(Vec::len), Some(0));
+    assert_eq!(said("PUT", "/api/v1/projects/web", project), 200);
+    assert_eq!(said("POST", "/api/v1/workers/alpha/drain", "{}"), 204);
+    assert_eq!(said("POST", "/api/v1/workers/alpha/resume", "{}"), 204);
+    assert_eq!(said("POST", "/api/v1/workers/nobody/drain", "{}"), 404);
+    assert_eq!(audited(&books, "project:web"), ["PUT /api/v1/projects/{name}"]);
+    let changed = ["POST /api/v1/workers/{name}/resume", "POST /api/v1/workers/{name}/drain"];
+    assert_eq!(audited(&books, "worker:alpha"), changed);
     end(&aegis, server);
 }

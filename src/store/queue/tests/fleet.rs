@@ -33,10 +33,13 @@ pub(super) async fn a_worker_is_listed_with_what_it_offers_until_it_is_gone(on: 
 pub(super) async fn a_drained_worker_claims_nothing_until_it_may_again(on: On) {
     let desk = Desk::new(&on).await;
     let fleet: &dyn Fleet = &desk.place.store;
-    assert_eq!(fleet.stand("nobody", Standing::Draining).await.expect("asked"), Stood::Unknown);
+    assert_eq!(fleet.stand("nobody", Standing::Draining, None).await.expect("asked"), Stood::Unknown);
     fleet.beat(&desk.worker).await.expect("asked");
     let run = desk.one("a").await;
-    assert_eq!(fleet.stand(&desk.worker.name, Standing::Draining).await.expect("asked"), Stood::Changed);
+    assert_eq!(
+        fleet.stand(&desk.worker.name, Standing::Draining, None).await.expect("asked"),
+        Stood::Changed
+    );
     assert_eq!(desk.claimed().await, []);
     assert_eq!(fleet.beat(&desk.worker).await.expect("asked"), Standing::Draining);
     // It outlives the process, and what is known of processes.
@@ -44,7 +47,7 @@ pub(super) async fn a_drained_worker_claims_nothing_until_it_may_again(on: On) {
     desk.place.pass(2 * 3_600_000);
     desk.queue().expire(10).await.expect("swept");
     assert_eq!(desk.claimed().await, []);
-    assert_eq!(fleet.stand(&desk.worker.name, Standing::Taking).await.expect("asked"), Stood::Changed);
+    assert_eq!(fleet.stand(&desk.worker.name, Standing::Taking, None).await.expect("asked"), Stood::Changed);
     assert_eq!(desk.claimed().await, [run]);
 }
 
@@ -60,7 +63,7 @@ pub(super) async fn what_a_worker_lost_does_not_wait_for_one_that_is_drained(on:
     desk.place.pass(BACKOFF_MS);
     fleet.beat(&other).await.expect("asked");
     assert_eq!(desk.claimed().await, [], "the other one is to have it");
-    assert_eq!(fleet.stand("second", Standing::Draining).await.expect("asked"), Stood::Changed);
+    assert_eq!(fleet.stand("second", Standing::Draining, None).await.expect("asked"), Stood::Changed);
     assert_eq!(desk.claimed().await, [fence.run]);
 }
 
