@@ -31,7 +31,7 @@ use crate::record::now_ms;
 use crate::task::RunId;
 
 /// What a connection is upgraded to.
-pub const PROTOCOL: &str = "aegis-attach-1";
+pub const PROTOCOL: &str = "aegis-attach-2";
 /// Milliseconds that a run waits for its worker at the most, where it says nothing of it.
 const WAIT_MS_MAX: i64 = 24 * 60 * 60 * 1000;
 

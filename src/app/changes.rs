@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, statat};
 
 use crate::config::Directories;
-use crate::record::Run;
+use crate::record::{Run, now_ms};
 use crate::report::diff::{Content, FileDiff, Side};
 use crate::sandbox::beneath;
 use crate::sandbox::changes::apply::{self, Applied, ApplyError, Plan, lies_in};
@@ -91,6 +91,9 @@ pub fn receive(run: RunId, parcel: impl Read, directory: &Path) -> Result<RunCha
     Ok(RunChanges { run, set, kept, root: Some(root), _received: Some(received) })
 }
 
+/// How far a server's clock may be from this host's.
+const CLOCKS_APART_MS: i64 = 10 * 60 * 1000;
+
 /// A tree that a run was given a copy of.
 #[derive(Debug, Clone)]
 pub struct Given {
@@ -98,24 +101,35 @@ pub struct Given {
     pub root: Root,
     /// What the project leaves out.
     pub left_out: LeftOut,
+    /// When the run was asked for: its id is made after that.
+    pub asked_ms: i64,
 }
 
 /// Keeps the changes of a server's run here, as those of a run of this user's own: for the tree that it was given, and
-/// without what the project leaves out.
+/// without what the project leaves out. Those of another run than was just asked for are not taken: what is kept of one is
+/// not a server's to replace.
 pub fn bring(
     run: RunId,
     parcel: impl Read,
     given: &Given,
     directories: &Directories,
 ) -> Result<ChangeSet, ChangesError> {
+    if !(given.asked_ms - CLOCKS_APART_MS..=now_ms() + CLOCKS_APART_MS).contains(&run.made_ms()) {
+        return Err(ParcelError::Damaged("they are of a run of another time").into());
+    }
     let kept = Kept::new(&directories.state);
     let tree = open_root(&given.root.path).ok().map(|(tree, _)| tree);
+    let was_there = kept.by_run().of(run).exists();
+    // Marked before it has content: without a record here a sweep would take it for nobody's.
+    kept.begin(run).and_then(|_| kept.by_run().mark_foreign(run)).map_err(ParcelError::Io)?;
     let set = parcel::unpack(parcel, &kept, run, |set| {
         set.root = given.root.clone();
         leave_out(set, &given.left_out, tree.as_ref());
-    })?;
-    kept.by_run().mark_foreign(run).map_err(ParcelError::Io)?;
-    Ok(set)
+    });
+    if set.is_err() && !was_there {
+        let _ = kept.by_run().remove(run);
+    }
+    Ok(set?)
 }
 
 /// What a task makes in an ignored place is a cache, not a change. Only the client knows the project's rules.

@@ -13,7 +13,7 @@ use crate::app::{AppError, Changes, RunOrder, host};
 use crate::config::Directories;
 use crate::config::trust::TrustStore;
 use crate::policy::Origin;
-use crate::record::WorkspaceRecord;
+use crate::record::{WorkspaceRecord, now_ms};
 use crate::sandbox::changes::gather::open_root;
 use crate::sandbox::outputs::OutputLimits;
 use crate::sandbox::workspace::{Plan, Stopped, send};
@@ -80,7 +80,8 @@ pub fn package(order: &RunOrder) -> Result<Package, AppError> {
     let outputs = OutputLimits::from(&prepared.resolved.policy.outputs);
     let given = match (&plan, &prepared.task.workspace, order.changes) {
         (Some(plan), WorkspaceSource::Directory(root), Changes::Kept) => {
-            Some(Given { root: open_root(root)?.1, left_out: plan.left_out.clone() })
+            let (root, left_out) = (open_root(root)?.1, plan.left_out.clone());
+            Some(Given { root, left_out, asked_ms: now_ms() })
         }
         _ => None,
     };

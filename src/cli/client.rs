@@ -270,6 +270,9 @@ fn refused(status: StatusCode, problem: Option<ProblemJson>) -> Failure {
         StatusCode::UNAUTHORIZED => {
             failure.hint("set AEGIS_TOKEN, or AEGIS_TOKEN_FILE to a file with the token")
         }
+        StatusCode::UPGRADE_REQUIRED => {
+            failure.hint("the server is of another version: with `--local` the task runs here")
+        }
         status if status.is_server_error() => {
             failure.hint(format!("the server's log has more under {}", shown(&problem.request_id)))
         }

@@ -414,7 +414,7 @@ fn attached_to(aegis: &Aegis, run: &serde_json::Value, then: &[u8]) -> UnixStrea
     let mut stream = UnixStream::connect(aegis.state().join("aegis.sock")).expect("connects");
     stream.set_read_timeout(Some(UP_TIME_MAX)).expect("a timeout");
     let head = format!(
-        "POST /api/v1/runs/attach HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: aegis-attach-1\r\n\
+        "POST /api/v1/runs/attach HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: aegis-attach-2\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
@@ -550,7 +550,7 @@ fn a_run_is_joined_by_nobody_else() {
             stream.set_read_timeout(Some(UP_TIME_MAX)).expect("a timeout");
             let head = format!(
                 "POST {path} HTTP/1.1\r\nhost: {tcp}\r\nauthorization: Bearer {token}\r\nconnection: upgrade\r\n\
-                 upgrade: aegis-attach-1\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}"
+                 upgrade: aegis-attach-2\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}"
             );
             stream.write_all(head.as_bytes()).expect("sent");
             let mut answer = [0; 12];

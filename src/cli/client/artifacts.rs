@@ -11,7 +11,7 @@ use crate::api::wire::artifact::FilesJson;
 use crate::api::wire::run::EmptyJson;
 use crate::cli::client::connection::{Answer, Question};
 use crate::cli::client::runs::path;
-use crate::cli::client::{Client, refused};
+use crate::cli::client::{ANSWER_TIME_MAX, Client, refused};
 use crate::cli::failure::Failure;
 use crate::report::json::ArtifactJson;
 
@@ -28,8 +28,10 @@ impl Client {
     /// An archive of a run, of its outputs or changes, that is still to be read.
     pub async fn archive(&self, run: &str, rest: &str) -> Result<Answer, Failure> {
         let path = path(run, rest)?;
+        let late = |_| Failure::new("the server does not answer in time");
         for _ in 0..BUSY_TRIES_MAX {
-            let mut answer = self.send(Question::new(Method::GET, &path)).await?;
+            let asked = self.send(Question::new(Method::GET, &path));
+            let mut answer = tokio::time::timeout(ANSWER_TIME_MAX, asked).await.map_err(late)??;
             if answer.status().is_success() {
                 return Ok(answer);
             }

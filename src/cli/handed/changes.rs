@@ -28,6 +28,7 @@ pub async fn bring(client: &Client, given: Given, wished: &mut mpsc::Receiver<Co
     match brought {
         Ok(set) => recount(told, &set),
         Err(failure) => {
+            told.failure = Some(failure.message.clone());
             let text = format!("what changed in the workspace is not here: {}", failure.message);
             end.told.push(SaidJson { is_hint: false, text });
             let text = format!("the server has it: `aegis diff --server … {}`", end.run.short_id);

@@ -1,7 +1,7 @@
 //! What a server's run puts out, brought to where a run of this process would have put it and told of in the same words.
 //! What the server sends is held to what was asked for, to this user's own limits, and to the record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read};
 
 use aegis_init::wire::OutDone;
@@ -19,7 +19,7 @@ use crate::report::json::{ArtifactJson, ArtifactsJson, DroppedJson};
 use crate::report::told;
 use crate::sandbox::artifacts::parcel::{self, ParcelError};
 use crate::sandbox::container_spec::WORKSPACE;
-use crate::sandbox::outputs::{Collected, Extractor, OutputLimits, Wanted};
+use crate::sandbox::outputs::{Collected, DROPS_NAMED_MAX, Extractor, OutputLimits, Wanted};
 use crate::task::escape::{escape, unescape};
 use crate::task::{RunId, causes};
 
@@ -68,8 +68,8 @@ impl Outputs {
             Ok((collected, failed)) => (collected, failed),
             Err(failure) => (Collected::default(), Some(failure.message)),
         };
-        let lost = reconciled(artifacts, &collected, failed);
-        let said = told::left_out(&lost, lost.len() as u64, &end.run.short_id);
+        let (lost, count) = reconciled(artifacts, &collected, failed);
+        let said = told::left_out(&lost, count, &end.run.short_id);
         end.told.extend(said.into_iter().map(|text| SaidJson { is_hint: false, text }));
         if let Some(directory) = &collected.directory {
             let text = told::outputs_are_in(directory);
@@ -86,7 +86,10 @@ impl Outputs {
     ) -> Result<(Collected, Option<String>), Failure> {
         let run = id.parse().map_err(|_| Failure::new("the server told of a run that has no id"))?;
         let mut extractor = self.open(order, run)?;
-        let mut answer = client.archive(id, "/outputs").await?;
+        let mut answer = tokio::select! {
+            answer = client.archive(id, "/outputs") => answer?,
+            by = control::cancelled(wished) => return Err(Failure::new(format!("cancelled ({by})"))),
+        };
         let (pieces, arriving) = mpsc::channel(PIECES_MAX);
         // Files are written where they may block, and read from here.
         let taking = tokio::task::spawn_blocking(move || {
@@ -114,8 +117,12 @@ impl Outputs {
     }
 }
 
-/// Makes the record's list that of what arrived; gives what did not.
-fn reconciled(artifacts: &mut ArtifactsJson, collected: &Collected, failed: Option<String>) -> Vec<Dropped> {
+/// Makes the record's list that of what arrived; gives what did not, the first of it by name, and how much that is.
+fn reconciled(
+    artifacts: &mut ArtifactsJson,
+    collected: &Collected,
+    failed: Option<String>,
+) -> (Vec<Dropped>, u64) {
     let arrived: BTreeMap<String, ArtifactJson> = collected
         .artifacts
         .iter()
@@ -130,7 +137,10 @@ fn reconciled(artifacts: &mut ArtifactsJson, collected: &Collected, failed: Opti
         .iter()
         .map(|it| Dropped { path: it.path.clone(), reason: it.why.to_string() })
         .collect();
-    let whole = failed.is_none();
+    // Of what the extractor left out it names the first ones: who is not named may have been left out like them.
+    let told: HashSet<String> = lost.iter().map(|it| escape(&it.path)).collect();
+    let whole = failed.is_none() && collected.dropped_count == collected.dropped.len() as u64;
+    let mut unnamed = collected.dropped_count.saturating_sub(collected.dropped.len() as u64);
     lost.extend(failed.map(|reason| Dropped { path: b".".to_vec(), reason }));
     // A list that was too long to be told is made of what came.
     if artifacts.files.is_empty() {
@@ -138,9 +148,13 @@ fn reconciled(artifacts: &mut ArtifactsJson, collected: &Collected, failed: Opti
     } else {
         artifacts.files.retain(|it| {
             let same = arrived.get(&it.path).is_some_and(|got| got.sha256 == it.sha256);
-            if !same && whole && !lost.iter().any(|drop| escape(&drop.path) == it.path) {
-                let path = unescape(&it.path).unwrap_or_default();
-                lost.push(Dropped { path, reason: "what came is not what the run left".to_owned() });
+            if !same && whole && !told.contains(&it.path) {
+                if lost.len() < DROPS_NAMED_MAX {
+                    let path = unescape(&it.path).unwrap_or_default();
+                    lost.push(Dropped { path, reason: "what came is not what the run left".to_owned() });
+                } else {
+                    unnamed += 1;
+                }
             }
             same
         });
@@ -148,9 +162,10 @@ fn reconciled(artifacts: &mut ArtifactsJson, collected: &Collected, failed: Opti
     artifacts
         .dropped
         .extend(lost.iter().map(|it| DroppedJson { path: escape(&it.path), reason: it.reason.clone() }));
-    artifacts.dropped_count = artifacts.dropped_count.saturating_add(lost.len() as u64);
+    let count = unnamed.saturating_add(lost.len() as u64);
+    artifacts.dropped_count = artifacts.dropped_count.saturating_add(count);
     artifacts.directory = collected.directory.as_ref().map(|it| escape(it.as_os_str().as_encoded_bytes()));
-    lost
+    (lost, count)
 }
 
 /// Pieces as they arrive, for who reads and blocks.

@@ -65,7 +65,8 @@ pub fn unpack(
     let mut archive = Archive::new(from);
     let (mut set, mut contents, mut adapt) = (None::<ChangeSet>, 0, Some(adapt));
     let mut wanted = HashSet::new();
-    for entry in archive.entries()? {
+    // An entry that carries another's name would be read whole, however long it says it is: here it is no file.
+    for entry in archive.entries()?.raw(true) {
         let mut entry = entry?;
         if entry.header().entry_type() != EntryType::Regular {
             return Err(ParcelError::Damaged("an entry is no file"));
@@ -90,7 +91,10 @@ pub fn unpack(
         if bytes > CONTENT_BYTES_MAX || contents > CONTENTS_MAX {
             return Err(ParcelError::Damaged("it is too large"));
         }
-        if set.is_some() && !wanted.contains(&digest) {
+        if set.is_none() {
+            return Err(ParcelError::Damaged("a content comes before the manifest"));
+        }
+        if !wanted.contains(&digest) {
             continue;
         }
         let mut content = draft.content()?;
@@ -194,9 +198,29 @@ mod tests {
         let digits = "0".repeat(64);
         check_refused("../../manifest.json", EntryType::Regular, b"x", "no digest's name");
         check_refused("content/../../x", EntryType::Regular, b"x", "no digest's name");
-        check_refused(&format!("content/{digits}"), EntryType::Regular, b"x", "does not have its digest");
+        check_refused(&format!("content/{digits}"), EntryType::Regular, b"x", "before the manifest");
+        check_refused("././@LongLink", EntryType::GNULongName, &[b'x'; 4096], "no file");
         check_refused(&format!("content/{digits}"), EntryType::Symlink, b"", "no file");
         check_refused("manifest.json", EntryType::Regular, b"{}", "not of its form");
+    }
+
+    #[test]
+    fn a_content_that_is_not_what_its_name_says_is_refused() {
+        let place = tempfile::tempdir().expect("a directory");
+        let (here, there, run) =
+            (Kept::new(&place.path().join("a")), Kept::new(&place.path().join("b")), RunId::generate());
+        let draft = here.begin(run).expect("begun");
+        let mut content = draft.content().expect("begun");
+        content.write(b"what it was").expect("written");
+        let digest = draft.keep(content).expect("kept");
+        draft.finish(&set(digest)).expect("finished");
+        let mut parcel = Vec::new();
+        assert!(pack(&here, run, &mut parcel).expect("packed"));
+        let at = parcel.windows(11).position(|it| it == b"what it was").expect("it is there");
+        parcel[at] = b'W';
+        let refused = unpack(parcel.as_slice(), &there, run, |_| {}).expect_err("refused").to_string();
+        assert!(refused.contains("does not have its digest"), "{refused}");
+        assert_eq!(there.load(run).expect("it is looked at"), None);
     }
 
     #[test]
