@@ -64,7 +64,10 @@ fn of_many_readers_of_changes_the_seventeenth_is_told_to_come_back() {
     let mut readers: Vec<TcpStream> =
         (0..READERS_MAX).map(|_| begun(&server, &token, &path).expect("it is read")).collect();
     let refused: Answer = server.ask(&token, "GET", &path, "");
-    assert!(refused.refused(429)["message"].as_str().is_some_and(|it| it.contains("changes")), "{refused:?}");
+    assert!(
+        refused.refused(429)["message"].as_str().is_some_and(|it| it.contains("archives")),
+        "{refused:?}"
+    );
     assert!(refused.headers.contains_key("retry-after"), "{refused:?}");
     server.ask(&token, "GET", &format!("/api/v1/runs/{run}"), "").is(200);
     // Whoever goes makes room, and no more than that.
