@@ -270,7 +270,13 @@ async fn hand_over(
     if is_held {
         return Ok(Round::GoesOn);
     }
-    let Some(run) = recorded(source, proof).await? else { return Ok(Round::Over) };
+    let Some(run) = recorded(source, proof).await? else {
+        // What the server has not is not deleted here without a word.
+        return progress
+            .log_refused
+            .clone()
+            .map_or(Ok(Round::Over), |reason| Err(Unsent::Refused { reason }));
+    };
     if run.state != RunState::Done {
         return Ok(Round::GoesOn);
     }
