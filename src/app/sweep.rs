@@ -12,7 +12,7 @@ mod uploads;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::app::AppError;
 use crate::app::sweep::uploads::Removal;
@@ -31,6 +31,8 @@ use crate::task::{Outcome, RunId};
 
 /// Runs that one sweep forgets at the most; the next one goes on.
 const FORGOTTEN_MAX: u32 = 10_000;
+/// Time in which a socket that was made has its name.
+const MAKING_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Whether things are removed or only listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -268,13 +270,17 @@ async fn destroy_all<E: Engine>(engine: &E, containers: &[&ListedContainer]) -> 
     Ok(())
 }
 
-/// A socket that nobody listens on is a dead owner's, unless it has no name yet.
+/// A socket that nobody listens on is a dead owner's, unless it is young and has no name yet.
 pub(super) fn sockets(directory: &Path, mode: Mode, swept: &mut Swept) {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return;
     };
-    let named = |it: &std::fs::DirEntry| !it.file_name().as_encoded_bytes().starts_with(b".");
-    for path in entries.flatten().filter(named).map(|it| it.path()) {
+    let is_in_the_making = |it: &std::fs::DirEntry| {
+        let made = it.metadata().and_then(|it| it.modified());
+        it.file_name().as_encoded_bytes().starts_with(b".")
+            && made.is_ok_and(|it| it.elapsed().unwrap_or_default() < MAKING_TIME_MAX)
+    };
+    for path in entries.flatten().filter(|it| !is_in_the_making(it)).map(|it| it.path()) {
         let connected = std::os::unix::net::UnixStream::connect(&path);
         if !matches!(connected, Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused) {
             continue;

@@ -44,8 +44,12 @@ impl Door {
         // It has its name once it listens: one that nobody listens on is taken for a dead owner's.
         let unnamed = path.with_file_name(format!(".{}", run.short()));
         let listener = UnixListener::bind(&unnamed)?;
-        std::fs::set_permissions(&unnamed, std::fs::Permissions::from_mode(0o600))?;
-        std::fs::rename(&unnamed, &path)?;
+        let named = std::fs::set_permissions(&unnamed, std::fs::Permissions::from_mode(0o600))
+            .and_then(|()| std::fs::rename(&unnamed, &path));
+        if let Err(error) = named {
+            let _ = std::fs::remove_file(&unnamed);
+            return Err(error);
+        }
         let closing = CancellationToken::new();
         let serving = Some(tokio::spawn(serve(listener, control, closing.clone())));
         Ok(Self { path, closing, serving })
