@@ -98,7 +98,8 @@ need_fuzz() {
 # In a Python environment of its own.
 need_api_tester() {
     local place=${XDG_CACHE_HOME:-$HOME/.cache}/aegis/schemathesis-$SCHEMATHESIS
-    [ ! -x "$place/bin/schemathesis" ] || return 0
+    # What was installed last, and whole.
+    ! cmp -s packaging/schemathesis.txt "$place/pins" || return 0
     tester=$place
     if ! has python3 || ! python3 -c 'import ensurepip, venv' 2>/dev/null; then packages+=(python3 python3-venv); fi
     if has python3 && ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
@@ -189,8 +190,9 @@ install_components() {
 }
 
 install_api_tester() {
-    python3 -m venv "$tester"
+    python3 -m venv --clear "$tester"
     "$tester/bin/pip" install --quiet --no-deps --only-binary :all: --require-hashes -r packaging/schemathesis.txt >&2
+    cp packaging/schemathesis.txt "$tester/pins"
 }
 
 install_tools() {
