@@ -3,7 +3,7 @@
 //! were told, what the records say and what the ledger has must be the same story.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
@@ -53,6 +53,8 @@ impl Ledger {
                 ledger.twice_at_once.push(number);
             }
         }
+        // A command that ends takes its connections along, those that the gateway has not opened yet, too.
+        let _ = stream.write_all(b"noted\n");
         let _ = std::io::copy(&mut stream, &mut std::io::sink());
     }
 }
@@ -75,8 +77,10 @@ fn client(front: &Aegis, client: u32, until: Instant, random: &Random) -> Vec<To
     let mut number = client;
     while Instant::now() < until {
         let idempotent = random.below(2) == 0;
-        let script =
-            format!("exec 3<>/dev/tcp/ledger.test/5432; echo {number} >&3; sleep 0.{}", random.below(8));
+        let script = format!(
+            "exec 3<>/dev/tcp/ledger.test/5432; echo {number} >&3; read -r -u 3; sleep 0.{}",
+            random.below(8)
+        );
         let document = serde_json::json!({"name": "ledger.toml", "text": RULES});
         let body = serde_json::json!({
             "command": ["bash", "-ec", script],
