@@ -236,7 +236,7 @@ pub async fn prove<E: Engine>(
     };
     timings.ended(Phase::Start);
 
-    let judged = judge(&up, &spec, &filter, engine);
+    let judged = judge(&up, &container, &spec, &filter, engine);
     timings.ended(Phase::Attestation);
     let (attestation, seen) = match judged {
         Ok(proof) => proof,
@@ -363,14 +363,22 @@ fn attest_request(spec: &ContainerSpec, filter: &Filter, lifetime_ms: u64) -> Re
 }
 
 /// Compares what init, the host's `/proc` and the engine show with what was asked. Gives the report as JSON, and what the
-/// host saw.
+/// host saw. The engine may start a dead owner's container late, which then comes to the door of whoever has its slot's
+/// number by now: it is not proven, however like the right one it is.
 fn judge<E: Engine>(
     up: &Up,
+    container: &str,
     spec: &ContainerSpec,
     filter: &Filter,
     engine: &E,
 ) -> Result<(String, Option<OutsideView>), NotStanding> {
     let seen = up.peer.map(OutsideView::read);
+    if seen.as_ref().is_some_and(|it| it.is_of_another(container)) {
+        return Err(infrastructure(
+            "the init that came is that of another container with this slot's number",
+            &[],
+        ));
+    }
     let named: Vec<String> = spec.masked_paths.iter().chain(&spec.readonly_paths).cloned().collect();
     let expected = Expectation { spec, filter, existing_paths: &outside::existing(&named) };
     let mut differences = attestation::compare(expected, &up.report, seen.as_ref());

@@ -2,6 +2,8 @@
 //! the command never starts. Once with an engine that tells what it made, and once with one that lies, so that what the
 //! kernel shows is all there is.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use aegis::sandbox::seccomp::groups::{GroupTreatment, groups};
@@ -672,6 +674,35 @@ fn another_program_in_inits_place_is_refused() {
         ended.code(125);
         assert_eq!(ended.stdout, "");
     }
+}
+
+/// Has the real engine make and start a container like this one.
+fn start_like(body: &Value) {
+    let id = |answer: &str| {
+        let json: Value =
+            serde_json::from_str(&answer[answer.find('{').expect("an object")..]).expect("JSON");
+        json["Id"].as_str().expect("an id").to_owned()
+    };
+    let ask = |path: &str, body: &str| {
+        let mut stream = UnixStream::connect("/var/run/docker.sock").expect("the engine");
+        let head = "HTTP/1.0\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length";
+        write!(stream, "POST {path} {head}: {}\r\n\r\n{body}", body.len()).expect("asked");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    };
+    let made = id(&ask("/containers/create", &body.to_string()));
+    let started = ask(&format!("/containers/{made}/start"), "");
+    assert!(started.contains(" 204 "), "{started}");
+}
+
+#[test]
+fn another_container_that_comes_to_the_slots_door_is_not_taken_for_the_right_one() {
+    let rewriter = Rewriter::weakening(Inspection::Honest, Box::new(|body| start_like(body)));
+    let aegis = Aegis::new().with("DOCKER_HOST", &rewriter.docker_host());
+    let ended = aegis.script(&[], &format!("echo {MARKER}"));
+    ended.code(125).says("that of another container");
+    assert_eq!(ended.stdout, "");
 }
 
 #[test]

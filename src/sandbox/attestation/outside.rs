@@ -38,7 +38,18 @@ pub struct OutsideView {
     pub host_namespaces: Vec<(String, u64)>,
 }
 
+/// Digits of the id that the engine gives a container, and names its cgroups after.
+const CONTAINER_DIGITS: usize = 64;
+
 impl OutsideView {
+    /// Whether its cgroups are named after another container than this one: `/docker/<id>`, or `docker-<id>.scope`.
+    pub fn is_of_another(&self, container: &str) -> bool {
+        let cgroups = String::from_utf8_lossy(self.cgroup.as_deref().unwrap_or_default());
+        let words = cgroups.split(|it: char| !it.is_ascii_hexdigit());
+        let ids: Vec<&str> = words.filter(|it| it.len() == CONTAINER_DIGITS).collect();
+        !ids.is_empty() && !ids.contains(&container)
+    }
+
     /// Reads what the host shows of a process. The caller has its id from the sandbox's connection, so it cannot be
     /// another's as long as that is open.
     pub fn read(pid: i32) -> Self {
@@ -123,6 +134,24 @@ mod tests {
             ["status", "mountinfo", "cgroup", "limits", "uid_map", "net/route", "ns"]
         );
         assert_eq!(view.namespaces, view.host_namespaces);
+    }
+
+    fn check_another(cgroup: &str, is_of_another: bool) {
+        let view = OutsideView { cgroup: Some(cgroup.into()), ..OutsideView::read(-1) };
+        assert_eq!(view.is_of_another(&"a1".repeat(32)), is_of_another, "{cgroup}");
+    }
+
+    #[test]
+    fn a_process_is_of_the_container_that_its_cgroups_name() {
+        let (ours, others) = ("a1".repeat(32), "b2".repeat(32));
+        check_another(&format!("9:name=systemd:/docker/{ours}\n8:pids:/docker/{ours}\n"), false);
+        check_another(&format!("0::/system.slice/docker-{ours}.scope\n"), false);
+        check_another(&format!("0::/docker/{others}/docker/{ours}\n"), false);
+        check_another(&format!("8:pids:/docker/{others}\n"), true);
+        check_another(&format!("0::/system.slice/docker-{others}.scope\n"), true);
+        // What names none says nothing.
+        check_another("0::/\n", false);
+        check_another("", false);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::RwLock;
 use std::time::Duration;
 
 use aegis::fault::Point;
-use aegis::task::RunId;
+use aegis::task::{RunId, RunState};
 
 use crate::support::aegis::{Aegis, eventually, repetitions};
 use crate::support::cluster::Cluster;
@@ -60,7 +60,7 @@ fn check_ends(books: &Books, runs: &[(RunId, bool)], server: &Server) {
         match outcome.as_str() {
             "exited(0)" => {}
             "lost(owner)" => assert!(!idempotent && released == 1, "{events:?}"),
-            other => panic!("{other}: {events:?}"),
+            other => panic!("{other}: {events:?}: {:?}", books.until(*run, RunState::Done, server).end),
         }
         assert!(*idempotent || released <= 1, "{events:?}");
     }
