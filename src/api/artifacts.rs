@@ -118,11 +118,8 @@ pub(super) async fn get(
         (status = 404, description = "no such run, or nothing that came out of it is here"),
         (status = 409, description = "the run has not ended"),
         (status = 429, description = "too many read archives at this moment")))]
-pub(super) async fn all(State(api): State<Shared>, scoped: Scoped) -> Result<Response, Problem> {
-    let Some(end) = scoped.run.end else {
-        let message = "the run has not ended: what comes out is known when it has";
-        return Err(Problem::new(StatusCode::CONFLICT, "going_on", message));
-    };
+pub(super) async fn all(State(api): State<Shared>, mut scoped: Scoped) -> Result<Response, Problem> {
+    let end = scoped.ended("the run has not ended: what comes out is known when it has")?;
     let not_kept = || Problem::new(StatusCode::NOT_FOUND, "not_kept", AWAY);
     if end.output_dir.is_none() {
         return Err(not_kept());

@@ -16,11 +16,8 @@ use crate::sandbox::changes::parcel;
         (status = 404, description = "no such run, or nothing of its changes is kept"),
         (status = 409, description = "the run has not ended"),
         (status = 429, description = "too many read archives at this moment")))]
-pub(super) async fn get(State(api): State<Shared>, scoped: Scoped) -> Result<Response, Problem> {
-    let Some(end) = &scoped.run.end else {
-        let message = "the run has not ended: its changes are known when it has";
-        return Err(Problem::new(StatusCode::CONFLICT, "going_on", message));
-    };
+pub(super) async fn get(State(api): State<Shared>, mut scoped: Scoped) -> Result<Response, Problem> {
+    let end = scoped.ended("the run has not ended: its changes are known when it has")?;
     if end.changes.as_ref().is_none_or(|it| it.failure.is_some()) {
         return Err(not_kept());
     }

@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use crate::api::Shared;
 use crate::api::caller::Caller;
 use crate::api::problem::Problem;
-use crate::record::{Found, Run};
+use crate::record::{End, Found, Run};
 use crate::task::RunId;
 use crate::task::run_id::RunSelector;
 
@@ -18,6 +18,13 @@ pub struct Scoped {
     pub run: Run,
     /// Who asks.
     pub caller: Caller,
+}
+
+impl Scoped {
+    /// Takes how the run ended; while it has not, this is refused in these words.
+    pub fn ended(&mut self, not_yet: &str) -> Result<End, Problem> {
+        self.run.end.take().ok_or_else(|| Problem::new(StatusCode::CONFLICT, "going_on", not_yet))
+    }
 }
 
 impl FromRequestParts<Shared> for Caller {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::app::changes::{RunChanges, receive};
 use crate::cli::client::Client;
+use crate::cli::client::runs::told;
 use crate::cli::diff::failure;
 use crate::cli::failure::Failure;
 
@@ -15,8 +16,7 @@ const PARCEL_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
 impl Client {
     /// The changes of a run, for the tree at `directory`.
     pub async fn changes(&self, run: &str, directory: &Path) -> Result<RunChanges, Failure> {
-        let id = self.run(run).await?.id;
-        let id = id.parse().map_err(|_| Failure::new("the server told of a run that has no id"))?;
+        let id = told(&self.run(run).await?.id)?;
         receive(id, self.parcel(run).await?, directory).map_err(failure)
     }
 

@@ -10,8 +10,8 @@ use crate::cli::failure::Failure;
 use crate::cli::{CommandResult, print, talk};
 use crate::intake::shown;
 use crate::report::json::RunJson;
-use crate::task::ExitCode;
 use crate::task::run_id::RunSelector;
+use crate::task::{ExitCode, RunId};
 
 /// Runs of one page, and pages, at the most: the newest thousand.
 const PAGE: u32 = 200;
@@ -31,7 +31,7 @@ impl Client {
             let path = format!("/api/v1/runs?limit={PAGE}{after}");
             let page: RunsJson = self.ask(Method::GET, &path, None::<&EmptyJson>).await?;
             runs.extend(page.runs.into_iter().filter(|it| all || it.run.state != "done"));
-            cursor = page.next_cursor.filter(|it| it.parse::<crate::task::RunId>().is_ok());
+            cursor = page.next_cursor.filter(|it| it.parse::<RunId>().is_ok());
             if cursor.is_none() {
                 break;
             }
@@ -196,6 +196,11 @@ fn broken() -> Failure {
 
 fn garbled() -> Failure {
     Failure::new("the server sent an event that is not understood: is it of another version?")
+}
+
+/// The run that a server told of.
+pub fn told(id: &str) -> Result<RunId, Failure> {
+    id.parse().map_err(|_| Failure::new("the server told of a run that has no id"))
 }
 
 /// The path of a run: what was typed is a run's id before it stands in a path.

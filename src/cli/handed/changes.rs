@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use crate::api::wire::attach::{EndJson, SaidJson};
 use crate::app::AppError;
 use crate::app::changes::{Given, bring as keep};
-use crate::cli::client::Client;
+use crate::cli::client::{Client, runs};
 use crate::cli::diff;
 use crate::cli::failure::Failure;
 use crate::config::Directories;
@@ -38,7 +38,7 @@ pub async fn bring(client: &Client, given: Given, wished: &mut mpsc::Receiver<Co
 }
 
 async fn brought(client: &Client, given: Given, run: &str) -> Result<ChangeSet, Failure> {
-    let id = run.parse().map_err(|_| Failure::new("the server told of a run that has no id"))?;
+    let id = runs::told(run)?;
     let directories = Directories::of_this_user().map_err(|it| Failure::from(AppError::from(it)))?;
     let parcel = client.parcel(run).await?;
     let kept = tokio::task::spawn_blocking(move || keep(id, parcel, &given, &directories));

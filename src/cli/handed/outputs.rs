@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::api::wire::attach::{EndJson, SaidJson};
 use crate::app::upload::Package;
 use crate::app::{AppError, RunOrder, run};
-use crate::cli::client::Client;
+use crate::cli::client::{Client, runs};
 use crate::cli::failure::Failure;
 use crate::executor::{Control, control};
 use crate::record::Dropped;
@@ -84,7 +84,7 @@ impl Outputs {
         id: &str,
         wished: &mut mpsc::Receiver<Control>,
     ) -> Result<(Collected, Option<String>), Failure> {
-        let run = id.parse().map_err(|_| Failure::new("the server told of a run that has no id"))?;
+        let run = runs::told(id)?;
         let mut extractor = self.open(order, run)?;
         let mut answer = tokio::select! {
             answer = client.archive(id, "/outputs") => answer?,
